@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Timing of the library's own operators. Best of several repetitions, their number stated. */
+#ifndef FURLONG_BENCH_H
+#define FURLONG_BENCH_H
+
+#include "furlong/model.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct fur_bench_result {
+    int repetitions;
+    double forward_seconds, backward_seconds; /* backward excludes forward */
+    double forward_gflops, backward_gflops;   /* causal: only the visible half is counted; backward 2.5 times forward */
+    double peak_gflops;        /* the larger of a register-only loop and the best matrix product of this run */
+    double register_gflops, product_gflops;
+    double tokens_per_second;  /* step */
+    int64_t peak_rss_bytes, planned_peak_bytes;
+} fur_bench_result;
+
+FUR_API fur_status fur_bench_peak(fur_context *context, fur_bench_result *out);
+FUR_API fur_status fur_bench_attention(fur_context *context, int64_t tokens, int64_t heads, int64_t kv_heads,
+                                       int64_t head_dim, bool causal, fur_bench_result *out);
+FUR_API fur_status fur_bench_projection(fur_context *context, int64_t tokens, int64_t in, int64_t out_width,
+                                        fur_bench_result *out);
+/* Whole optimizer steps of a preset on random tokens, one document of `tokens`. */
+FUR_API fur_status fur_bench_step(fur_context *context, const fur_model_config *config, int64_t tokens,
+                                  int64_t memory_bytes, fur_bench_result *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

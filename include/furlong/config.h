@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The shape of a model. A layer is data: norm, attention, residual, norm, feedforward, residual. */
+#ifndef FURLONG_CONFIG_H
+#define FURLONG_CONFIG_H
+
+#include <stdbool.h>
+
+#include "furlong/context.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define FUR_MAX_LAYERS 512
+
+typedef enum fur_norm_type { FUR_NORM_LAYERNORM = 0, FUR_NORM_RMSNORM = 1 } fur_norm_type;
+typedef enum fur_activation { FUR_ACTIVATION_GELU_TANH = 0, FUR_ACTIVATION_SWIGLU = 1 } fur_activation;
+typedef enum fur_position_type { FUR_POSITION_LEARNED = 0, FUR_POSITION_ROPE = 1 } fur_position_type;
+
+/* All sizes count elements. Checked by fur_config_check; every function that takes a config calls it. */
+typedef struct fur_model_config {
+    int64_t vocabulary;   /* V: token ids are 0..V-1; 0 for a model over real vectors */
+    int64_t features;     /* real-vector input width; 0 for tokens */
+    int64_t outputs;      /* regression outputs per position; 0 for a language head */
+    int64_t context;      /* longest document: positions 0..context-1 */
+    int64_t width;        /* C, 1..65536 */
+    int64_t layers;       /* L, 1..FUR_MAX_LAYERS */
+    int64_t heads;        /* H query heads */
+    int64_t kv_heads;     /* K key heads; divides H */
+    int64_t head_dim;     /* D; even; 1..1024 */
+    int64_t hidden;       /* F: width inside the feedforward */
+    fur_norm_type norm;
+    double norm_eps;
+    fur_activation activation;
+    fur_position_type position;
+    double rope_theta;
+    bool bias;            /* biases on every projection (GPT-2) */
+    bool tied;            /* the output head shares the embedding */
+    bool causal;          /* false: every token of a document sees every other */
+    double init_std;      /* standard deviation of initial weights */
+    char name[48];        /* preset it came from, or "" */
+    char attention[FUR_MAX_LAYERS];  /* kind of each layer as an index into fur_attention_kind_name */
+    char projection_qkvo, projection_ffn; /* kind index, fur_projection_kind_name */
+} fur_model_config;
+
+/* Presets by name: bytes-1m, bytes-4m, gpt2-124m, llama-135m, llama-1b. `context` > 0 replaces the preset's
+ * longest document; gpt2-124m beyond 1,024 then uses RoPE, said through the log. */
+FUR_API fur_status fur_config_preset(fur_context *context, const char *name, int64_t longest, fur_model_config *out);
+/* NULL-terminated list of preset names. */
+FUR_API const char *const *fur_config_preset_names(void);
+/* Makes the preset's vocabulary that of the byte tokenizer (256). */
+FUR_API void fur_config_use_bytes(fur_model_config *config);
+/* Turns a config into one over real vectors: linear input projection, regression head, mean squared error. */
+FUR_API void fur_config_use_vectors(fur_model_config *config, int64_t features, int64_t outputs);
+
+FUR_API fur_status fur_config_check(fur_context *context, const fur_model_config *config);
+FUR_API int64_t fur_config_parameter_count(const fur_model_config *config);
+
+/* `--attention exact@0-3,...` and `--projection ffn=dense,qkvo=dense`; a single word means all. */
+FUR_API fur_status fur_config_set_attention(fur_context *context, fur_model_config *config, const char *spec);
+FUR_API fur_status fur_config_set_projection(fur_context *context, fur_model_config *config, const char *spec);
+FUR_API const char *fur_attention_kind_name(int index);  /* NULL past the last */
+FUR_API const char *fur_projection_kind_name(int index); /* NULL past the last */
+
+/* Reads or writes a Hugging Face config.json (model_type gpt2, gpt_neox, llama, furlong). */
+FUR_API fur_status fur_config_read(fur_context *context, const char *path, fur_model_config *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A model: parameters, and the sweep that computes loss and gradients block by block. */
+#ifndef FURLONG_MODEL_H
+#define FURLONG_MODEL_H
+
+#include "furlong/loss.h"
+#include "furlong/plan.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct fur_model fur_model;
+
+/* Fresh random weights (counter-based generator: the same seed gives the same weights on any machine). */
+FUR_API fur_status fur_model_create(fur_context *context, const fur_model_config *config, uint64_t seed, fur_model **out);
+/* From a folder in Hugging Face form (config.json, model.safetensors). NaN or infinite weights are refused. */
+FUR_API fur_status fur_model_load(fur_context *context, const char *folder, fur_model **out);
+/* Writes config.json and model.safetensors into an existing folder; each written beside, synced and renamed. */
+FUR_API fur_status fur_model_save(fur_context *context, const fur_model *model, const char *folder);
+FUR_API void fur_model_destroy(fur_model *model);
+FUR_API const fur_model_config *fur_model_config_of(const fur_model *model);
+
+typedef struct fur_parameter_info {
+    const char *name;     /* Hugging Face name of the family */
+    int rank;             /* 1 or 2 */
+    int64_t shape[2];     /* as Furlong holds it: [out, in] for projections */
+    int64_t count;        /* elements */
+    float *data;          /* owned by the model */
+    float *gradient;      /* NULL before the first fur_model_loss_and_gradient */
+    bool decayed;         /* takes part in weight decay: matrices, not norms, biases */
+} fur_parameter_info;
+FUR_API int64_t fur_model_parameters(const fur_model *model);
+FUR_API void fur_model_parameter(const fur_model *model, int64_t index, fur_parameter_info *out);
+FUR_API void fur_model_zero_gradients(fur_model *model);
+
+/* A run holds the memory of one plan for one model; rows up to the planned size go through it. */
+typedef struct fur_run fur_run;
+FUR_API fur_status fur_run_create(fur_context *context, fur_model *model, const fur_plan *plan,
+                                  const fur_plan_request *request, fur_run **out);
+FUR_API void fur_run_destroy(fur_run *run);
+FUR_API int64_t fur_run_arena_peak_bytes(const fur_run *run);
+
+/* Loss of a row, mean over counted positions, and its gradients ADDED to the parameters' gradients times `weight`.
+ * loss == NULL: cross-entropy with row->target_T, or mean squared error with row->target_TO.
+ * dx_TI: gradient by the real-vector input [T, features], or by the embedded tokens [T, width]; NULL if not wanted.
+ * Cost: 6 P T + attention flops, plus what the plan recomputes. Errors: FUR_E_SHAPE (row against plan or model),
+ * FUR_E_NONFINITE (names the layer). Source: arXiv 2305.19370, and docs/ARCHITECTURE.md for the one-sweep backward. */
+FUR_API fur_status fur_model_loss_and_gradient(fur_run *run, const fur_row *row, const fur_loss *loss, double weight,
+                                               double *out_loss, float *dx_TI);
+/* Loss only. nll_T, where not NULL, receives each position's negative log likelihood (NaN where not counted). */
+FUR_API fur_status fur_model_loss(fur_run *run, const fur_row *row, const fur_loss *loss, double *out_loss, float *nll_T);
+/* Outputs of every position: logits [T, vocabulary] or regression outputs [T, outputs]. For small rows and tests. */
+FUR_API fur_status fur_model_outputs(fur_run *run, const fur_row *row, float *y_TV);
+
+/* ---- generation ------------------------------------------------------------------------------------------- */
+
+typedef struct fur_sampling {
+    size_t struct_size;
+    float temperature; /* 0: greedy */
+    int top_k;         /* 0: all */
+    float top_p;       /* 1: all */
+    uint64_t seed;
+} fur_sampling;
+FUR_API void fur_sampling_defaults(fur_sampling *sampling);
+
+/* Called with each new token; a non-zero return stops generation (not an error). */
+typedef int (*fur_token_fn)(void *user, int32_t id);
+
+/* Continues `prompt` by up to `count` tokens with a key/value cache of context tokens. Prompt + count must not
+ * exceed the model's context. memory_bytes: limit (0: none); FUR_E_DOES_NOT_FIT before work. */
+FUR_API fur_status fur_generate(fur_context *context, const fur_model *model, const int32_t *prompt,
+                                int64_t prompt_count, int64_t count, const fur_sampling *sampling,
+                                int64_t memory_bytes, fur_token_fn on_token, void *user);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Training from a corpus to checkpoints, and evaluation. */
+#ifndef FURLONG_TRAIN_H
+#define FURLONG_TRAIN_H
+
+#include "furlong/model.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* From step `from_step` on, documents of `context` tokens are cut from the corpus. */
+typedef struct fur_context_phase {
+    int64_t from_step;
+    int64_t context;
+} fur_context_phase;
+#define FUR_MAX_PHASES 16
+
+typedef struct fur_train_settings {
+    size_t struct_size;
+    fur_model_config model;       /* ignored when init_from or resume is set */
+    const char *init_from;        /* folder with weights to start from, or NULL */
+    const char *output_dir;       /* created; must not hold another run unless resume */
+    const char *resume;           /* NULL, "latest" or a step folder */
+    int64_t row_tokens;           /* tokens of one packed row: a whole number of contexts, or of documents */
+    fur_context_phase phases[FUR_MAX_PHASES]; /* phases[0].from_step == 0 */
+    int phase_count;
+    int64_t max_steps;
+    int64_t grad_accum;           /* rows per step; the loss is weighted by counted tokens */
+    double lr, min_lr, beta1, beta2, adam_eps, weight_decay, grad_clip; /* grad_clip 0: none */
+    int64_t warmup_steps;
+    int64_t save_steps, eval_steps, log_steps;  /* 0: only at the end */
+    int64_t keep_checkpoints;     /* older ones are removed; 0: keep all */
+    int64_t eval_tokens;          /* at most this many held-out tokens per evaluation */
+    double held_out;              /* share of the corpus's end kept for evaluation when there is no eval corpus */
+    uint64_t seed;
+    int64_t memory_bytes;         /* 0: no limit */
+    fur_keep keep;
+    int64_t superblock;           /* 0: chosen */
+    bool skip_nonfinite;          /* skip a step whose gradient is not finite instead of stopping */
+    const char *run_json;         /* extra settings text stored in run.json (an object), or NULL */
+} fur_train_settings;
+FUR_API void fur_train_settings_defaults(fur_train_settings *settings);
+
+typedef enum fur_train_event_type {
+    FUR_EVENT_PLAN = 0,  /* before the first step, and when a phase changes the row's shape */
+    FUR_EVENT_STEP = 1,
+    FUR_EVENT_EVAL = 2,
+    FUR_EVENT_SAVE = 3
+} fur_train_event_type;
+
+typedef struct fur_train_event {
+    fur_train_event_type type;
+    int64_t step, max_steps;      /* step counts finished optimizer steps */
+    int64_t tokens;               /* seen so far */
+    int64_t context;              /* document length of this phase */
+    double loss;                  /* nats per counted token; EVAL: held-out */
+    double lr, grad_norm;
+    double seconds;               /* since the run (or its resumption) started */
+    double step_seconds, seconds_left, tokens_per_second;
+    int64_t rss_bytes, peak_rss_bytes, planned_peak_bytes, arena_peak_bytes, planned_arena_bytes;
+    const fur_plan *plan;         /* PLAN only */
+    const char *path;             /* SAVE only: the checkpoint's folder */
+} fur_train_event;
+
+typedef void (*fur_train_fn)(void *user, const fur_train_event *event);
+
+typedef struct fur_train_result {
+    int64_t steps, tokens;
+    double loss, eval_loss;       /* last; NaN if never computed */
+    double seconds;
+    int64_t planned_peak_bytes, peak_rss_bytes, planned_arena_bytes, arena_peak_bytes;
+    char checkpoint[4096];        /* last saved folder, "" if none */
+} fur_train_result;
+
+/* Runs to max_steps, or until fur_context_stop (then saves and returns FUR_E_INTERRUPTED). `eval` may be NULL.
+ * Writes output_dir/metrics.jsonl, run.json, step-NNNNNN/, latest. A run that ends non-finite returns
+ * FUR_E_NONFINITE and leaves the last good checkpoint untouched. */
+FUR_API fur_status fur_train_run(fur_context *context, const fur_train_settings *settings, const fur_corpus *corpus,
+                                 const fur_corpus *eval, fur_train_fn on_event, void *user, fur_train_result *result);
+
+/* Plan of the run's largest phase, without starting it. */
+FUR_API fur_status fur_train_plan(fur_context *context, const fur_train_settings *settings, const fur_corpus *corpus,
+                                  fur_plan *out);
+
+#define FUR_POSITION_BUCKETS 24
+typedef struct fur_eval_result {
+    double loss;              /* nats per counted token (or mean squared error) */
+    int64_t tokens;           /* counted */
+    double bits_per_byte;     /* NaN where a token is not bytes */
+    int buckets;              /* bucket 0: positions below 1,024; then each doubles */
+    int64_t bucket_first[FUR_POSITION_BUCKETS];
+    int64_t bucket_tokens[FUR_POSITION_BUCKETS];
+    double bucket_loss[FUR_POSITION_BUCKETS];
+    int64_t peak_rss_bytes, planned_peak_bytes;
+    double seconds;
+} fur_eval_result;
+
+/* Loss over a corpus cut into documents of `context_tokens`, at most max_tokens (0: all). */
+FUR_API fur_status fur_evaluate(fur_context *context, fur_model *model, const fur_corpus *corpus,
+                                int64_t context_tokens, int64_t max_tokens, int64_t memory_bytes,
+                                fur_eval_result *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The only allocator. Nobody else in the library calls malloc; jansson is routed through it. */
+#ifndef FUR_BASE_ALLOC_H
+#define FUR_BASE_ALLOC_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* NULL when out of memory. Zero bytes give a valid pointer. */
+void *fur_malloc(size_t bytes);
+void *fur_calloc(size_t count, size_t bytes); /* overflow-checked, zeroed */
+void *fur_realloc(void *pointer, size_t bytes);
+void fur_free(void *pointer);
+char *fur_strdup(const char *text);
+
+/* Pages straight from the system, zeroed, aligned to a page; release with the same size. */
+void *fur_pages_map(size_t bytes);
+void fur_pages_unmap(void *pointer, size_t bytes);
+
+/* Fault injection for tests: the k-th allocation from now on (k >= 1) fails, once; 0 turns it off. */
+void fur_alloc_fail_at(int64_t k);
+/* Allocations and mappings alive now; tests compare before and after. */
+int64_t fur_alloc_live(void);
+
+#endif

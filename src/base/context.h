@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the public handle fur_context holds. Filled by src/api/context.c. */
+#ifndef FUR_BASE_CONTEXT_H
+#define FUR_BASE_CONTEXT_H
+
+#include <stdatomic.h>
+
+#include "base/exec.h"
+#include "furlong/context.h"
+
+struct fur_context {
+    fur_error error;
+    fur_exec exec;        /* exec.error == &error; workspace set by whoever runs operators */
+    fur_log_fn log;
+    void *log_user;
+    atomic_int stop;      /* set by fur_context_stop */
+    double gflops;        /* matrix product rate measured by the plan, 0 before */
+};
+
+/* Sends one line to the caller's log; silent where there is none. */
+void fur_log(const fur_context *context, fur_log_level level, const char *format, ...) FUR_PRINTF(3, 4);
+
+#endif

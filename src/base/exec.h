@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What an operator runs with: threads, instruction set, workspace, and where the text of an error goes. */
+#ifndef FUR_BASE_EXEC_H
+#define FUR_BASE_EXEC_H
+
+#include "base/arena.h"
+#include "base/error.h"
+
+/* Ordered: a variant serves its own level and every higher one that has none of its own. */
+typedef enum fur_isa { FUR_ISA_REF = 0, FUR_ISA_AVX2 = 1, FUR_ISA_AVX512 = 2, FUR_ISA_COUNT = 3 } fur_isa;
+
+typedef struct fur_exec {
+    fur_error *error;
+    int threads;          /* at least 1 */
+    fur_isa isa;          /* highest variant allowed */
+    fur_arena *workspace; /* operators mark, push, release; never allocate */
+} fur_exec;
+
+typedef enum fur_place { FUR_PLACE_HOST = 0 } fur_place;
+
+/* A big array and where it lives, so that a device backend changes no contract. */
+typedef struct fur_buffer {
+    void *data;
+    int64_t bytes;
+    fur_place place;
+} fur_buffer;
+
+#endif

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Exact softmax attention over spans of keys, forward and backward, in tiles: no queries x keys array exists.
+ *
+ *   s_ij = scale * q_i . k_j          for visible j (causal: position of key <= position of query), else skipped
+ *   m_i = max_j s_ij,  l_i = sum_j exp(s_ij - m_i),  lse_i = m_i + log l_i,  o_i = sum_j exp(s_ij - lse_i) v_j
+ * backward, with P_ij = exp(s_ij - lse_i), delta_i = do_i . o_i, dS_ij = P_ij (do_i . v_j - delta_i):
+ *   dv_j += sum_i P_ij do_i,   dq_i = scale sum_j dS_ij k_j,   dk_j += scale sum_i dS_ij q_i
+ *
+ * Query head h reads key head h / (heads / kv_heads). A query that sees no key at all gets o = 0, lse = -infinity, and
+ * no gradient. Sources: arXiv 2305.19370 (blocks), 2205.14135 (backward from lse); docs/PAPERS.md.
+ * Rows are strided: element (t, h, d) of q is q_THD[t * ldq + h * head_dim + d]. Alignment is not required.
+ * Masked entries are skipped or selected, never multiplied by zero: a NaN in an invisible key changes nothing. */
+#ifndef FUR_OP_ATTENTION_H
+#define FUR_OP_ATTENTION_H
+
+#include "base/exec.h"
+
+/* Consecutive keys of one document. Spans of a piece must be in ascending position order. */
+typedef struct fur_key_span {
+    const float *k_SKD, *v_SKD; /* row stride ldk */
+    float *dk_SKD, *dv_SKD;     /* row stride lddk; backward adds to them; NULL in forward */
+    int64_t first_position;     /* position of row 0 within the document */
+    int64_t count;
+} fur_key_span;
+
+/* Consecutive queries of one document, and the keys it may see. */
+typedef struct fur_query_piece {
+    int64_t first_row;      /* row of the first query in q, o, lse, do, dq */
+    int64_t count;
+    int64_t first_position; /* of that query within the document */
+    const fur_key_span *spans;
+    int64_t span_count;
+} fur_query_piece;
+
+typedef struct fur_attention_args {
+    int64_t heads, kv_heads, head_dim; /* kv_heads divides heads; head_dim 1..1024 */
+    float scale;
+    int causal;
+    const fur_query_piece *pieces; /* of one call: their query rows do not overlap. Backward: spans of different pieces
+                                    * do not overlap either, or are the same span */
+    int64_t piece_count;
+    const float *q_THD;   int64_t ldq;
+    int64_t ldk;                        /* of k and v in every span */
+    float *o_THD;         int64_t ldo;  /* written by forward, read by backward */
+    float *lse_TH;        int64_t ldlse;/* natural log; row stride in elements, at least heads; likewise */
+    /* backward only */
+    const float *do_THD;  int64_t lddo;
+    float *dq_THD;        int64_t lddq; /* overwritten */
+    int64_t lddk;
+} fur_attention_args;
+
+/* Bytes that forward (backward) pushes on exec->workspace at most, for any rows <= `rows` in all pieces together. */
+int64_t fur_attention_workspace(const fur_exec *exec, int64_t heads, int64_t kv_heads, int64_t head_dim, int64_t rows,
+                                int backward);
+
+/* Parallel over (head, query tiles) forward and (key head, fixed chunks of keys) backward; no atomics; the same bits for
+ * any thread count at one instruction set. Cost 4 D flops per visible (query, key, head) forward, 10 D backward.
+ * Error bound, per element, u = 2^-24: see the head of attention_test.c. Errors: FUR_E_MEMORY (workspace too small). */
+fur_status fur_attention_forward(const fur_exec *exec, const fur_attention_args *args);
+fur_status fur_attention_backward(const fur_exec *exec, const fur_attention_args *args);
+
+#endif
