@@ -4,8 +4,8 @@
  *   add:       y_tf += b_f
  *   backward:  db_f += sum over t of dy_tf
  *
- * T rows, F columns, contiguous. The sum is taken in chunks of rows that depend on T alone, then in order: the same bits
- * for any thread count. Error bounds: add u |y + b|; backward (T + 2) u (|db| + sum |dy|), u = 2^-24. */
+ * T rows, F columns, contiguous. The sum is taken in chunks of rows that depend on T alone, then in order: the same
+ * bits for any thread count. Error bounds: add u |y + b|; backward (T + 2) u (|db| + sum |dy|), u = 2^-24. */
 #ifndef FUR_OP_BIAS_H
 #define FUR_OP_BIAS_H
 
