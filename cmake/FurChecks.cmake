@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+# The checks of tools/ as tests, and the small programs that ./dev asks about the build.
+add_executable(test_variants ${CMAKE_SOURCE_DIR}/tests/tools/variants.c)
+target_link_libraries(test_variants PRIVATE furlong_static)
+fur_warnings(test_variants)
+
+foreach(check layers headers source checks)
+    add_test(NAME check_${check} COMMAND sh ${CMAKE_SOURCE_DIR}/tools/check_${check}.sh)
+endforeach()
+set_tests_properties(check_headers PROPERTIES ENVIRONMENT "CC=${CMAKE_C_COMPILER}")
+
+# A sanitizer adds symbols of its own; a fuzz build has no shared library worth looking at.
+if(NOT FUR_SANITIZE AND NOT CMAKE_CROSSCOMPILING)
+    add_test(NAME check_symbols COMMAND sh ${CMAKE_SOURCE_DIR}/tools/check_symbols.sh ${CMAKE_BINARY_DIR})
+endif()
