@@ -7,8 +7,13 @@ build_preset() {
     build_preset_name=$1
     shift
     build_preset_start=$(now)
-    build_preset_log=$ROOT/build/$build_preset_name/configure.log
-    mkdir -p "$ROOT/build/$build_preset_name"
+    build_preset_log=build/$build_preset_name/configure.log
+    # CMake refuses a build folder that came along when the tree was copied or moved.
+    if [ -f "build/$build_preset_name/CMakeCache.txt" ] &&
+        ! grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$ROOT" "build/$build_preset_name/CMakeCache.txt"; then
+        rm -rf "build/$build_preset_name"
+    fi
+    mkdir -p "build/$build_preset_name"
     cmake --preset "$build_preset_name" "$@" >"$build_preset_log" 2>&1 || {
         cat "$build_preset_log" >&2
         die "could not configure build/$build_preset_name"

@@ -81,17 +81,20 @@ packages_size() {
         END { printf "%d packages, %.1f MB to download, %.1f MB on disk", n, down / 1e6, disk / 1e6 }'
 }
 
-# Everything apt-get asks is answered here: no questions, wait for another apt-get, never a prompt.
-apt_install() {
+# apt WORDS...: apt-get without a question, waiting for another one that runs; its many lines go to build/apt.log and
+# are shown where it fails.
+apt() {
+    mkdir -p build
     # shellcheck disable=SC2086 # as_root is a prefix of words
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \
-        install --no-install-recommends "$@" </dev/null >&2
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "$@" \
+        </dev/null >build/apt.log 2>&1 && return 0
+    tail -n 20 build/apt.log >&2
+    return 1
 }
 
-apt_update() {
-    # shellcheck disable=SC2086
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 update </dev/null >&2
-}
+apt_install() { apt install --no-install-recommends "$@"; }
+
+apt_update() { apt update; }
 
 # need NAME...: returns when all are there, else says how to get them and stops
 need() {
