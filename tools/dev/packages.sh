@@ -111,7 +111,8 @@ need() {
         if ! find_root; then
             say "Missing: $need_missing"
             say "These need root, and the package lists are missing or old. Run:"
-            die "sudo $need_line"
+            say "    sudo $need_line"
+            exit 1
         fi
         say "The package lists are missing or old: apt-get update"
         apt_update || die "apt-get update failed"
@@ -121,7 +122,8 @@ need() {
     say "            $(packages_size $need_missing)"
     if ! find_root; then
         say "This needs root. Run:"
-        die "sudo $need_line"
+        say "    sudo $need_line"
+        exit 1
     fi
     # shellcheck disable=SC2086
     if ! apt_install $need_missing; then
