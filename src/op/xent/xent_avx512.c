@@ -1,0 +1,6 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "op/simd/simd_avx512.h"
+
+#include "op/xent/xent_simd.h"
+
+const fur_xent_kernel fur_xent_avx512 = {.statistics = statistics, .gradient = gradient};
