@@ -1,0 +1,6 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "op/simd/simd_avx512.h"
+
+#include "op/sumsq/sumsq_simd.h"
+
+const fur_sumsq_kernel fur_sumsq_avx512 = {.sum = sum};
