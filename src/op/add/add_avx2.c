@@ -1,0 +1,6 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "op/simd/simd_avx2.h"
+
+#include "op/add/add_simd.h"
+
+const fur_add_kernel fur_add_avx2 = {.add = add};
