@@ -55,6 +55,7 @@ static fur_status context_init(fur_context *context, fur_error *error, const fur
     context->exec.threads = settings->threads > 0 ? settings->threads : fur_cpu_cores();
     context->log = settings->log;
     context->log_user = settings->log_user;
+    context->base_rss_bytes = fur_process_rss_bytes();
     FUR_TRY(choose_isa(error, settings->isa, &context->exec.isa));
     FUR_TRY(fur_matmul_limit_isa(error, context->exec.isa));
     if (fur_cpu_best_isa() == FUR_ISA_REF)

@@ -15,7 +15,11 @@ struct fur_context {
     void *log_user;
     atomic_int stop;      /* set by fur_context_stop */
     double gflops;        /* matrix product rate measured by the plan, 0 before */
+    int64_t base_rss_bytes; /* resident memory of the process when the context was made */
 };
+
+/* Resident bytes of the process that no arena, model or corpus holds: its start, and what libraries add once they run. */
+int64_t fur_context_process_bytes(const fur_context *context);
 
 /* Sends one line to the caller's log; silent where there is none. */
 void fur_log(const fur_context *context, fur_log_level level, const char *format, ...) FUR_PRINTF(3, 4);

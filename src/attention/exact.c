@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Kind `exact`: the state is the keys and values themselves, f32, one span per document. Source: arXiv 2305.19370. */
+#include <string.h>
+
+#include "attention/kind.h"
+#include "base/size.h"
+#include "op/attention/attention.h"
+
+static int64_t key_width(const fur_attention_shape *shape)
+{
+    return shape->kv_heads * shape->head_dim;
+}
+
+static void exact_reserve(const fur_attention_shape *shape, int64_t rows, int backward, fur_arena *arena,
+                          fur_attention_state *out)
+{
+    int64_t count = rows * key_width(shape);
+    memset(out, 0, sizeof *out);
+    out->capacity = rows;
+    out->k_SKD = fur_arena_push_f32(arena, count);
+    out->v_SKD = fur_arena_push_f32(arena, count);
+    if (backward) {
+        out->dk_SKD = fur_arena_push_f32(arena, count);
+        out->dv_SKD = fur_arena_push_f32(arena, count);
+    }
+}
+
+/* A span and a piece for each document that the rows touch. */
+static int64_t piece_bytes(int64_t documents)
+{
+    return fur_round_up(documents * (int64_t)sizeof(fur_key_span), FUR_ARENA_ALIGN) +
+           fur_round_up(documents * (int64_t)sizeof(fur_query_piece), FUR_ARENA_ALIGN);
+}
+
+static int64_t exact_workspace(const fur_exec *exec, const fur_attention_shape *shape, int64_t rows, int64_t documents,
+                               int backward)
+{
+    return piece_bytes(fur_min_i64(rows, documents)) +
+           fur_attention_workspace(exec, shape->heads, shape->kv_heads, shape->head_dim, rows, backward);
+}
+
+static void exact_cost(const fur_attention_shape *shape, int64_t rows, int64_t document_rows, fur_attention_cost *out)
+{
+    double pairs = (double)rows * (double)document_rows;
+    if (shape->causal)
+        pairs = (double)rows * ((double)document_rows + 1) / 2;
+    out->flops_forward = 4.0 * pairs * (double)(shape->heads * shape->head_dim);
+    out->flops_backward = 2.5 * out->flops_forward;
+}
+
+static void exact_key_rows(const fur_attention_shape *shape, const fur_attention_state *state, int64_t first,
+                           float **k_TKD, float **v_TKD)
+{
+    *k_TKD = state->k_SKD + first * key_width(shape);
+    *v_TKD = state->v_SKD + first * key_width(shape);
+}
+
+static fur_status exact_absorb(const fur_exec *exec, const fur_attention_shape *shape, fur_attention_state *state,
+                               const fur_documents *documents, int64_t first, int64_t count)
+{
+    (void)exec, (void)shape, (void)state, (void)documents, (void)first, (void)count;
+    return FUR_OK; /* key_rows already pointed into the state */
+}
+
+static fur_status exact_exchange(const fur_exec *exec, fur_attention_state *state)
+{
+    (void)exec, (void)state;
+    return FUR_OK;
+}
+
+/* Index of the document that holds `row`. */
+static int64_t document_of(const fur_documents *documents, int64_t row)
+{
+    int64_t low = 0, high = documents->count - 1;
+    while (low < high) {
+        int64_t middle = low + (high - low + 1) / 2;
+        if (documents->offsets[middle] <= row)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return low;
+}
+
+/* Cuts rows [first, first+count) at document borders. Causal rows need the keys up to their own last row only. */
+static fur_status make_pieces(const fur_exec *exec, const fur_attention_shape *shape, const fur_attention_state *state,
+                              const fur_documents *documents, int64_t first, int64_t count, fur_attention_args *args)
+{
+    int64_t from = document_of(documents, first), to = document_of(documents, first + count - 1);
+    fur_key_span *spans = fur_arena_push(exec->workspace, (to - from + 1) * (int64_t)sizeof *spans);
+    fur_query_piece *pieces = fur_arena_push(exec->workspace, (to - from + 1) * (int64_t)sizeof *pieces);
+    if (!spans || !pieces)
+        return fur_error_set(exec->error, FUR_E_MEMORY, "attention: workspace too small for %lld documents",
+                             (long long)(to - from + 1));
+    int64_t width = key_width(shape);
+    for (int64_t d = from; d <= to; d++) {
+        int64_t start = documents->offsets[d];
+        int64_t q0 = fur_max_i64(start, first), q1 = fur_min_i64(documents->offsets[d + 1], first + count);
+        int64_t keys = (shape->causal ? q1 : documents->offsets[d + 1]) - start;
+        spans[d - from] = (fur_key_span){
+            .k_SKD = state->k_SKD + start * width,
+            .v_SKD = state->v_SKD + start * width,
+            .dk_SKD = state->dk_SKD ? state->dk_SKD + start * width : NULL,
+            .dv_SKD = state->dv_SKD ? state->dv_SKD + start * width : NULL,
+            .count = keys,
+        };
+        pieces[d - from] = (fur_query_piece){.first_row = q0 - first,
+                                             .count = q1 - q0,
+                                             .first_position = q0 - start,
+                                             .spans = &spans[d - from],
+                                             .span_count = 1};
+    }
+    *args = (fur_attention_args){.heads = shape->heads, .kv_heads = shape->kv_heads, .head_dim = shape->head_dim,
+                                 .scale = shape->scale, .causal = shape->causal, .pieces = pieces,
+                                 .piece_count = to - from + 1, .ldq = shape->heads * shape->head_dim, .ldk = width,
+                                 .ldo = shape->heads * shape->head_dim, .ldlse = shape->heads,
+                                 .lddo = shape->heads * shape->head_dim, .lddq = shape->heads * shape->head_dim,
+                                 .lddk = width};
+    return FUR_OK;
+}
+
+static fur_status exact_query(const fur_exec *exec, const fur_attention_shape *shape, const fur_attention_state *state,
+                              const fur_documents *documents, int64_t first, int64_t count, const float *q_THD,
+                              float *o_THD, float *lse_TH)
+{
+    if (count == 0)
+        return FUR_OK;
+    int64_t mark = fur_arena_mark(exec->workspace);
+    fur_attention_args args;
+    fur_status status = make_pieces(exec, shape, state, documents, first, count, &args);
+    if (status == FUR_OK) {
+        args.q_THD = q_THD;
+        args.o_THD = o_THD;
+        args.lse_TH = lse_TH;
+        status = fur_attention_forward(exec, &args);
+    }
+    fur_arena_release(exec->workspace, mark);
+    return status;
+}
+
+static void exact_begin_backward(const fur_exec *exec, const fur_attention_shape *shape, fur_attention_state *state,
+                                 int64_t rows)
+{
+    size_t bytes = (size_t)(rows * key_width(shape)) * sizeof(float);
+    (void)exec;
+    memset(state->dk_SKD, 0, bytes);
+    memset(state->dv_SKD, 0, bytes);
+}
+
+static fur_status exact_query_backward(const fur_exec *exec, const fur_attention_shape *shape,
+                                       fur_attention_state *state, const fur_documents *documents, int64_t first,
+                                       int64_t count, const float *q_THD, const float *o_THD, const float *lse_TH,
+                                       const float *do_THD, float *dq_THD)
+{
+    if (count == 0)
+        return FUR_OK;
+    int64_t mark = fur_arena_mark(exec->workspace);
+    fur_attention_args args;
+    fur_status status = make_pieces(exec, shape, state, documents, first, count, &args);
+    if (status == FUR_OK) {
+        args.q_THD = q_THD;
+        /* backward only reads o and lse; the operator's argument block serves both directions */
+        args.o_THD = (float *)(uintptr_t)o_THD;
+        args.lse_TH = (float *)(uintptr_t)lse_TH;
+        args.do_THD = do_THD;
+        args.dq_THD = dq_THD;
+        status = fur_attention_backward(exec, &args);
+    }
+    fur_arena_release(exec->workspace, mark);
+    return status;
+}
+
+static int exact_keys_ready_at_once(const fur_attention_shape *shape)
+{
+    return shape->causal;
+}
+
+static fur_status exact_key_gradients(const fur_exec *exec, const fur_attention_shape *shape,
+                                      fur_attention_state *state, int64_t first, int64_t count, float **dk_TKD,
+                                      float **dv_TKD)
+{
+    (void)exec, (void)count;
+    *dk_TKD = state->dk_SKD + first * key_width(shape);
+    *dv_TKD = state->dv_SKD + first * key_width(shape);
+    return FUR_OK;
+}
+
+const fur_attention_kind fur_attention_exact = {
+    .name = "exact",
+    .reserve = exact_reserve,
+    .workspace = exact_workspace,
+    .cost = exact_cost,
+    .key_rows = exact_key_rows,
+    .absorb = exact_absorb,
+    .exchange = exact_exchange,
+    .query = exact_query,
+    .begin_backward = exact_begin_backward,
+    .exchange_backward = exact_exchange,
+    .query_backward = exact_query_backward,
+    .keys_ready_at_once = exact_keys_ready_at_once,
+    .key_gradients = exact_key_gradients,
+};

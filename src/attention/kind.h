@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The first seam: how tokens see each other. A layer runs in two phases, so that causal and bidirectional rows, one
+ * process and many, are one code:
+ *
+ *   forward    key_rows/absorb  blocks ascending    k, v of the block -> the kind's state
+ *              exchange                             between processes: nothing | prefix sum | start of a ring
+ *              query            per block           q -> o and row statistics
+ *   backward   key_rows/absorb  blocks ascending    state rebuilt from the stored layer input
+ *              exchange_backward
+ *              query_backward   blocks descending   do -> dq; dk and dv gather in the state
+ *              key_gradients    per block           dk, dv complete -> the caller's k and v maps
+ *
+ * Where keys_ready_at_once says so (causal, one process), dk and dv of a block are complete as soon as the descending
+ * sweep has done that block's queries, and the two backward phases fuse into one sweep in place.
+ * Nothing outside src/attention asks which kind a layer has. */
+#ifndef FUR_ATTENTION_KIND_H
+#define FUR_ATTENTION_KIND_H
+
+#include "base/exec.h"
+
+/* Documents of the row: document i holds rows offsets[i] .. offsets[i+1]-1. */
+typedef struct fur_documents {
+    int64_t count;
+    const int64_t *offsets;
+} fur_documents;
+
+typedef struct fur_attention_shape {
+    int64_t heads, kv_heads, head_dim;
+    float scale;
+    int causal;
+    int64_t key_offset; /* decoding: position of query row 0 in the state, 0 otherwise */
+} fur_attention_shape;
+
+/* Memory of one layer's state, used for one layer after the other. */
+typedef struct fur_attention_state {
+    int64_t capacity;            /* rows */
+    float *k_SKD, *v_SKD;        /* exact: keys and values of the row so far */
+    float *dk_SKD, *dv_SKD;      /* backward */
+} fur_attention_state;
+
+/* An optional save that the plan may keep from the forward sweep instead of recomputing. */
+typedef struct fur_attention_cost {
+    double flops_forward, flops_backward; /* of a whole row */
+} fur_attention_cost;
+
+typedef struct fur_attention_kind {
+    const char *name;
+    /* Lays the state of `rows` rows out on the arena (counting or real). */
+    void (*reserve)(const fur_attention_shape *shape, int64_t rows, int backward, fur_arena *arena,
+                    fur_attention_state *out);
+    /* Bytes pushed on the workspace by one query or query_backward of `rows` rows within `documents` documents. */
+    int64_t (*workspace)(const fur_exec *exec, const fur_attention_shape *shape, int64_t rows, int64_t documents,
+                         int backward);
+    void (*cost)(const fur_attention_shape *shape, int64_t rows, int64_t document_rows, fur_attention_cost *out);
+    /* Where the caller writes k and v ([count, K * D], contiguous) of rows first .. first+count-1. */
+    void (*key_rows)(const fur_attention_shape *shape, const fur_attention_state *state, int64_t first, float **k_TKD,
+                     float **v_TKD);
+    fur_status (*absorb)(const fur_exec *exec, const fur_attention_shape *shape, fur_attention_state *state,
+                         const fur_documents *documents, int64_t first, int64_t count);
+    fur_status (*exchange)(const fur_exec *exec, fur_attention_state *state);
+    /* q_THD, o_THD: [count, H * D]; lse_TH: [count, H], row statistics that query_backward wants back. */
+    fur_status (*query)(const fur_exec *exec, const fur_attention_shape *shape, const fur_attention_state *state,
+                        const fur_documents *documents, int64_t first, int64_t count, const float *q_THD, float *o_THD,
+                        float *lse_TH);
+    void (*begin_backward)(const fur_exec *exec, const fur_attention_shape *shape, fur_attention_state *state,
+                           int64_t rows);
+    fur_status (*exchange_backward)(const fur_exec *exec, fur_attention_state *state);
+    fur_status (*query_backward)(const fur_exec *exec, const fur_attention_shape *shape, fur_attention_state *state,
+                                 const fur_documents *documents, int64_t first, int64_t count, const float *q_THD,
+                                 const float *o_THD, const float *lse_TH, const float *do_THD, float *dq_THD);
+    int (*keys_ready_at_once)(const fur_attention_shape *shape);
+    /* Gradients of rows first .. by k and v, [.., K * D]; valid until the next begin_backward; the caller may overwrite. */
+    fur_status (*key_gradients)(const fur_exec *exec, const fur_attention_shape *shape, fur_attention_state *state,
+                                int64_t first, int64_t count, float **dk_TKD, float **dv_TKD);
+} fur_attention_kind;
+
+int fur_attention_kind_count(void);
+const fur_attention_kind *fur_attention_kind_at(int index);
+
+extern const fur_attention_kind fur_attention_exact;
+
+#endif

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Presets, checks and the per-layer specifications of a model's shape. */
+#include "model/config.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "attention/kind.h"
+#include "base/context.h"
+#include "base/size.h"
+#include "model/parameters.h"
+#include "projection/kind.h"
+
+static const fur_model_config presets[] = {
+    {.name = "bytes-1m", .vocabulary = 256, .context = 1 << 20, .width = 128, .layers = 4, .heads = 4, .kv_heads = 4,
+     .head_dim = 32, .hidden = 384, .norm = FUR_NORM_RMSNORM, .norm_eps = 1e-5, .activation = FUR_ACTIVATION_SWIGLU,
+     .position = FUR_POSITION_ROPE, .rope_theta = 1e5, .tied = true, .causal = true, .init_std = 0.02},
+    {.name = "bytes-4m", .vocabulary = 256, .context = 1 << 20, .width = 256, .layers = 5, .heads = 8, .kv_heads = 8,
+     .head_dim = 32, .hidden = 704, .norm = FUR_NORM_RMSNORM, .norm_eps = 1e-5, .activation = FUR_ACTIVATION_SWIGLU,
+     .position = FUR_POSITION_ROPE, .rope_theta = 1e5, .tied = true, .causal = true, .init_std = 0.02},
+    {.name = "gpt2-124m", .vocabulary = 50257, .context = 1024, .width = 768, .layers = 12, .heads = 12,
+     .kv_heads = 12, .head_dim = 64, .hidden = 3072, .norm = FUR_NORM_LAYERNORM, .norm_eps = 1e-5,
+     .activation = FUR_ACTIVATION_GELU_TANH, .position = FUR_POSITION_LEARNED, .rope_theta = 1e4, .bias = true,
+     .tied = true, .causal = true, .init_std = 0.02},
+    {.name = "llama-135m", .vocabulary = 49152, .context = 8192, .width = 576, .layers = 30, .heads = 9,
+     .kv_heads = 3, .head_dim = 64, .hidden = 1536, .norm = FUR_NORM_RMSNORM, .norm_eps = 1e-5,
+     .activation = FUR_ACTIVATION_SWIGLU, .position = FUR_POSITION_ROPE, .rope_theta = 1e5, .tied = true,
+     .causal = true, .init_std = 0.02},
+    {.name = "llama-1b", .vocabulary = 128256, .context = 131072, .width = 2048, .layers = 16, .heads = 32,
+     .kv_heads = 8, .head_dim = 64, .hidden = 8192, .norm = FUR_NORM_RMSNORM, .norm_eps = 1e-5,
+     .activation = FUR_ACTIVATION_SWIGLU, .position = FUR_POSITION_ROPE, .rope_theta = 5e5, .tied = true,
+     .causal = true, .init_std = 0.02},
+};
+enum { PRESETS = sizeof presets / sizeof presets[0] };
+
+const char *const *fur_config_preset_names(void)
+{
+    static const char *const names[] = {"bytes-1m", "bytes-4m", "gpt2-124m", "llama-135m", "llama-1b", NULL};
+    return names;
+}
+
+fur_status fur_config_preset(fur_context *context, const char *name, int64_t longest, fur_model_config *out)
+{
+    const fur_model_config *found = NULL;
+    for (int i = 0; i < PRESETS; i++)
+        if (strcmp(presets[i].name, name) == 0)
+            found = &presets[i];
+    if (!found)
+        return fur_error_set(&context->error, FUR_E_ARGUMENT,
+                             "unknown preset '%s', expected bytes-1m, bytes-4m, gpt2-124m, llama-135m or llama-1b", name);
+    fur_model_config config = *found;
+    if (longest > config.context && config.position == FUR_POSITION_LEARNED) {
+        config.position = FUR_POSITION_ROPE;
+        fur_log(context, FUR_LOG_INFO, "%s learns positions up to %lld only: a context of %lld uses RoPE instead", name,
+                (long long)config.context, (long long)longest);
+    }
+    if (longest > 0 && (longest > config.context || config.position == FUR_POSITION_LEARNED))
+        config.context = longest;
+    FUR_TRY(fur_config_check(context, &config));
+    *out = config;
+    return FUR_OK;
+}
+
+void fur_config_use_bytes(fur_model_config *config)
+{
+    config->vocabulary = 256;
+}
+
+void fur_config_use_vectors(fur_model_config *config, int64_t features, int64_t outputs)
+{
+    config->vocabulary = 0;
+    config->features = features;
+    config->outputs = outputs;
+    config->tied = false;
+}
+
+static fur_status check_range(fur_error *error, const char *name, int64_t value, int64_t low, int64_t high)
+{
+    if (value >= low && value <= high)
+        return FUR_OK;
+    return fur_error_set(error, FUR_E_ARGUMENT, "%s is %lld, expected %lld to %lld", name, (long long)value,
+                         (long long)low, (long long)high);
+}
+
+static fur_status check_input_and_output(fur_error *error, const fur_model_config *c)
+{
+    if (c->features == 0) {
+        FUR_TRY(check_range(error, "vocabulary", c->vocabulary, 1, (int64_t)1 << 24));
+        return check_range(error, "outputs", c->outputs, 0, 0);
+    }
+    FUR_TRY(check_range(error, "features", c->features, 1, (int64_t)1 << 20));
+    FUR_TRY(check_range(error, "outputs", c->outputs, 1, (int64_t)1 << 20));
+    FUR_TRY(check_range(error, "vocabulary of a model over real vectors", c->vocabulary, 0, 0));
+    if (c->tied)
+        return fur_error_set(error, FUR_E_ARGUMENT, "a model over real vectors has no embedding to tie its head to");
+    return FUR_OK;
+}
+
+fur_status fur_config_check(fur_context *context, const fur_model_config *c)
+{
+    fur_error *error = &context->error;
+    FUR_TRY(check_input_and_output(error, c));
+    FUR_TRY(check_range(error, "context", c->context, 1, (int64_t)1 << 40));
+    FUR_TRY(check_range(error, "width", c->width, 1, 65536));
+    FUR_TRY(check_range(error, "layers", c->layers, 1, FUR_MAX_LAYERS));
+    FUR_TRY(check_range(error, "heads", c->heads, 1, 4096));
+    FUR_TRY(check_range(error, "kv_heads", c->kv_heads, 1, c->heads));
+    FUR_TRY(check_range(error, "head_dim", c->head_dim, 1, 1024));
+    FUR_TRY(check_range(error, "hidden", c->hidden, 1, (int64_t)1 << 20));
+    if (c->heads % c->kv_heads)
+        return fur_error_set(error, FUR_E_ARGUMENT, "%lld heads do not divide into %lld key heads", (long long)c->heads,
+                             (long long)c->kv_heads);
+    if (c->position == FUR_POSITION_ROPE && c->head_dim % 2)
+        return fur_error_set(error, FUR_E_ARGUMENT, "RoPE needs an even head_dim, it is %lld", (long long)c->head_dim);
+    if (c->position == FUR_POSITION_LEARNED)
+        FUR_TRY(check_range(error, "context with learned positions", c->context, 1, (int64_t)1 << 24));
+    if (!(c->norm_eps > 0 && c->norm_eps < 1) || !(c->rope_theta > 1 && c->rope_theta < 1e12) ||
+        !(c->init_std > 0 && c->init_std < 10))
+        return fur_error_set(error, FUR_E_ARGUMENT,
+                             "norm_eps %g, rope_theta %g or init_std %g is outside (0,1), (1,1e12), (0,10)", c->norm_eps,
+                             c->rope_theta, c->init_std);
+    for (int64_t layer = 0; layer < c->layers; layer++)
+        FUR_TRY(check_range(error, "attention kind of a layer", c->attention[layer], 0, fur_attention_kind_count() - 1));
+    FUR_TRY(check_range(error, "projection kind", c->projection_qkvo, 0, fur_projection_kind_count() - 1));
+    FUR_TRY(check_range(error, "projection kind", c->projection_ffn, 0, fur_projection_kind_count() - 1));
+    if (fur_config_parameter_count(c) > (int64_t)1 << 40)
+        return fur_error_set(error, FUR_E_ARGUMENT, "the model has more than 2^40 parameters");
+    return FUR_OK;
+}
+
+const char *fur_attention_kind_name(int index)
+{
+    return index >= 0 && index < fur_attention_kind_count() ? fur_attention_kind_at(index)->name : NULL;
+}
+
+const char *fur_projection_kind_name(int index)
+{
+    return index >= 0 && index < fur_projection_kind_count() ? fur_projection_kind_at(index)->name : NULL;
+}
+
+/* Index of the kind whose name is the `length` bytes at `name`; an error lists what there is. */
+static fur_status find_kind(fur_error *error, const char *option, const char *(*kind_name)(int), const char *name,
+                            size_t length, char *out)
+{
+    char known[256] = "";
+    for (int i = 0; kind_name(i); i++) {
+        if (strlen(kind_name(i)) == length && strncmp(kind_name(i), name, length) == 0) {
+            *out = (char)i;
+            return FUR_OK;
+        }
+        size_t used = strlen(known);
+        snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", kind_name(i));
+    }
+    return fur_error_set(error, FUR_E_ARGUMENT, "%s: unknown kind '%.*s', there is: %s", option, (int)length, name,
+                         known);
+}
+
+/* "KIND" or "KIND@FIRST[-LAST]" */
+static fur_status set_attention_part(fur_error *error, fur_model_config *config, const char *part, size_t length)
+{
+    const char *at = memchr(part, '@', length);
+    char kind;
+    FUR_TRY(find_kind(error, "--attention", fur_attention_kind_name, part, at ? (size_t)(at - part) : length, &kind));
+    int64_t first = 0, last = config->layers - 1;
+    if (at) {
+        char range[64];
+        size_t range_length = length - (size_t)(at + 1 - part);
+        if (range_length == 0 || range_length >= sizeof range)
+            return fur_error_set(error, FUR_E_ARGUMENT, "--attention: bad layers after '@'");
+        memcpy(range, at + 1, range_length);
+        range[range_length] = 0;
+        char *end;
+        first = last = strtoll(range, &end, 10);
+        if (*end == '-')
+            last = strtoll(end + 1, &end, 10);
+        if (*end || first < 0 || last < first || last >= config->layers)
+            return fur_error_set(error, FUR_E_ARGUMENT, "--attention: layers '%s', expected FIRST-LAST within 0-%lld",
+                                 range, (long long)config->layers - 1);
+    }
+    for (int64_t layer = first; layer <= last; layer++)
+        config->attention[layer] = kind;
+    return FUR_OK;
+}
+
+fur_status fur_config_set_attention(fur_context *context, fur_model_config *config, const char *spec)
+{
+    fur_model_config changed = *config;
+    for (const char *part = spec;; part++) {
+        size_t length = strcspn(part, ",");
+        FUR_TRY(set_attention_part(&context->error, &changed, part, length));
+        part += length;
+        if (!*part)
+            break;
+    }
+    *config = changed;
+    return FUR_OK;
+}
+
+fur_status fur_config_set_projection(fur_context *context, fur_model_config *config, const char *spec)
+{
+    fur_model_config changed = *config;
+    for (const char *part = spec;; part++) {
+        size_t length = strcspn(part, ",");
+        const char *equals = memchr(part, '=', length);
+        size_t map = equals ? (size_t)(equals - part) : 0;
+        const char *kind = equals ? equals + 1 : part;
+        bool all = !equals, qkvo = map == 4 && strncmp(part, "qkvo", 4) == 0, ffn = map == 3 && !strncmp(part, "ffn", 3);
+        if (!all && !qkvo && !ffn)
+            return fur_error_set(&context->error, FUR_E_ARGUMENT, "--projection: '%.*s', expected ffn=KIND or qkvo=KIND",
+                                 (int)length, part);
+        char index;
+        FUR_TRY(find_kind(&context->error, "--projection", fur_projection_kind_name, kind,
+                          length - (size_t)(kind - part), &index));
+        if (all || qkvo)
+            changed.projection_qkvo = index;
+        if (all || ffn)
+            changed.projection_ffn = index;
+        part += length;
+        if (!*part)
+            break;
+    }
+    *config = changed;
+    return FUR_OK;
+}

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The first and the last step of the sweep: row -> x, and the gradient by x -> embedding or input projection. */
+#include <math.h>
+
+#include "base/size.h"
+#include "model/layer.h"
+#include "op/embed/embed.h"
+
+void fur_row_positions(const fur_run *run, const fur_scratch *s, int64_t first, int64_t count)
+{
+    const fur_documents *d = &run->documents;
+    int64_t document = 0, high = d->count - 1;
+    while (document < high) { /* the document that holds `first` */
+        int64_t middle = document + (high - document + 1) / 2;
+        if (d->offsets[middle] <= first)
+            document = middle;
+        else
+            high = middle - 1;
+    }
+    for (int64_t i = 0; i < count; i++) {
+        while (first + i >= d->offsets[document + 1])
+            document++;
+        s->position_B[i] = first + i - d->offsets[document];
+        if (s->position_id_B)
+            s->position_id_B[i] = (int32_t)s->position_B[i];
+    }
+}
+
+fur_status fur_embed_rows(fur_run *run, int64_t first, int64_t count, float *x_BC)
+{
+    const fur_model_config *c = &run->model->config;
+    const fur_parameter_table *t = &run->model->table;
+    if (c->features)
+        FUR_TRY(fur_map_forward(run, &t->input, count, run->row->x_TI + first * c->features, 0, x_BC));
+    else
+        FUR_TRY(fur_embed_forward(&run->exec, count, c->width, c->vocabulary, run->row->ids_T + first,
+                                  run->model->data + t->embedding, x_BC));
+    if (c->position != FUR_POSITION_LEARNED)
+        return FUR_OK;
+    const fur_scratch *s = &run->memory.forward;
+    fur_row_positions(run, s, first, count);
+    FUR_TRY(fur_embed_forward(&run->exec, count, c->width, c->context, s->position_id_B, run->model->data + t->positions,
+                              s->h_BC));
+    for (int64_t i = 0; i < count * c->width; i++)
+        x_BC[i] += s->h_BC[i];
+    return FUR_OK;
+}
+
+fur_status fur_embed_row(fur_run *run)
+{
+    for (int64_t first = 0; first < run->tokens; first += run->shape.superblock)
+        FUR_TRY(fur_embed_rows(run, first, fur_superblock_rows(run, first),
+                            run->memory.x_TC + first * run->model->config.width));
+    return FUR_OK;
+}
+
+static fur_status embed_block_backward(fur_run *run, int64_t first, int64_t count, const float *dx_BC, float *dx_TI)
+{
+    const fur_model_config *c = &run->model->config;
+    const fur_parameter_table *t = &run->model->table;
+    float *gradient = run->model->gradient;
+    if (c->features)
+        FUR_TRY(fur_map_backward(run, &t->input, count, run->row->x_TI + first * c->features, dx_BC, 0,
+                                 dx_TI ? dx_TI + first * c->features : NULL));
+    else
+        FUR_TRY(fur_embed_backward(&run->exec, count, c->width, c->vocabulary, run->row->ids_T + first, dx_BC,
+                                   gradient + t->embedding));
+    if (!c->features && dx_TI)
+        for (int64_t i = 0; i < count * c->width; i++)
+            dx_TI[first * c->width + i] = dx_BC[i];
+    if (c->position != FUR_POSITION_LEARNED)
+        return FUR_OK;
+    const fur_scratch *s = &run->memory.backward;
+    fur_row_positions(run, s, first, count);
+    return fur_embed_backward(&run->exec, count, c->width, c->context, s->position_id_B, dx_BC, gradient + t->positions);
+}
+
+fur_status fur_embed_row_backward(fur_run *run, float *dx_TI)
+{
+    for (int64_t first = 0; first < run->tokens; first += run->shape.superblock)
+        FUR_TRY(embed_block_backward(run, first, fur_superblock_rows(run, first),
+                                     run->memory.x_TC + first * run->model->config.width, dx_TI));
+    return FUR_OK;
+}

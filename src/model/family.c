@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* config.json of the families gpt2, gpt_neox, llama, and of our own, furlong, for what no other family can say. What a
+ * family's file asks for and we do not do is refused by name. */
+#include "model/family.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "io/file.h"
+#include "model/config.h"
+
+/* ---- writing ---------------------------------------------------------------------------------------------- */
+
+static json_t *gpt2_json(const fur_model_config *c)
+{
+    return json_pack("{s:s, s:[s], s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:f, s:f, s:b, s:f, s:f, s:f, s:s}",
+                     "model_type", "gpt2", "architectures", "GPT2LMHeadModel", "vocab_size", (json_int_t)c->vocabulary,
+                     "n_positions", (json_int_t)c->context, "n_ctx", (json_int_t)c->context, "n_embd",
+                     (json_int_t)c->width, "n_layer", (json_int_t)c->layers, "n_head", (json_int_t)c->heads, "n_inner",
+                     (json_int_t)c->hidden, "activation_function", "gelu_new", "layer_norm_epsilon", c->norm_eps,
+                     "initializer_range", c->init_std, "tie_word_embeddings", c->tied, "attn_pdrop", 0.0, "embd_pdrop",
+                     0.0, "resid_pdrop", 0.0, "torch_dtype", "float32");
+}
+
+static json_t *gpt_neox_json(const fur_model_config *c)
+{
+    return json_pack("{s:s, s:[s], s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:f, s:f, s:b, s:f, s:f, s:b, s:b, s:f, s:f, s:s}",
+                     "model_type", "gpt_neox", "architectures", "GPTNeoXForCausalLM", "vocab_size",
+                     (json_int_t)c->vocabulary, "max_position_embeddings", (json_int_t)c->context, "hidden_size",
+                     (json_int_t)c->width, "num_hidden_layers", (json_int_t)c->layers, "num_attention_heads",
+                     (json_int_t)c->heads, "intermediate_size", (json_int_t)c->hidden, "hidden_act", "gelu_new",
+                     "layer_norm_eps", c->norm_eps, "initializer_range", c->init_std, "tie_word_embeddings", c->tied,
+                     "rotary_pct", 1.0, "rotary_emb_base", c->rope_theta, "use_parallel_residual", 0, "attention_bias",
+                     1, "attention_dropout", 0.0, "hidden_dropout", 0.0, "torch_dtype", "float32");
+}
+
+static json_t *llama_json(const fur_model_config *c)
+{
+    return json_pack("{s:s, s:[s], s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:f, s:f, s:b, s:f, s:b, s:b, s:f, s:s}",
+                     "model_type", "llama", "architectures", "LlamaForCausalLM", "vocab_size",
+                     (json_int_t)c->vocabulary, "max_position_embeddings", (json_int_t)c->context, "hidden_size",
+                     (json_int_t)c->width, "num_hidden_layers", (json_int_t)c->layers, "num_attention_heads",
+                     (json_int_t)c->heads, "num_key_value_heads", (json_int_t)c->kv_heads, "head_dim",
+                     (json_int_t)c->head_dim, "intermediate_size", (json_int_t)c->hidden, "hidden_act", "silu",
+                     "rms_norm_eps", c->norm_eps, "initializer_range", c->init_std, "tie_word_embeddings", c->tied,
+                     "rope_theta", c->rope_theta, "attention_bias", 0, "mlp_bias", 0, "attention_dropout", 0.0,
+                     "torch_dtype", "float32");
+}
+
+static json_t *furlong_json(const fur_model_config *c)
+{
+    json_t *attention = json_array();
+    for (int64_t layer = 0; attention && layer < c->layers; layer++)
+        json_array_append_new(attention, json_string(fur_attention_kind_name(c->attention[layer])));
+    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:f, s:s, s:s, s:f, s:b, s:b, s:b,"
+                     " s:f, s:o, s:s, s:s}",
+                     "model_type", "furlong", "vocab_size", (json_int_t)c->vocabulary, "features",
+                     (json_int_t)c->features, "outputs", (json_int_t)c->outputs, "max_position_embeddings",
+                     (json_int_t)c->context, "hidden_size", (json_int_t)c->width, "num_hidden_layers",
+                     (json_int_t)c->layers, "num_attention_heads", (json_int_t)c->heads, "num_key_value_heads",
+                     (json_int_t)c->kv_heads, "head_dim", (json_int_t)c->head_dim, "intermediate_size",
+                     (json_int_t)c->hidden, "norm", c->norm == FUR_NORM_RMSNORM ? "rmsnorm" : "layernorm", "norm_eps",
+                     c->norm_eps, "activation", c->activation == FUR_ACTIVATION_SWIGLU ? "swiglu" : "gelu_tanh",
+                     "position", c->position == FUR_POSITION_ROPE ? "rope" : "learned", "rope_theta", c->rope_theta,
+                     "bias", c->bias, "tie_word_embeddings", c->tied, "causal", c->causal, "initializer_range",
+                     c->init_std, "attention", attention, "projection_qkvo",
+                     fur_projection_kind_name(c->projection_qkvo), "projection_ffn",
+                     fur_projection_kind_name(c->projection_ffn));
+}
+
+json_t *fur_config_to_json(const fur_model_config *config)
+{
+    fur_json_setup();
+    const char *family = fur_config_family(config);
+    json_t *json = strcmp(family, "gpt2") == 0       ? gpt2_json(config)
+                   : strcmp(family, "gpt_neox") == 0 ? gpt_neox_json(config)
+                   : strcmp(family, "llama") == 0    ? llama_json(config)
+                                                     : furlong_json(config);
+    if (json)
+        json_object_set_new(json, "furlong_preset", json_string(config->name));
+    return json;
+}
+
+/* ---- reading ---------------------------------------------------------------------------------------------- */
+
+#define MOST_SIZE ((int64_t)1 << 40)
+
+static fur_status read_size(fur_error *error, const fur_json *j, const char *key, int64_t *out)
+{
+    return fur_json_int(error, j, key, 1, MOST_SIZE, out);
+}
+
+static fur_status refuse(fur_error *error, const fur_json *j, const char *key, const char *found, const char *expected)
+{
+    return fur_error_set(error, FUR_E_UNSUPPORTED, "%s: %s is %s, this version has %s", j->name, key, found, expected);
+}
+
+static fur_status read_common(fur_error *error, const fur_json *j, fur_model_config *c)
+{
+    FUR_TRY(fur_json_number_or(error, j, "initializer_range", 1e-9, 9, 0.02, &c->init_std));
+    const char *preset;
+    FUR_TRY(fur_json_string_or(error, j, "furlong_preset", "", &preset));
+    strncpy(c->name, preset, sizeof c->name - 1);
+    return FUR_OK;
+}
+
+static fur_status read_gpt2(fur_error *error, const fur_json *j, fur_model_config *c)
+{
+    const char *activation;
+    FUR_TRY(read_size(error, j, "vocab_size", &c->vocabulary));
+    FUR_TRY(read_size(error, j, "n_positions", &c->context));
+    FUR_TRY(read_size(error, j, "n_embd", &c->width));
+    FUR_TRY(read_size(error, j, "n_layer", &c->layers));
+    FUR_TRY(read_size(error, j, "n_head", &c->heads));
+    FUR_TRY(fur_json_int_or(error, j, "n_inner", 1, MOST_SIZE, 4 * c->width, &c->hidden));
+    FUR_TRY(fur_json_string_or(error, j, "activation_function", "gelu_new", &activation));
+    if (strcmp(activation, "gelu_new") != 0 && strcmp(activation, "gelu_pytorch_tanh") != 0)
+        return refuse(error, j, "activation_function", activation, "gelu_new");
+    FUR_TRY(fur_json_number_or(error, j, "layer_norm_epsilon", 1e-20, 0.1, 1e-5, &c->norm_eps));
+    FUR_TRY(fur_json_bool_or(error, j, "tie_word_embeddings", true, &c->tied));
+    c->norm = FUR_NORM_LAYERNORM;
+    c->activation = FUR_ACTIVATION_GELU_TANH;
+    c->position = FUR_POSITION_LEARNED;
+    c->rope_theta = 1e4;
+    c->bias = c->causal = true;
+    c->kv_heads = c->heads;
+    return FUR_OK;
+}
+
+static fur_status read_gpt_neox(fur_error *error, const fur_json *j, fur_model_config *c)
+{
+    const char *activation;
+    double rotary;
+    bool parallel;
+    FUR_TRY(read_size(error, j, "vocab_size", &c->vocabulary));
+    FUR_TRY(read_size(error, j, "max_position_embeddings", &c->context));
+    FUR_TRY(read_size(error, j, "hidden_size", &c->width));
+    FUR_TRY(read_size(error, j, "num_hidden_layers", &c->layers));
+    FUR_TRY(read_size(error, j, "num_attention_heads", &c->heads));
+    FUR_TRY(read_size(error, j, "intermediate_size", &c->hidden));
+    FUR_TRY(fur_json_string_or(error, j, "hidden_act", "gelu", &activation));
+    if (strcmp(activation, "gelu_new") != 0 && strcmp(activation, "gelu_pytorch_tanh") != 0)
+        return refuse(error, j, "hidden_act", activation, "gelu_new");
+    FUR_TRY(fur_json_number_or(error, j, "rotary_pct", 0, 1, 0.25, &rotary));
+    if (rotary < 1)
+        return refuse(error, j, "rotary_pct", "below 1", "whole heads rotated");
+    FUR_TRY(fur_json_bool_or(error, j, "use_parallel_residual", true, &parallel));
+    if (parallel)
+        return refuse(error, j, "use_parallel_residual", "true", "sequential residuals");
+    FUR_TRY(fur_json_number_or(error, j, "rotary_emb_base", 1.001, 1e12, 1e4, &c->rope_theta));
+    FUR_TRY(fur_json_number_or(error, j, "layer_norm_eps", 1e-20, 0.1, 1e-5, &c->norm_eps));
+    FUR_TRY(fur_json_bool_or(error, j, "tie_word_embeddings", false, &c->tied));
+    c->norm = FUR_NORM_LAYERNORM;
+    c->activation = FUR_ACTIVATION_GELU_TANH;
+    c->position = FUR_POSITION_ROPE;
+    c->bias = c->causal = true;
+    c->kv_heads = c->heads;
+    return FUR_OK;
+}
+
+static fur_status read_llama(fur_error *error, const fur_json *j, fur_model_config *c)
+{
+    const char *activation;
+    bool bias, mlp_bias;
+    FUR_TRY(read_size(error, j, "vocab_size", &c->vocabulary));
+    FUR_TRY(fur_json_int_or(error, j, "max_position_embeddings", 1, MOST_SIZE, 2048, &c->context));
+    FUR_TRY(read_size(error, j, "hidden_size", &c->width));
+    FUR_TRY(read_size(error, j, "num_hidden_layers", &c->layers));
+    FUR_TRY(read_size(error, j, "num_attention_heads", &c->heads));
+    FUR_TRY(fur_json_int_or(error, j, "num_key_value_heads", 1, MOST_SIZE, c->heads, &c->kv_heads));
+    FUR_TRY(fur_json_int_or(error, j, "head_dim", 1, MOST_SIZE, 0, &c->head_dim));
+    FUR_TRY(read_size(error, j, "intermediate_size", &c->hidden));
+    FUR_TRY(fur_json_string_or(error, j, "hidden_act", "silu", &activation));
+    if (strcmp(activation, "silu") != 0)
+        return refuse(error, j, "hidden_act", activation, "silu");
+    FUR_TRY(fur_json_number_or(error, j, "rms_norm_eps", 1e-20, 0.1, 1e-6, &c->norm_eps));
+    FUR_TRY(fur_json_number_or(error, j, "rope_parameters.rope_theta", 1.001, 1e12, 0, &c->rope_theta));
+    if (c->rope_theta == 0.0)
+        FUR_TRY(fur_json_number_or(error, j, "rope_theta", 1.001, 1e12, 1e4, &c->rope_theta));
+    if (fur_json_find(j, "rope_scaling"))
+        return refuse(error, j, "rope_scaling", "set", "plain RoPE only");
+    const char *rope_type;
+    FUR_TRY(fur_json_string_or(error, j, "rope_parameters.rope_type", "default", &rope_type));
+    if (strcmp(rope_type, "default") != 0)
+        return refuse(error, j, "rope_parameters.rope_type", rope_type, "plain RoPE only");
+    FUR_TRY(fur_json_bool_or(error, j, "attention_bias", false, &bias));
+    FUR_TRY(fur_json_bool_or(error, j, "mlp_bias", false, &mlp_bias));
+    if (bias || mlp_bias)
+        return refuse(error, j, bias ? "attention_bias" : "mlp_bias", "true", "llama without biases");
+    FUR_TRY(fur_json_bool_or(error, j, "tie_word_embeddings", false, &c->tied));
+    c->norm = FUR_NORM_RMSNORM;
+    c->activation = FUR_ACTIVATION_SWIGLU;
+    c->position = FUR_POSITION_ROPE;
+    c->causal = true;
+    return FUR_OK;
+}
+
+/* Index of `value` among the NULL-terminated words, or refused. */
+static fur_status read_word(fur_error *error, const fur_json *j, const char *key, const char *const *words, int *out)
+{
+    const char *value;
+    FUR_TRY(fur_json_string(error, j, key, &value));
+    for (int i = 0; words[i]; i++)
+        if (strcmp(words[i], value) == 0) {
+            *out = i;
+            return FUR_OK;
+        }
+    return refuse(error, j, key, value, "other kinds only");
+}
+
+static fur_status read_kinds(fur_error *error, const fur_json *j, fur_model_config *c)
+{
+    json_t *list = fur_json_find(j, "attention");
+    if (!json_is_array(list) || json_array_size(list) != (size_t)c->layers)
+        return fur_error_set(error, FUR_E_FORMAT, "%s: attention must list the kind of each of %lld layers", j->name,
+                             (long long)c->layers);
+    for (int64_t layer = 0; layer < c->layers; layer++) {
+        const char *name = json_string_value(json_array_get(list, (size_t)layer));
+        int index = 0;
+        while (fur_attention_kind_name(index) && (!name || strcmp(fur_attention_kind_name(index), name) != 0))
+            index++;
+        if (!fur_attention_kind_name(index))
+            return refuse(error, j, "attention", name ? name : "not text", "other kinds only");
+        c->attention[layer] = (char)index;
+    }
+    const char *names[8] = {NULL};
+    for (int i = 0; i < 7 && fur_projection_kind_name(i); i++)
+        names[i] = fur_projection_kind_name(i);
+    int qkvo, ffn;
+    FUR_TRY(read_word(error, j, "projection_qkvo", names, &qkvo));
+    FUR_TRY(read_word(error, j, "projection_ffn", names, &ffn));
+    c->projection_qkvo = (char)qkvo;
+    c->projection_ffn = (char)ffn;
+    return FUR_OK;
+}
+
+static fur_status read_furlong(fur_error *error, const fur_json *j, fur_model_config *c)
+{
+    static const char *const norms[] = {"layernorm", "rmsnorm", NULL};
+    static const char *const activations[] = {"gelu_tanh", "swiglu", NULL};
+    static const char *const positions[] = {"learned", "rope", NULL};
+    int norm, activation, position;
+    FUR_TRY(fur_json_int(error, j, "vocab_size", 0, MOST_SIZE, &c->vocabulary));
+    FUR_TRY(fur_json_int(error, j, "features", 0, MOST_SIZE, &c->features));
+    FUR_TRY(fur_json_int(error, j, "outputs", 0, MOST_SIZE, &c->outputs));
+    FUR_TRY(read_size(error, j, "max_position_embeddings", &c->context));
+    FUR_TRY(read_size(error, j, "hidden_size", &c->width));
+    FUR_TRY(fur_json_int(error, j, "num_hidden_layers", 1, FUR_MAX_LAYERS, &c->layers));
+    FUR_TRY(read_size(error, j, "num_attention_heads", &c->heads));
+    FUR_TRY(read_size(error, j, "num_key_value_heads", &c->kv_heads));
+    FUR_TRY(read_size(error, j, "head_dim", &c->head_dim));
+    FUR_TRY(read_size(error, j, "intermediate_size", &c->hidden));
+    FUR_TRY(read_word(error, j, "norm", norms, &norm));
+    FUR_TRY(read_word(error, j, "activation", activations, &activation));
+    FUR_TRY(read_word(error, j, "position", positions, &position));
+    FUR_TRY(fur_json_number(error, j, "norm_eps", 1e-20, 0.1, &c->norm_eps));
+    FUR_TRY(fur_json_number(error, j, "rope_theta", 1.001, 1e12, &c->rope_theta));
+    FUR_TRY(fur_json_bool(error, j, "bias", &c->bias));
+    FUR_TRY(fur_json_bool(error, j, "tie_word_embeddings", &c->tied));
+    FUR_TRY(fur_json_bool(error, j, "causal", &c->causal));
+    c->norm = (fur_norm_type)norm;
+    c->activation = (fur_activation)activation;
+    c->position = (fur_position_type)position;
+    return read_kinds(error, j, c);
+}
+
+static fur_status read_family(fur_error *error, const fur_json *j, fur_model_config *c)
+{
+    const char *type;
+    FUR_TRY(fur_json_string(error, j, "model_type", &type));
+    FUR_TRY(read_common(error, j, c));
+    if (strcmp(type, "gpt2") == 0)
+        FUR_TRY(read_gpt2(error, j, c));
+    else if (strcmp(type, "gpt_neox") == 0)
+        FUR_TRY(read_gpt_neox(error, j, c));
+    else if (strcmp(type, "llama") == 0)
+        FUR_TRY(read_llama(error, j, c));
+    else if (strcmp(type, "furlong") == 0)
+        FUR_TRY(read_furlong(error, j, c));
+    else
+        return refuse(error, j, "model_type", type, "gpt2, gpt_neox, llama and furlong");
+    if (c->head_dim == 0) {
+        if (c->heads < 1 || c->width % c->heads)
+            return fur_error_set(error, FUR_E_FORMAT, "%s: width %lld does not divide into %lld heads", j->name,
+                                 (long long)c->width, (long long)c->heads);
+        c->head_dim = c->width / c->heads;
+    }
+    return FUR_OK;
+}
+
+fur_status fur_config_from_file(fur_error *error, const char *path, fur_model_config *out)
+{
+    fur_json json = {0};
+    fur_model_config config = {0};
+    FUR_TRY(fur_json_read(error, path, &json));
+    fur_status status = read_family(error, &json, &config);
+    fur_json_clear(&json);
+    if (status == FUR_OK)
+        *out = config;
+    return status;
+}
+
+fur_status fur_config_read(fur_context *context, const char *path, fur_model_config *out)
+{
+    fur_model_config config;
+    FUR_TRY(fur_config_from_file(&context->error, path, &config));
+    if (fur_config_check(context, &config) != FUR_OK) { /* a bad size in a file is the file's fault */
+        fur_error_prefix(&context->error, "%s", path);
+        return context->error.status = FUR_E_FORMAT;
+    }
+    *out = config;
+    return FUR_OK;
+}

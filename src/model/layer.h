@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What forward and backward of a layer share. */
+#ifndef FUR_MODEL_LAYER_H
+#define FUR_MODEL_LAYER_H
+
+#include "model/config.h"
+#include "model/run.h"
+
+/* A layer in progress: where its weights are, and its kind's state. */
+typedef struct fur_layer {
+    int64_t index;
+    const fur_layer_offsets *at;
+    const fur_attention_kind *kind;
+    fur_attention_shape shape;
+    fur_attention_state state;
+} fur_layer;
+
+/* Lays the kind's state out. */
+fur_layer fur_layer_begin(fur_run *run, int64_t index, int backward);
+
+/* h = norm1(x), then k and v of rows first.. into the kind's state. h_BC stays valid. */
+fur_status fur_layer_absorb(fur_run *run, fur_layer *layer, const fur_scratch *s, int64_t first, int64_t count,
+                            const float *x_TC);
+/* q from h_BC (rotated), then o and lse of rows first.. */
+fur_status fur_layer_query(fur_run *run, const fur_layer *layer, const fur_scratch *s, int64_t first, int64_t count,
+                           float *o_TQ, float *lse_TH, int attention_is_kept);
+/* Undoes the rotation, for gradients by q and k. */
+fur_status fur_layer_rotate_back(const fur_run *run, const fur_scratch *s, int64_t count, int64_t heads, float *x);
+/* g = activation(u) for a token tile. */
+fur_status fur_layer_activate(const fur_run *run, int64_t tokens, const float *u_TU, float *g_TF);
+
+/* y (+)= map(x), contiguous rows. */
+fur_status fur_map_forward(const fur_run *run, const fur_map_offsets *map, int64_t tokens, const float *x_TI, int add,
+                           float *y_TO);
+/* Weight gradients added; dx (+)= ... unless NULL. */
+fur_status fur_map_backward(fur_run *run, const fur_map_offsets *map, int64_t tokens, const float *x_TI,
+                            const float *dy_TO, int add, float *dx_TI);
+
+/* Kept or scratch place of a layer's attention output, statistics and inner values of rows first.. */
+float *fur_layer_o(const fur_run *run, const fur_layer *layer, const fur_scratch *s, int64_t first);
+float *fur_layer_lse(const fur_run *run, const fur_layer *layer, const fur_scratch *s, int64_t first);
+float *fur_layer_u(const fur_run *run, const fur_layer *layer, const fur_scratch *s, int64_t first);
+
+/* First row of the superblock after the one that starts at `first`; superblocks are counted from row 0. */
+static inline int64_t fur_superblock_rows(const fur_run *run, int64_t first)
+{
+    int64_t rows = run->shape.superblock;
+    return run->tokens - first < rows ? run->tokens - first : rows;
+}
+
+#endif

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The memory of a run, piece by piece: the single source of every size that the plan prints and the run uses. */
+#include <math.h>
+#include <string.h>
+
+#include "base/size.h"
+#include "model/config.h"
+#include "model/run.h"
+#include "op/bias/bias.h"
+#include "op/matmul/matmul.h"
+#include "op/norm/norm.h"
+#include "op/rope/rope.h"
+
+fur_attention_shape fur_config_attention_shape(const fur_model_config *c)
+{
+    return (fur_attention_shape){.heads = c->heads,
+                                 .kv_heads = c->kv_heads,
+                                 .head_dim = c->head_dim,
+                                 .scale = (float)(1.0 / sqrt((double)c->head_dim)),
+                                 .causal = c->causal};
+}
+
+static void layout_positions(const fur_model_config *c, int64_t rows, fur_arena *arena, fur_scratch *s)
+{
+    s->position_B = fur_arena_push(arena, rows * (int64_t)sizeof(int64_t));
+    if (c->position == FUR_POSITION_LEARNED)
+        s->position_id_B = fur_arena_push(arena, rows * (int64_t)sizeof(int32_t));
+}
+
+/* Attention output and statistics live in scratch only where the row's are not kept. */
+static void layout_scratch(const fur_model_config *c, const fur_run_shape *shape, int backward, int kept_o, int kept_u,
+                           fur_arena *arena, fur_scratch *s)
+{
+    int64_t rows = fur_min_i64(shape->superblock, shape->tokens), tile = fur_min_i64(shape->token_tile, rows);
+    int64_t q = fur_config_query_width(c);
+    memset(s, 0, sizeof *s);
+    layout_positions(c, rows, arena, s);
+    s->h_BC = fur_arena_push_f32(arena, rows * c->width);
+    s->q_BQ = fur_arena_push_f32(arena, rows * q);
+    if (!kept_o) {
+        s->o_BQ = fur_arena_push_f32(arena, rows * q);
+        s->lse_BH = fur_arena_push_f32(arena, rows * c->heads);
+    }
+    if (backward) {
+        s->mid_BC = fur_arena_push_f32(arena, rows * c->width);
+        s->do_BQ = fur_arena_push_f32(arena, rows * q);
+        s->dq_BQ = fur_arena_push_f32(arena, rows * q);
+    }
+    s->h_tC = fur_arena_push_f32(arena, tile * c->width);
+    if (!kept_u)
+        s->u_tU = fur_arena_push_f32(arena, tile * fur_config_inner_width(c));
+    s->g_tF = fur_arena_push_f32(arena, tile * c->hidden);
+    if (backward) {
+        s->dg_tF = fur_arena_push_f32(arena, tile * c->hidden);
+        s->dh_tC = fur_arena_push_f32(arena, tile * c->width);
+    }
+}
+
+static void layout_loss(const fur_model_config *c, const fur_run_shape *shape, int gradient, fur_arena *arena,
+                        fur_loss_scratch *s)
+{
+    int64_t tile = fur_min_i64(shape->loss_tile, shape->tokens);
+    memset(s, 0, sizeof *s);
+    s->h_tC = fur_arena_push_f32(arena, tile * c->width);
+    if (gradient)
+        s->dh_tC = fur_arena_push_f32(arena, tile * c->width);
+    s->logits_tV = fur_arena_push_f32(arena, tile * fur_min_i64(shape->vocabulary_tile, fur_config_head_width(c)));
+    s->maximum_t = fur_arena_push_f32(arena, tile);
+    s->sum_t = fur_arena_push_f32(arena, tile);
+    s->target_logit_t = fur_arena_push_f32(arena, tile);
+    s->nll_t = fur_arena_push_f32(arena, tile);
+}
+
+/* Most that any operator of the sweep pushes at once. */
+static int64_t workspace_bytes(const fur_exec *exec, const fur_model_config *c, const fur_run_shape *shape)
+{
+    int backward = shape->purpose == FUR_FOR_TRAIN;
+    int64_t rows = fur_min_i64(shape->superblock, shape->tokens);
+    int64_t loss_rows = fur_min_i64(shape->loss_tile, shape->tokens);
+    int64_t bytes = fur_matmul_workspace(exec);
+    bytes = fur_max_i64(bytes, fur_norm_workspace(exec, fur_max_i64(rows, loss_rows), c->width));
+    if (c->bias || c->features) {
+        int64_t widest = fur_max_i64(fur_max_i64(fur_config_inner_width(c), c->width), fur_config_query_width(c));
+        bytes = fur_max_i64(bytes, fur_bias_workspace(exec, rows, widest));
+    }
+    if (c->position == FUR_POSITION_ROPE)
+        bytes = fur_max_i64(bytes, fur_rope_workspace(exec, rows, c->head_dim));
+    fur_attention_shape attention = fur_config_attention_shape(c);
+    for (int64_t layer = 0; layer < c->layers; layer++) {
+        const fur_attention_kind *kind = fur_attention_kind_at(c->attention[layer]);
+        for (int direction = 0; direction <= backward; direction++)
+            bytes = fur_max_i64(bytes, kind->workspace(exec, &attention, rows, rows, direction));
+    }
+    return fur_round_up(bytes, FUR_ARENA_ALIGN) + FUR_ARENA_ALIGN;
+}
+
+/* One layer at a time holds a state, the largest kind's bytes serve all; in generation every layer keeps its own. */
+static int64_t largest_state_bytes(const fur_model_config *c, int64_t tokens, int training)
+{
+    fur_attention_shape attention = fur_config_attention_shape(c);
+    int64_t bytes = 0;
+    for (int64_t layer = 0; layer < c->layers; layer++) {
+        fur_arena counting = fur_arena_counting();
+        fur_attention_state unused;
+        fur_attention_kind_at(c->attention[layer])->reserve(&attention, tokens, training, &counting, &unused);
+        bytes = fur_max_i64(bytes, counting.used);
+    }
+    return fur_round_up(bytes, FUR_ARENA_ALIGN) + FUR_ARENA_ALIGN;
+}
+
+typedef struct item_reporter {
+    fur_layout_item_fn fn;
+    void *user;
+    fur_arena *arena;
+    int64_t last;
+} item_reporter;
+
+static void report(item_reporter *r, const char *name)
+{
+    if (r->fn && r->arena->used > r->last)
+        r->fn(r->user, name, r->arena->used - r->last);
+    r->last = r->arena->used;
+}
+
+/* Forward, loss and backward scratch are never alive together: they share the largest one's bytes. */
+static void layout_overlaid_scratch(const fur_model_config *c, const fur_run_shape *shape, fur_arena *arena,
+                                    fur_run_memory *m)
+{
+    int training = shape->purpose == FUR_FOR_TRAIN;
+    int64_t start = fur_arena_mark(arena), end = start;
+    layout_scratch(c, shape, 0, training && shape->keep_attention, training && shape->keep_hidden, arena, &m->forward);
+    end = fur_max_i64(end, arena->used);
+    fur_arena_release(arena, start);
+    layout_loss(c, shape, training, arena, &m->loss);
+    end = fur_max_i64(end, arena->used);
+    fur_arena_release(arena, start);
+    if (training) {
+        layout_scratch(c, shape, 1, shape->keep_attention, shape->keep_hidden, arena, &m->backward);
+        end = fur_max_i64(end, arena->used);
+        fur_arena_release(arena, start);
+    }
+    fur_arena_push(arena, end - start);
+}
+
+static void layout_row(const fur_model_config *c, int64_t tokens, fur_arena *arena, fur_run_memory *m)
+{
+    m->row_offsets = fur_arena_push(arena, (tokens + 1) * (int64_t)sizeof(int64_t));
+    if (c->features) {
+        m->row_x_TI = fur_arena_push_f32(arena, tokens * c->features);
+        m->row_target_TO = fur_arena_push_f32(arena, tokens * c->outputs);
+    } else {
+        m->row_ids_T = fur_arena_push(arena, tokens * (int64_t)sizeof(int32_t));
+        m->row_targets_T = fur_arena_push(arena, tokens * (int64_t)sizeof(int32_t));
+    }
+}
+
+void fur_run_layout(const fur_exec *exec, const fur_model_config *c, const fur_parameter_table *table,
+                    const fur_run_shape *shape, fur_arena *arena, fur_layout_item_fn on_item, void *user,
+                    fur_run_memory *m)
+{
+    int training = shape->purpose == FUR_FOR_TRAIN;
+    int64_t T = shape->tokens;
+    item_reporter items = {on_item, user, arena, arena->used};
+    memset(m, 0, sizeof *m);
+    if (training) {
+        m->gradient = fur_arena_push_f32(arena, table->elements);
+        report(&items, "gradients");
+    }
+    if (shape->optimizer) {
+        m->adam_m = fur_arena_push_f32(arena, table->elements);
+        m->adam_v = fur_arena_push_f32(arena, table->elements);
+        report(&items, "optimizer state (Adam m, v)");
+    }
+    layout_row(c, T, arena, m);
+    report(&items, "row of tokens");
+    int64_t x_rows = shape->purpose == FUR_FOR_GENERATE ? fur_min_i64(shape->superblock, T) : T;
+    m->x_TC = fur_arena_push_f32(arena, x_rows * c->width);
+    report(&items, training ? "hidden state (becomes its gradient)" : "hidden state");
+    if (training) {
+        fur_store_reserve(arena, c->layers, T, c->width, &m->store);
+        report(&items, "layer inputs");
+    }
+    m->state_bytes = largest_state_bytes(c, T, training);
+    int64_t states = shape->purpose == FUR_FOR_GENERATE ? c->layers : 1;
+    unsigned char *state = fur_arena_push(arena, states * m->state_bytes);
+    m->state_region = (fur_arena){.base = state, .capacity = states * m->state_bytes};
+    report(&items, training ? "keys, values and their gradients" : "keys and values");
+    if (training && shape->keep_attention) {
+        m->kept_o_LTQ = fur_arena_push_f32(arena, c->layers * T * fur_config_query_width(c));
+        m->kept_lse_LTH = fur_arena_push_f32(arena, c->layers * T * c->heads);
+        report(&items, "kept attention outputs");
+    }
+    if (training && shape->keep_hidden) {
+        m->kept_u_LTU = fur_arena_push_f32(arena, c->layers * T * fur_config_inner_width(c));
+        report(&items, "kept feedforward inner values");
+    }
+    layout_overlaid_scratch(c, shape, arena, m);
+    report(&items, "blocks in work");
+    int64_t bytes = workspace_bytes(exec, c, shape);
+    unsigned char *base = fur_arena_push(arena, bytes);
+    m->workspace = (fur_arena){.base = base, .capacity = bytes};
+    report(&items, "workspace of the operators");
+}

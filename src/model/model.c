@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Models, runs, and the public calls over the sweep. */
+#include <math.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/random.h"
+#include "base/size.h"
+#include "model/config.h"
+#include "model/layer.h"
+#include "model/run.h"
+
+/* ---- models ----------------------------------------------------------------------------------------------- */
+
+fur_status fur_model_allocate(fur_context *context, const fur_model_config *config, fur_model **out)
+{
+    *out = NULL;
+    FUR_TRY(fur_config_check(context, config));
+    fur_model *model = fur_calloc(1, sizeof *model);
+    if (!model)
+        return fur_error_set(&context->error, FUR_E_MEMORY, "no memory for a model");
+    model->config = *config;
+    fur_status status = fur_parameter_table_create(&context->error, config, &model->table);
+    if (status == FUR_OK) {
+        model->data_bytes = model->table.elements * (int64_t)sizeof(float);
+        model->data = fur_pages_map((size_t)model->data_bytes);
+        if (!model->data)
+            status = fur_error_set(&context->error, FUR_E_MEMORY, "the system refused %lld bytes for the weights",
+                                   (long long)model->data_bytes);
+    }
+    if (status != FUR_OK) {
+        fur_model_destroy(model);
+        return status;
+    }
+    *out = model;
+    return FUR_OK;
+}
+
+fur_status fur_model_create(fur_context *context, const fur_model_config *config, uint64_t seed, fur_model **out)
+{
+    FUR_TRY(fur_model_allocate(context, config, out));
+    fur_model *model = *out;
+    for (int64_t i = 0; i < model->table.count; i++) {
+        const fur_parameter *p = &model->table.list[i];
+        float *data = model->data + p->offset;
+        if (p->init_std > 0)
+            fur_random_normal(seed, (uint64_t)i, p->init_std, data, p->count);
+        else
+            for (int64_t j = 0; j < p->count; j++)
+                data[j] = p->init_value;
+    }
+    return FUR_OK;
+}
+
+void fur_model_destroy(fur_model *model)
+{
+    if (!model)
+        return;
+    fur_pages_unmap(model->data, (size_t)model->data_bytes);
+    fur_parameter_table_destroy(&model->table);
+    fur_free(model);
+}
+
+const fur_model_config *fur_model_config_of(const fur_model *model)
+{
+    return &model->config;
+}
+
+int64_t fur_model_parameters(const fur_model *model)
+{
+    return model->table.count;
+}
+
+void fur_model_parameter(const fur_model *model, int64_t index, fur_parameter_info *out)
+{
+    const fur_parameter *p = &model->table.list[index];
+    *out = (fur_parameter_info){.name = p->name,
+                                .rank = p->rank,
+                                .shape = {p->shape[0], p->shape[1]},
+                                .count = p->count,
+                                .data = model->data + p->offset,
+                                .gradient = model->gradient ? model->gradient + p->offset : NULL,
+                                .decayed = p->decayed};
+}
+
+void fur_model_zero_gradients(fur_model *model)
+{
+    if (model->gradient)
+        memset(model->gradient, 0, (size_t)model->data_bytes);
+}
+
+/* ---- runs ------------------------------------------------------------------------------------------------- */
+
+fur_run_shape fur_run_shape_of(const fur_plan *plan, const fur_plan_request *request)
+{
+    return (fur_run_shape){.purpose = request->purpose,
+                           .tokens = request->row_tokens,
+                           .superblock = plan->superblock,
+                           .token_tile = plan->token_tile,
+                           .loss_tile = plan->loss_tile,
+                           .vocabulary_tile = plan->vocabulary_tile,
+                           .keep_attention = plan->keep_attention,
+                           .keep_hidden = plan->keep_hidden,
+                           .optimizer = request->purpose == FUR_FOR_TRAIN};
+}
+
+fur_status fur_run_create(fur_context *context, fur_model *model, const fur_plan *plan, const fur_plan_request *request,
+                          fur_run **out)
+{
+    *out = NULL;
+    if (!plan->fits)
+        return fur_error_set(&context->error, FUR_E_DOES_NOT_FIT, "the plan needs %lld bytes, the limit is %lld",
+                             (long long)plan->peak_bytes, (long long)request->memory_bytes);
+    if (request->purpose == FUR_FOR_TRAIN && model->gradient)
+        return fur_error_set(&context->error, FUR_E_BUSY, "another run holds this model's gradients");
+    fur_run *run = fur_calloc(1, sizeof *run);
+    if (!run)
+        return fur_error_set(&context->error, FUR_E_MEMORY, "no memory for a run");
+    run->context = context;
+    run->model = model;
+    run->shape = fur_run_shape_of(plan, request);
+    run->exec = context->exec;
+    fur_status status = fur_arena_create(&context->error, plan->arena_bytes, &run->arena);
+    if (status == FUR_OK) {
+        fur_run_layout(&run->exec, &model->config, &model->table, &run->shape, &run->arena, NULL, NULL, &run->memory);
+        run->exec.workspace = &run->memory.workspace;
+        if (run->arena.failed || run->arena.peak != plan->arena_bytes)
+            status = fur_error_set(&context->error, FUR_E_INTERNAL, "the run laid out %lld bytes, its plan has %lld",
+                                   (long long)run->arena.peak, (long long)plan->arena_bytes);
+    }
+    if (status != FUR_OK) {
+        fur_run_destroy(run);
+        return status;
+    }
+    if (request->purpose == FUR_FOR_TRAIN)
+        model->gradient = run->memory.gradient;
+    *out = run;
+    return FUR_OK;
+}
+
+void fur_run_destroy(fur_run *run)
+{
+    if (!run)
+        return;
+    if (run->memory.gradient && run->model->gradient == run->memory.gradient)
+        run->model->gradient = NULL;
+    fur_arena_destroy(&run->arena);
+    fur_free(run);
+}
+
+int64_t fur_run_arena_peak_bytes(const fur_run *run)
+{
+    return run->arena.peak;
+}
+
+/* ---- rows through a run ----------------------------------------------------------------------------------- */
+
+static fur_status check_row(const fur_run *run, const fur_row *row)
+{
+    fur_error *error = run->exec.error;
+    const fur_model_config *c = &run->model->config;
+    if (row->documents < 1 || !row->offsets || row->offsets[0] != 0)
+        return fur_error_set(error, FUR_E_SHAPE, "a row needs at least one document, its offsets starting at 0");
+    for (int64_t d = 0; d < row->documents; d++) {
+        int64_t length = row->offsets[d + 1] - row->offsets[d];
+        if (length < 1 || length > c->context)
+            return fur_error_set(error, FUR_E_SHAPE, "document %lld of the row has %lld tokens, expected 1 to %lld",
+                                 (long long)d, (long long)length, (long long)c->context);
+    }
+    int64_t tokens = row->offsets[row->documents];
+    if (tokens > run->shape.tokens)
+        return fur_error_set(error, FUR_E_SHAPE, "the row has %lld tokens, the run was planned for %lld",
+                             (long long)tokens, (long long)run->shape.tokens);
+    if (c->features ? !row->x_TI : !row->ids_T)
+        return fur_error_set(error, FUR_E_SHAPE, "the row has no %s", c->features ? "real vectors" : "token ids");
+    for (int64_t t = 0; row->target_T && t < tokens; t++)
+        if (row->target_T[t] < -1 || row->target_T[t] >= c->vocabulary)
+            return fur_error_set(error, FUR_E_SHAPE, "target %d at token %lld, expected -1 to %lld", row->target_T[t],
+                                 (long long)t, (long long)c->vocabulary - 1);
+    return FUR_OK;
+}
+
+static fur_status begin_row(fur_run *run, const fur_row *row)
+{
+    FUR_TRY(check_row(run, row));
+    run->row = row;
+    run->documents = (fur_documents){row->documents, row->offsets};
+    run->tokens = row->offsets[row->documents];
+    return fur_embed_row(run);
+}
+
+fur_status fur_model_loss_and_gradient(fur_run *run, const fur_row *row, const fur_loss *loss, double weight,
+                                       double *out_loss, float *dx_TI)
+{
+    if (run->shape.purpose != FUR_FOR_TRAIN)
+        return fur_error_set(run->exec.error, FUR_E_ARGUMENT, "this run was planned without gradients");
+    FUR_TRY(begin_row(run, row));
+    FUR_TRY(fur_sweep_forward(run, 1));
+    FUR_TRY(fur_run_loss(run, loss, 1, weight, out_loss, NULL));
+    FUR_TRY(fur_sweep_backward(run));
+    return fur_embed_row_backward(run, dx_TI);
+}
+
+fur_status fur_model_loss(fur_run *run, const fur_row *row, const fur_loss *loss, double *out_loss, float *nll_T)
+{
+    FUR_TRY(begin_row(run, row));
+    FUR_TRY(fur_sweep_forward(run, 0));
+    return fur_run_loss(run, loss, 0, 1.0, out_loss, nll_T);
+}
+
+fur_status fur_model_outputs(fur_run *run, const fur_row *row, float *y_TV)
+{
+    FUR_TRY(begin_row(run, row));
+    FUR_TRY(fur_sweep_forward(run, 0));
+    const fur_parameter_table *table = &run->model->table;
+    int64_t width = run->model->config.width, out = table->head.out;
+    for (int64_t first = 0; first < run->tokens; first += run->shape.loss_tile) {
+        int64_t count = fur_min_i64(run->shape.loss_tile, run->tokens - first);
+        FUR_TRY(fur_norm_rows(&run->exec, run->model, table->final_norm_w, table->final_norm_b, count,
+                              run->memory.x_TC + first * width, run->memory.loss.h_tC));
+        FUR_TRY(fur_map_forward(run, &table->head, count, run->memory.loss.h_tC, 0, y_TV + first * out));
+    }
+    return FUR_OK;
+}

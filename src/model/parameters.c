@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "model/parameters.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "model/config.h"
+
+/* Tensor names of a family, printf forms with the layer's number. NULL: the family has no such tensor. */
+typedef struct family_names {
+    const char *family, *embedding, *positions, *input_w, *input_b, *final_norm, *head;
+    const char *norm1, *qkv, *q, *k, *v, *o, *norm2, *gate, *up, *down;
+    fur_file_layout matrices, qkv_layout;
+} family_names;
+
+static const family_names families[] = {
+    {.family = "gpt2", .embedding = "transformer.wte.weight", .positions = "transformer.wpe.weight",
+     .final_norm = "transformer.ln_f", .head = "lm_head.weight", .norm1 = "transformer.h.%d.ln_1",
+     .qkv = "transformer.h.%d.attn.c_attn", .o = "transformer.h.%d.attn.c_proj", .norm2 = "transformer.h.%d.ln_2",
+     .up = "transformer.h.%d.mlp.c_fc", .down = "transformer.h.%d.mlp.c_proj", .matrices = FUR_FILE_TRANSPOSED,
+     .qkv_layout = FUR_FILE_TRANSPOSED},
+    {.family = "gpt_neox", .embedding = "gpt_neox.embed_in.weight", .final_norm = "gpt_neox.final_layer_norm",
+     .head = "embed_out.weight", .norm1 = "gpt_neox.layers.%d.input_layernorm",
+     .qkv = "gpt_neox.layers.%d.attention.query_key_value", .o = "gpt_neox.layers.%d.attention.dense",
+     .norm2 = "gpt_neox.layers.%d.post_attention_layernorm", .up = "gpt_neox.layers.%d.mlp.dense_h_to_4h",
+     .down = "gpt_neox.layers.%d.mlp.dense_4h_to_h", .qkv_layout = FUR_FILE_NEOX_QKV},
+    {.family = "llama", .embedding = "model.embed_tokens.weight", .final_norm = "model.norm",
+     .head = "lm_head.weight", .norm1 = "model.layers.%d.input_layernorm", .q = "model.layers.%d.self_attn.q_proj",
+     .k = "model.layers.%d.self_attn.k_proj", .v = "model.layers.%d.self_attn.v_proj",
+     .o = "model.layers.%d.self_attn.o_proj", .norm2 = "model.layers.%d.post_attention_layernorm",
+     .gate = "model.layers.%d.mlp.gate_proj", .up = "model.layers.%d.mlp.up_proj",
+     .down = "model.layers.%d.mlp.down_proj"},
+    {.family = "furlong", .embedding = "model.embed_tokens.weight", .positions = "model.positions.weight",
+     .input_w = "model.input_proj.weight", .input_b = "model.input_proj.bias", .final_norm = "model.norm",
+     .head = "head.weight", .norm1 = "model.layers.%d.input_layernorm", .q = "model.layers.%d.self_attn.q_proj",
+     .k = "model.layers.%d.self_attn.k_proj", .v = "model.layers.%d.self_attn.v_proj",
+     .o = "model.layers.%d.self_attn.o_proj", .norm2 = "model.layers.%d.post_attention_layernorm",
+     .gate = "model.layers.%d.mlp.gate_proj", .up = "model.layers.%d.mlp.up_proj",
+     .down = "model.layers.%d.mlp.down_proj"},
+};
+
+static bool every_layer_is_exact_and_dense(const fur_model_config *c)
+{
+    for (int64_t layer = 0; layer < c->layers; layer++)
+        if (c->attention[layer] != 0)
+            return false;
+    return c->projection_ffn == 0 && c->projection_qkvo == 0;
+}
+
+const char *fur_config_family(const fur_model_config *c)
+{
+    bool multi_head = c->kv_heads == c->heads && c->head_dim * c->heads == c->width;
+    if (c->features || !c->causal || !every_layer_is_exact_and_dense(c))
+        return "furlong";
+    if (c->norm == FUR_NORM_RMSNORM && c->activation == FUR_ACTIVATION_SWIGLU && c->position == FUR_POSITION_ROPE &&
+        !c->bias)
+        return "llama";
+    if (c->norm == FUR_NORM_LAYERNORM && c->activation == FUR_ACTIVATION_GELU_TANH && c->bias && multi_head)
+        return c->position == FUR_POSITION_LEARNED ? "gpt2" : "gpt_neox";
+    return "furlong";
+}
+
+static const family_names *names_of(const fur_model_config *config)
+{
+    const char *family = fur_config_family(config);
+    const family_names *names = families;
+    while (strcmp(names->family, family) != 0)
+        names++;
+    return names;
+}
+
+typedef struct builder {
+    const fur_model_config *config;
+    const family_names *names;
+    fur_parameter_table *table; /* list NULL: counting only */
+} builder;
+
+/* Appends one tensor; columns 0: a vector. Returns its offset. */
+static int64_t append(builder *b, int64_t rows, int64_t columns, double std, float value, fur_file_layout layout,
+                      const char *suffix, const char *name, int64_t layer)
+{
+    fur_parameter_table *t = b->table;
+    int64_t offset = t->elements, count = rows * (columns ? columns : 1);
+    if (t->list) {
+        fur_parameter *p = &t->list[t->count];
+        memset(p, 0, sizeof *p);
+        char stem[64];
+        const char *percent = strstr(name, "%d");
+        if (percent)
+            snprintf(stem, sizeof stem, "%.*s%d%s", (int)(percent - name), name, (int)layer, percent + 2);
+        else
+            snprintf(stem, sizeof stem, "%s", name);
+        snprintf(p->name, sizeof p->name, "%s%s", stem, suffix);
+        p->offset = offset;
+        p->count = count;
+        p->rank = columns ? 2 : 1;
+        p->shape[0] = rows;
+        p->shape[1] = columns ? columns : 1;
+        p->init_std = std;
+        p->init_value = value;
+        p->decayed = columns != 0;
+        p->file_layout = columns ? layout : (layout == FUR_FILE_NEOX_QKV ? layout : FUR_FILE_SAME);
+    }
+    t->count++;
+    t->elements += count;
+    return offset;
+}
+
+static void append_norm(builder *b, const char *name, int64_t layer, int64_t *w, int64_t *bias)
+{
+    *w = append(b, b->config->width, 0, 0, 1.0f, FUR_FILE_SAME, ".weight", name, layer);
+    *bias = -1;
+    if (b->config->norm == FUR_NORM_LAYERNORM)
+        *bias = append(b, b->config->width, 0, 0, 0.0f, FUR_FILE_SAME, ".bias", name, layer);
+}
+
+static fur_map_offsets append_map(builder *b, char kind, int64_t in, int64_t out, double std, const char *name,
+                                  int64_t layer)
+{
+    fur_map_offsets map = {.in = in, .out = out, .bias = -1, .kind = fur_projection_kind_at(kind)};
+    map.weight = append(b, out, in, std, 0, b->names->matrices, ".weight", name, layer);
+    if (b->config->bias)
+        map.bias = append(b, out, 0, 0, 0, FUR_FILE_SAME, ".bias", name, layer);
+    return map;
+}
+
+/* One tensor for q, k and v, and the maps that are slices of it. */
+static void append_fused_qkv(builder *b, fur_layer_offsets *l, int64_t layer)
+{
+    const fur_model_config *c = b->config;
+    int64_t q = fur_config_query_width(c), k = fur_config_key_width(c), in = c->width;
+    int64_t weight = append(b, q + 2 * k, in, c->init_std, 0, b->names->qkv_layout, ".weight", b->names->qkv, layer);
+    int64_t bias = -1;
+    if (c->bias)
+        bias = append(b, q + 2 * k, 0, 0, 0, b->names->qkv_layout, ".bias", b->names->qkv, layer);
+    const fur_projection_kind *kind = fur_projection_kind_at(c->projection_qkvo);
+    l->q = (fur_map_offsets){in, q, weight, bias, kind};
+    l->k = (fur_map_offsets){in, k, weight + q * in, bias < 0 ? -1 : bias + q, kind};
+    l->v = (fur_map_offsets){in, k, weight + (q + k) * in, bias < 0 ? -1 : bias + q + k, kind};
+}
+
+static void append_layer(builder *b, int64_t layer, fur_layer_offsets *l)
+{
+    const fur_model_config *c = b->config;
+    const family_names *n = b->names;
+    /* Maps that write to the residual stream start smaller, so that its variance does not grow with depth (GPT-2). */
+    double residual_std = c->init_std / sqrt(2.0 * (double)c->layers);
+    int64_t q = fur_config_query_width(c), k = fur_config_key_width(c);
+    append_norm(b, n->norm1, layer, &l->norm1_w, &l->norm1_b);
+    if (n->qkv) {
+        append_fused_qkv(b, l, layer);
+    } else {
+        l->q = append_map(b, c->projection_qkvo, c->width, q, c->init_std, n->q, layer);
+        l->k = append_map(b, c->projection_qkvo, c->width, k, c->init_std, n->k, layer);
+        l->v = append_map(b, c->projection_qkvo, c->width, k, c->init_std, n->v, layer);
+    }
+    l->o = append_map(b, c->projection_qkvo, q, c->width, residual_std, n->o, layer);
+    append_norm(b, n->norm2, layer, &l->norm2_w, &l->norm2_b);
+    if (c->activation == FUR_ACTIVATION_SWIGLU) {
+        /* gate rows, then up rows: one map of 2F outputs */
+        l->up = (fur_map_offsets){c->width, 2 * c->hidden, 0, -1, fur_projection_kind_at(c->projection_ffn)};
+        l->up.weight = append(b, c->hidden, c->width, c->init_std, 0, n->matrices, ".weight", n->gate, layer);
+        append(b, c->hidden, c->width, c->init_std, 0, n->matrices, ".weight", n->up, layer);
+        if (c->bias) {
+            l->up.bias = append(b, c->hidden, 0, 0, 0, FUR_FILE_SAME, ".bias", n->gate, layer);
+            append(b, c->hidden, 0, 0, 0, FUR_FILE_SAME, ".bias", n->up, layer);
+        }
+    } else {
+        l->up = append_map(b, c->projection_ffn, c->width, c->hidden, c->init_std, n->up, layer);
+    }
+    l->down = append_map(b, c->projection_ffn, c->hidden, c->width, residual_std, n->down, layer);
+}
+
+static void append_all(builder *b)
+{
+    const fur_model_config *c = b->config;
+    fur_parameter_table *t = b->table;
+    t->embedding = t->positions = -1;
+    const fur_projection_kind *dense = fur_projection_kind_at(0);
+    if (c->features) {
+        t->input = (fur_map_offsets){c->features, c->width, 0, 0, dense};
+        double std = 1.0 / sqrt((double)c->features);
+        t->input.weight = append(b, c->width, c->features, std, 0, FUR_FILE_SAME, "", b->names->input_w, 0);
+        t->input.bias = append(b, c->width, 0, 0, 0, FUR_FILE_SAME, "", b->names->input_b, 0);
+    } else {
+        t->embedding = append(b, c->vocabulary, c->width, c->init_std, 0, FUR_FILE_SAME, "", b->names->embedding, 0);
+    }
+    if (c->position == FUR_POSITION_LEARNED)
+        t->positions = append(b, c->context, c->width, c->init_std, 0, FUR_FILE_SAME, "", b->names->positions, 0);
+    fur_layer_offsets unused;
+    for (int64_t layer = 0; layer < c->layers; layer++)
+        append_layer(b, layer, t->layers ? &t->layers[layer] : &unused);
+    append_norm(b, b->names->final_norm, 0, &t->final_norm_w, &t->final_norm_b);
+    t->head = (fur_map_offsets){c->width, fur_config_head_width(c), t->embedding, -1, dense};
+    if (!c->tied)
+        t->head.weight = append(b, t->head.out, c->width, c->init_std, 0, FUR_FILE_SAME, "", b->names->head, 0);
+}
+
+int64_t fur_config_parameter_count(const fur_model_config *config)
+{
+    fur_parameter_table table = {0};
+    builder b = {config, names_of(config), &table};
+    append_all(&b);
+    return table.elements;
+}
+
+fur_status fur_parameter_table_create(fur_error *error, const fur_model_config *config, fur_parameter_table *out)
+{
+    memset(out, 0, sizeof *out);
+    builder b = {config, names_of(config), out};
+    append_all(&b);
+    size_t parameters = (size_t)out->count;
+    memset(out, 0, sizeof *out);
+    out->list = fur_calloc(parameters, sizeof *out->list);
+    out->layers = fur_calloc((size_t)config->layers, sizeof *out->layers);
+    if (!out->list || !out->layers) {
+        fur_parameter_table_destroy(out);
+        return fur_error_set(error, FUR_E_MEMORY, "no memory for the table of %zu parameters", parameters);
+    }
+    append_all(&b);
+    return FUR_OK;
+}
+
+void fur_parameter_table_destroy(fur_parameter_table *table)
+{
+    fur_free(table->list);
+    fur_free(table->layers);
+    memset(table, 0, sizeof *table);
+}
+
+fur_projection fur_map_at(const fur_map_offsets *map, const float *parameters)
+{
+    fur_projection p = {map->kind, map->in, map->out, parameters + map->weight,
+                        map->bias < 0 ? NULL : parameters + map->bias};
+    return p;
+}
+
+fur_gradient_sink fur_sink_at(const fur_map_offsets *map, float *gradients)
+{
+    fur_gradient_sink sink = {gradients + map->weight, map->bias < 0 ? NULL : gradients + map->bias};
+    return sink;
+}

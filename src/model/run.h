@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A run: the memory of one plan, and the sweep over it.
+ *
+ *   arena: | gradients | Adam m, v | row | x | layer inputs | keys, values, their gradients | kept saves | scratch | workspace |
+ *
+ * fur_run_layout is the only place that knows sizes. The plan calls it on a counting arena, the run on a real one. */
+#ifndef FUR_MODEL_RUN_H
+#define FUR_MODEL_RUN_H
+
+#include "attention/kind.h"
+#include "base/context.h"
+#include "furlong/model.h"
+#include "model/parameters.h"
+#include "store/store.h"
+
+struct fur_model {
+    fur_model_config config;
+    fur_parameter_table table;
+    float *data;            /* flat parameters */
+    int64_t data_bytes;     /* mapped */
+    float *gradient;        /* of the run that holds them, NULL without one */
+};
+
+/* What the layout depends on. */
+typedef struct fur_run_shape {
+    fur_purpose purpose;
+    int64_t tokens;         /* T: longest row */
+    int64_t superblock;     /* B */
+    int64_t token_tile, loss_tile, vocabulary_tile;
+    int keep_attention, keep_hidden;
+    int optimizer;          /* reserve Adam's moments */
+} fur_run_shape;
+
+/* Scratch of one superblock (B rows) or token tile (t rows). Forward and backward overlay each other. */
+typedef struct fur_scratch {
+    float *h_BC, *q_BQ, *o_BQ, *lse_BH; /* o and lse: NULL when kept for the whole row */
+    float *mid_BC, *do_BQ, *dq_BQ;      /* backward only */
+    float *h_tC, *u_tU, *g_tF;
+    float *dg_tF, *dh_tC;               /* backward only */
+    int64_t *position_B;
+    int32_t *position_id_B;             /* learned positions */
+} fur_scratch;
+
+typedef struct fur_loss_scratch {
+    float *h_tC, *dh_tC;
+    float *logits_tV, *maximum_t, *sum_t, *target_logit_t, *nll_t;
+} fur_loss_scratch;
+
+typedef struct fur_run_memory {
+    float *gradient, *adam_m, *adam_v;
+    int32_t *row_ids_T, *row_targets_T; /* for the trainer's rows */
+    int64_t *row_offsets;               /* [T + 1] at most */
+    float *row_x_TI, *row_target_TO;
+    float *x_TC;
+    fur_store store;
+    fur_arena state_region;             /* each layer lays its kind's state out here */
+    int64_t state_bytes;                /* of one layer */
+    float *kept_o_LTQ, *kept_lse_LTH, *kept_u_LTU;
+    fur_scratch forward, backward;
+    fur_loss_scratch loss;
+    fur_arena workspace;                /* carved from the arena; operators push here */
+} fur_run_memory;
+
+/* Called after each group of pieces with its name, so that the plan can list them; may be NULL. */
+typedef void (*fur_layout_item_fn)(void *user, const char *name, int64_t bytes);
+
+/* exec: threads and instruction set (workspace sizes depend on them). */
+void fur_run_layout(const fur_exec *exec, const fur_model_config *config, const fur_parameter_table *table,
+                    const fur_run_shape *shape, fur_arena *arena, fur_layout_item_fn on_item, void *user,
+                    fur_run_memory *out);
+
+struct fur_run {
+    fur_context *context;
+    fur_model *model;
+    fur_run_shape shape;
+    fur_arena arena;
+    fur_run_memory memory;
+    fur_exec exec;          /* workspace: memory.workspace */
+    fur_documents documents; /* of the row in progress */
+    int64_t tokens;          /* T of the row in progress */
+    const fur_row *row;
+};
+
+/* A model with uninitialised (zero) weights. */
+fur_status fur_model_allocate(fur_context *context, const fur_model_config *config, fur_model **out);
+fur_run_shape fur_run_shape_of(const fur_plan *plan, const fur_plan_request *request);
+fur_attention_shape fur_config_attention_shape(const fur_model_config *config);
+
+/* ---- the sweep (layer_forward.c, layer_backward.c) -------------------------------------------------------- */
+
+/* x of the row becomes the output of the last layer; with `training`, layer inputs go to the store and what is kept is
+ * kept. FUR_E_NONFINITE names the layer. */
+fur_status fur_sweep_forward(fur_run *run, int training);
+/* Generation: rows first..first+count-1 of the row, whose x stands at the start of memory.x_TC, through all layers. */
+fur_status fur_sweep_rows(fur_run *run, int64_t first, int64_t count);
+/* x_BC = embedded rows first.. */
+fur_status fur_embed_rows(fur_run *run, int64_t first, int64_t count, float *x_BC);
+/* x holds the gradient by the last layer's output and becomes that by the first layer's input. */
+fur_status fur_sweep_backward(fur_run *run);
+/* x = embedded row; and the gradients of the embedding from x as gradient. dx_TI: see fur_model_loss_and_gradient. */
+fur_status fur_embed_row(fur_run *run);
+fur_status fur_embed_row_backward(fur_run *run, float *dx_TI);
+/* Positions of rows first.. within their documents, to scratch->position_B and, with learned positions, ..._id_B. */
+void fur_row_positions(const fur_run *run, const fur_scratch *scratch, int64_t first, int64_t count);
+/* Norms by offset. */
+fur_status fur_norm_rows(const fur_exec *exec, const fur_model *model, int64_t w, int64_t b, int64_t tokens,
+                         const float *x_TC, float *y_TC);
+fur_status fur_norm_rows_backward(const fur_exec *exec, const fur_model *model, int64_t w, int64_t b, int64_t tokens,
+                                  const float *x_TC, const float *dy_TC, float *dx_TC, int add);
+
+/* ---- losses (loss.c) -------------------------------------------------------------------------------------- */
+
+/* Runs a loss over the row's final hidden state. With `gradient`, x becomes the gradient times `weight`. */
+fur_status fur_run_loss(fur_run *run, const fur_loss *loss, int gradient, double weight, double *out_loss, float *nll_T);
+
+#endif

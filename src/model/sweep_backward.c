@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The backward sweep, in place: x [T, C] enters a layer as dy and leaves it as dx.
+ *
+ * Blocks run last to first. In causal order every query that sees the keys of block i has been done once block i itself
+ * is: dk_i, dv_i are complete, norm1's backward can run, and dx_i takes dy_i's place in the same buffer. One sweep, no dq
+ * for the whole row, no atomics. Bidirectional rows gather all of dk, dv first and add norm1's part afterwards, which is
+ * exact because a norm's backward is linear in its gradient. Derivation: docs/ARCHITECTURE.md, "The one-sweep backward". */
+#include "base/size.h"
+#include "model/layer.h"
+#include "op/activation/activation.h"
+
+/* d(inner) from dg, in place over u. */
+static fur_status activate_backward(const fur_run *run, int64_t tokens, float *u_TU, const float *dg_TF)
+{
+    const fur_model_config *c = &run->model->config;
+    if (c->activation == FUR_ACTIVATION_SWIGLU)
+        return fur_swiglu_backward(&run->exec, tokens, c->hidden, u_TU, u_TU + c->hidden, 2 * c->hidden, dg_TF, u_TU,
+                                   u_TU + c->hidden, 2 * c->hidden, NULL);
+    return fur_gelu_backward(&run->exec, tokens * c->hidden, u_TU, dg_TF, u_TU, NULL);
+}
+
+/* dy of rows becomes d(mid) = dy + gradient through the feedforward. mid is the input of norm2. */
+static fur_status feedforward_backward(fur_run *run, const fur_layer *layer, const fur_scratch *s, int64_t first,
+                                       int64_t count, const float *mid_BC, float *dy_BC)
+{
+    int64_t width = run->model->config.width;
+    int kept = run->memory.kept_u_LTU != NULL;
+    for (int64_t t = 0; t < count; t += run->shape.token_tile) {
+        int64_t tokens = fur_min_i64(run->shape.token_tile, count - t);
+        const float *mid = mid_BC + t * width;
+        float *dy = dy_BC + t * width, *u = fur_layer_u(run, layer, s, first + t);
+        FUR_TRY(fur_norm_rows(&run->exec, run->model, layer->at->norm2_w, layer->at->norm2_b, tokens, mid, s->h_tC));
+        if (!kept)
+            FUR_TRY(fur_map_forward(run, &layer->at->up, tokens, s->h_tC, 0, u));
+        FUR_TRY(fur_layer_activate(run, tokens, u, s->g_tF));
+        FUR_TRY(fur_map_backward(run, &layer->at->down, tokens, s->g_tF, dy, 0, s->dg_tF));
+        FUR_TRY(activate_backward(run, tokens, u, s->dg_tF));
+        FUR_TRY(fur_map_backward(run, &layer->at->up, tokens, s->h_tC, u, 0, s->dh_tC));
+        FUR_TRY(fur_norm_rows_backward(&run->exec, run->model, layer->at->norm2_w, layer->at->norm2_b, tokens, mid,
+                                       s->dh_tC, dy, 1));
+    }
+    return FUR_OK;
+}
+
+/* dh (+)= gradient by h through the k and v maps of rows whose dk, dv are complete. */
+static fur_status keys_backward(fur_run *run, fur_layer *layer, const fur_scratch *s, int64_t first, int64_t count,
+                                int add, float *dh_BC)
+{
+    float *dk, *dv;
+    FUR_TRY(layer->kind->key_gradients(&run->exec, &layer->shape, &layer->state, first, count, &dk, &dv));
+    FUR_TRY(fur_layer_rotate_back(run, s, count, layer->shape.kv_heads, dk));
+    FUR_TRY(fur_map_backward(run, &layer->at->k, count, s->h_BC, dk, add, dh_BC));
+    return fur_map_backward(run, &layer->at->v, count, s->h_BC, dv, 1, dh_BC);
+}
+
+static fur_status query_block_backward(fur_run *run, fur_layer *layer, int64_t first, int64_t count, int keys_ready)
+{
+    const fur_scratch *s = &run->memory.backward;
+    const fur_model_config *c = &run->model->config;
+    float *dy = run->memory.x_TC + first * c->width;
+    const float *x;
+    FUR_TRY(fur_store_get(&run->exec, &run->memory.store, layer->index, first, count, &x));
+    FUR_TRY(fur_norm_rows(&run->exec, run->model, layer->at->norm1_w, layer->at->norm1_b, count, x, s->h_BC));
+    fur_row_positions(run, s, first, count);
+    float *o = fur_layer_o(run, layer, s, first), *lse = fur_layer_lse(run, layer, s, first);
+    FUR_TRY(fur_layer_query(run, layer, s, first, count, o, lse, run->memory.kept_o_LTQ != NULL));
+
+    /* mid = x + o map(o), the same bits as forward's: the product is added to a copy of x */
+    for (int64_t i = 0; i < count * c->width; i++)
+        s->mid_BC[i] = x[i];
+    FUR_TRY(fur_map_forward(run, &layer->at->o, count, o, 1, s->mid_BC));
+    FUR_TRY(feedforward_backward(run, layer, s, first, count, s->mid_BC, dy));
+
+    FUR_TRY(fur_map_backward(run, &layer->at->o, count, o, dy, 0, s->do_BQ));
+    FUR_TRY(layer->kind->query_backward(&run->exec, &layer->shape, &layer->state, &run->documents, first, count,
+                                        s->q_BQ, o, lse, s->do_BQ, s->dq_BQ));
+    FUR_TRY(fur_layer_rotate_back(run, s, count, layer->shape.heads, s->dq_BQ));
+    float *dh = s->mid_BC; /* mid is done */
+    FUR_TRY(fur_map_backward(run, &layer->at->q, count, s->h_BC, s->dq_BQ, 0, dh));
+    if (keys_ready)
+        FUR_TRY(keys_backward(run, layer, s, first, count, 1, dh));
+    return fur_norm_rows_backward(&run->exec, run->model, layer->at->norm1_w, layer->at->norm1_b, count, x, dh, dy, 1);
+}
+
+/* The part of norm1's gradient that comes through k and v, where it could not be had during the sweep. */
+static fur_status key_block_backward(fur_run *run, fur_layer *layer, int64_t first, int64_t count)
+{
+    const fur_scratch *s = &run->memory.backward;
+    const float *x;
+    FUR_TRY(fur_store_get(&run->exec, &run->memory.store, layer->index, first, count, &x));
+    FUR_TRY(fur_norm_rows(&run->exec, run->model, layer->at->norm1_w, layer->at->norm1_b, count, x, s->h_BC));
+    fur_row_positions(run, s, first, count);
+    FUR_TRY(keys_backward(run, layer, s, first, count, 0, s->mid_BC));
+    return fur_norm_rows_backward(&run->exec, run->model, layer->at->norm1_w, layer->at->norm1_b, count, x, s->mid_BC,
+                                  run->memory.x_TC + first * run->model->config.width, 1);
+}
+
+static fur_status layer_backward(fur_run *run, int64_t index)
+{
+    const fur_scratch *s = &run->memory.backward;
+    int64_t step = run->shape.superblock, last = (run->tokens - 1) / step * step;
+    fur_layer layer = fur_layer_begin(run, index, 1);
+    int keys_ready = layer.kind->keys_ready_at_once(&layer.shape);
+    layer.kind->begin_backward(&run->exec, &layer.shape, &layer.state, run->tokens);
+    for (int64_t first = 0; first < run->tokens; first += step) {
+        int64_t count = fur_superblock_rows(run, first);
+        const float *x;
+        FUR_TRY(fur_store_get(&run->exec, &run->memory.store, index, first, count, &x));
+        FUR_TRY(fur_layer_absorb(run, &layer, s, first, count, x));
+    }
+    FUR_TRY(layer.kind->exchange_backward(&run->exec, &layer.state));
+    for (int64_t first = last; first >= 0; first -= step)
+        FUR_TRY(query_block_backward(run, &layer, first, fur_superblock_rows(run, first), keys_ready));
+    for (int64_t first = last; !keys_ready && first >= 0; first -= step)
+        FUR_TRY(key_block_backward(run, &layer, first, fur_superblock_rows(run, first)));
+    return FUR_OK;
+}
+
+fur_status fur_sweep_backward(fur_run *run)
+{
+    for (int64_t layer = run->model->config.layers - 1; layer >= 0; layer--)
+        FUR_TRY(layer_backward(run, layer));
+    return FUR_OK;
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The forward sweep. x [T, C] is overwritten in place, superblock by superblock; inside a superblock the attention output
+ * goes straight on to the feedforward, tile by tile (arXiv 2305.19370, algorithm 1: the feedforward inside the loop over
+ * query blocks), so that neither T x 4C nor a whole attention output need exist. */
+#include <math.h>
+
+#include "base/size.h"
+#include "model/layer.h"
+#include "op/sumsq/sumsq.h"
+
+/* Feedforward of rows x, in place: x += down(activation(up(norm2(x)))). */
+static fur_status feedforward(fur_run *run, const fur_layer *layer, const fur_scratch *s, int64_t first, int64_t count,
+                              float *x_BC)
+{
+    int64_t width = run->model->config.width;
+    for (int64_t t = 0; t < count; t += run->shape.token_tile) {
+        int64_t tokens = fur_min_i64(run->shape.token_tile, count - t);
+        float *x = x_BC + t * width, *u = fur_layer_u(run, layer, s, first + t);
+        FUR_TRY(fur_norm_rows(&run->exec, run->model, layer->at->norm2_w, layer->at->norm2_b, tokens, x, s->h_tC));
+        FUR_TRY(fur_map_forward(run, &layer->at->up, tokens, s->h_tC, 0, u));
+        FUR_TRY(fur_layer_activate(run, tokens, u, s->g_tF));
+        FUR_TRY(fur_map_forward(run, &layer->at->down, tokens, s->g_tF, 1, x));
+    }
+    return FUR_OK;
+}
+
+/* Names the layer whose output is the first that is not finite. One pass over rows that are still in cache. */
+static fur_status check_finite(fur_run *run, int64_t layer, int64_t first, int64_t count, const float *x_BC)
+{
+    double sum;
+    FUR_TRY(fur_sum_squares(&run->exec, count * run->model->config.width, x_BC, &sum));
+    if (isfinite(sum))
+        return FUR_OK;
+    return fur_error_set(run->exec.error, FUR_E_NONFINITE, "layer %lld: output is not finite within tokens %lld to %lld",
+                         (long long)layer, (long long)first, (long long)(first + count - 1));
+}
+
+/* After keys and values of all rows that these may see: q, attention, o, residual, feedforward, residual. */
+static fur_status query_block(fur_run *run, fur_layer *layer, const fur_scratch *s, int64_t first, int64_t count,
+                              float *x_BC)
+{
+    float *o = fur_layer_o(run, layer, s, first), *lse = fur_layer_lse(run, layer, s, first);
+    FUR_TRY(fur_layer_query(run, layer, s, first, count, o, lse, 0));
+    FUR_TRY(fur_map_forward(run, &layer->at->o, count, o, 1, x_BC));
+    FUR_TRY(feedforward(run, layer, s, first, count, x_BC));
+    return check_finite(run, layer->index, first, count, x_BC);
+}
+
+static fur_status layer_forward(fur_run *run, int64_t index, int training)
+{
+    const fur_scratch *s = &run->memory.forward;
+    int64_t width = run->model->config.width;
+    fur_layer layer = fur_layer_begin(run, index, training);
+    /* Causal rows need only the keys before them: one pass. Otherwise all keys first, then all queries. */
+    int one_pass = layer.kind->keys_ready_at_once(&layer.shape);
+    for (int64_t first = 0; first < run->tokens; first += run->shape.superblock) {
+        int64_t count = fur_superblock_rows(run, first);
+        float *x = run->memory.x_TC + first * width;
+        if (training)
+            FUR_TRY(fur_store_put(&run->exec, &run->memory.store, index, first, count, x));
+        FUR_TRY(fur_layer_absorb(run, &layer, s, first, count, x));
+        if (one_pass)
+            FUR_TRY(query_block(run, &layer, s, first, count, x));
+    }
+    FUR_TRY(layer.kind->exchange(&run->exec, &layer.state));
+    for (int64_t first = 0; !one_pass && first < run->tokens; first += run->shape.superblock) {
+        int64_t count = fur_superblock_rows(run, first);
+        float *x = run->memory.x_TC + first * width;
+        FUR_TRY(fur_norm_rows(&run->exec, run->model, layer.at->norm1_w, layer.at->norm1_b, count, x, s->h_BC));
+        fur_row_positions(run, s, first, count);
+        FUR_TRY(query_block(run, &layer, s, first, count, x));
+    }
+    return FUR_OK;
+}
+
+fur_status fur_sweep_forward(fur_run *run, int training)
+{
+    for (int64_t layer = 0; layer < run->model->config.layers; layer++)
+        FUR_TRY(layer_forward(run, layer, training));
+    return FUR_OK;
+}
+
+fur_status fur_sweep_rows(fur_run *run, int64_t first, int64_t count)
+{
+    for (int64_t index = 0; index < run->model->config.layers; index++) {
+        fur_layer layer = fur_layer_begin(run, index, 0);
+        FUR_TRY(fur_layer_absorb(run, &layer, &run->memory.forward, first, count, run->memory.x_TC));
+        FUR_TRY(query_block(run, &layer, &run->memory.forward, first, count, run->memory.x_TC));
+    }
+    return FUR_OK;
+}

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Weights in and out, tensor by tensor, turned from or to the family's own layout on the way. */
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/size.h"
+#include "io/file.h"
+#include "io/tensor_source.h"
+#include "model/config.h"
+#include "model/family.h"
+
+/* Where element `at` of the file's tensor lies in ours. */
+static int64_t our_index(const fur_parameter *p, const fur_model_config *c, int64_t at)
+{
+    if (p->file_layout == FUR_FILE_SAME)
+        return at;
+    if (p->file_layout == FUR_FILE_TRANSPOSED) { /* file [in, out], ours [out, in] */
+        int64_t in = at / p->shape[0], out = at % p->shape[0];
+        return out * p->shape[1] + in;
+    }
+    /* file rows: head, then q k v, then D; ours: q k v, then head, then D */
+    int64_t columns = p->rank == 2 ? p->shape[1] : 1, row = at / columns, D = c->head_dim;
+    int64_t head = row / (3 * D), part = row / D % 3, d = row % D;
+    return (part * c->heads * D + head * D + d) * columns + at % columns;
+}
+
+static void file_shape(const fur_parameter *p, int64_t shape[2])
+{
+    bool turned = p->file_layout == FUR_FILE_TRANSPOSED;
+    shape[0] = turned ? p->shape[1] : p->shape[0];
+    shape[1] = turned ? p->shape[0] : p->shape[1];
+}
+
+static fur_status read_parameter(fur_error *error, const fur_tensor_source *source, const fur_parameter *p,
+                                 fur_model *model)
+{
+    int64_t shape[2];
+    file_shape(p, shape);
+    float *data = model->data + p->offset;
+    FUR_TRY(fur_tensor_source_read_f32(error, source, p->name, p->rank, shape, true, data));
+    if (p->file_layout == FUR_FILE_SAME)
+        return FUR_OK;
+    float *copy = fur_malloc((size_t)p->count * sizeof *copy);
+    if (!copy)
+        return fur_memory_error(error, p->count * (int64_t)sizeof *copy, p->name);
+    memcpy(copy, data, (size_t)p->count * sizeof *copy);
+    for (int64_t i = 0; i < p->count; i++)
+        data[our_index(p, &model->config, i)] = copy[i];
+    fur_free(copy);
+    return FUR_OK;
+}
+
+/* Tensors that checkpoints of these families carry beside the weights, and that say nothing. */
+static bool may_be_ignored(const char *name, bool tied)
+{
+    size_t length = strlen(name);
+    static const char *const buffers[] = {".attn.bias", ".attn.masked_bias", ".attention.bias", ".rotary_emb.inv_freq",
+                                          ".attention.masked_bias"};
+    for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++) {
+        size_t tail = strlen(buffers[i]);
+        if (length >= tail && strcmp(name + length - tail, buffers[i]) == 0)
+            return true;
+    }
+    return tied && (strcmp(name, "lm_head.weight") == 0 || strcmp(name, "embed_out.weight") == 0);
+}
+
+static fur_status check_no_others(fur_error *error, const fur_tensor_source *source, const fur_model *model,
+                                  const char *folder)
+{
+    for (int64_t i = 0; i < fur_tensor_source_count(source); i++) {
+        const char *name = fur_tensor_source_at(source, i)->name;
+        bool known = may_be_ignored(name, model->config.tied);
+        for (int64_t p = 0; !known && p < model->table.count; p++)
+            known = strcmp(model->table.list[p].name, name) == 0;
+        if (!known)
+            return fur_error_set(error, FUR_E_FORMAT, "%s: tensor '%.200s' is not part of this model", folder, name);
+    }
+    return FUR_OK;
+}
+
+fur_status fur_weights_read(fur_error *error, const char *folder, fur_model *model)
+{
+    fur_tensor_source *source = NULL;
+    FUR_TRY(fur_tensor_source_open(error, folder, &source));
+    fur_status status = check_no_others(error, source, model, folder);
+    for (int64_t i = 0; status == FUR_OK && i < model->table.count; i++)
+        status = read_parameter(error, source, &model->table.list[i], model);
+    fur_tensor_source_close(source);
+    return status;
+}
+
+typedef struct tensor_writer {
+    const fur_parameter *parameter;
+    const fur_model_config *config;
+    const float *data;
+} tensor_writer;
+
+static fur_status fill_turned(void *user, fur_error *error, int64_t first, int64_t count, void *out)
+{
+    const tensor_writer *w = user;
+    float *to = out;
+    (void)error;
+    for (int64_t i = 0; i < count; i++)
+        to[i] = w->data[our_index(w->parameter, w->config, first + i)];
+    return FUR_OK;
+}
+
+fur_status fur_weights_write(fur_error *error, const fur_model *model, const float *data, const char *path,
+                             uint64_t *hash)
+{
+    size_t count = (size_t)model->table.count;
+    fur_tensor_entry *entries = fur_calloc(count, sizeof *entries);
+    tensor_writer *writers = fur_calloc(count, sizeof *writers);
+    fur_status status = FUR_OK;
+    if (!entries || !writers)
+        status = fur_memory_error(error, (int64_t)(count * (sizeof *entries + sizeof *writers)), path);
+    for (size_t i = 0; status == FUR_OK && i < count; i++) {
+        const fur_parameter *p = &model->table.list[i];
+        writers[i] = (tensor_writer){p, &model->config, data + p->offset};
+        entries[i] = (fur_tensor_entry){.name = p->name, .dtype = FUR_DTYPE_F32, .rank = p->rank, .user = &writers[i]};
+        file_shape(p, entries[i].shape);
+        if (p->file_layout == FUR_FILE_SAME)
+            entries[i].data = writers[i].data;
+        else
+            entries[i].fill = fill_turned;
+    }
+    if (status == FUR_OK)
+        status = fur_safetensors_write(error, path, entries, (int64_t)count, NULL, 0, hash);
+    fur_free(entries);
+    fur_free(writers);
+    return status;
+}
+
+/* ---- public ----------------------------------------------------------------------------------------------- */
+
+fur_status fur_model_load(fur_context *context, const char *folder, fur_model **out)
+{
+    *out = NULL;
+    char *path;
+    fur_model_config config;
+    FUR_TRY(fur_path_join(&context->error, folder, "config.json", &path));
+    fur_status status = fur_config_read(context, path, &config);
+    fur_free(path);
+    FUR_TRY(status);
+    fur_model *model;
+    FUR_TRY(fur_model_allocate(context, &config, &model));
+    status = fur_weights_read(&context->error, folder, model);
+    if (status != FUR_OK) {
+        fur_model_destroy(model);
+        return status;
+    }
+    *out = model;
+    return FUR_OK;
+}
+
+fur_status fur_model_save(fur_context *context, const fur_model *model, const char *folder)
+{
+    fur_error *error = &context->error;
+    char *weights = NULL, *config = NULL;
+    json_t *json = NULL;
+    fur_status status = fur_path_join(error, folder, "model.safetensors", &weights);
+    if (status == FUR_OK)
+        status = fur_path_join(error, folder, "config.json", &config);
+    if (status == FUR_OK)
+        status = fur_weights_write(error, model, model->data, weights, NULL);
+    if (status == FUR_OK && !(json = fur_config_to_json(&model->config)))
+        status = fur_memory_error(error, 4096, "config.json");
+    if (status == FUR_OK)
+        status = fur_json_write(error, config, json, 2);
+    json_decref(json);
+    fur_free(weights);
+    fur_free(config);
+    return status;
+}
