@@ -34,7 +34,7 @@ fur_arena fur_arena_counting(void)
 
 void *fur_arena_push(fur_arena *arena, int64_t bytes)
 {
-    if (bytes < 0 || bytes > arena->capacity - FUR_ARENA_ALIGN ||
+    if (bytes < 0 || bytes > INT64_MAX - FUR_ARENA_ALIGN ||
         fur_round_up(bytes, FUR_ARENA_ALIGN) > arena->capacity - arena->used) {
         arena->failed = 1;
         return NULL;

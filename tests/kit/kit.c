@@ -1,19 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* nftw needs the X/Open interfaces */
-#define _XOPEN_SOURCE 700
 #include "kit/kit.h"
 
-#include <ftw.h>
-#include <limits.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/alloc.h"
 #include "base/random.h"
 #include "cpu/cpu.h"
 
@@ -137,62 +130,4 @@ void kit_check_same_bits(const char *what, const void *a, const void *b, size_t 
     while (x[i] == y[i])
         i++;
     fail_msg("%s: bits differ at byte %zu of %zu", what, i, bytes);
-}
-
-/* Whether the failure asked for is still to come; it is then turned off. */
-static int failure_is_pending(int64_t k)
-{
-    int pending = 0;
-    for (int64_t i = 0; i < k && !pending; i++) {
-        void *probe = fur_malloc(1);
-        pending = probe == NULL;
-        fur_free(probe);
-    }
-    fur_alloc_fail_at(0);
-    return pending;
-}
-
-int64_t kit_alloc_failures(fur_status (*body)(void *user), void *user, int64_t most)
-{
-    int64_t live = fur_alloc_live();
-    for (int64_t k = 1; k <= most; k++) {
-        fur_alloc_fail_at(k);
-        fur_status status = body(user);
-        int pending = failure_is_pending(k);
-        if (fur_alloc_live() != live)
-            fail_msg("allocation %lld failed: %lld allocations were not given back", (long long)k,
-                     (long long)(fur_alloc_live() - live));
-        if (pending && status == FUR_OK)
-            return k - 1;
-        if (pending || status != FUR_E_MEMORY)
-            fail_msg("allocation %lld failed, and the status is \"%s\"", (long long)k, fur_status_name(status));
-    }
-    fail_msg("still failing at allocation %lld", (long long)most);
-    return most;
-}
-
-const char *kit_temp_dir(void)
-{
-    static char path[PATH_MAX];
-    const char *root = getenv("TMPDIR");
-    snprintf(path, sizeof path, "%s/furlong-test-XXXXXX", root ? root : "/tmp");
-    if (!mkdtemp(path))
-        fail_msg("cannot make a folder like %s", path);
-    return path;
-}
-
-static int remove_entry(const char *path, const struct stat *stat, int kind, struct FTW *place)
-{
-    (void)stat;
-    (void)kind;
-    (void)place;
-    return remove(path);
-}
-
-void kit_temp_remove(const char *path)
-{
-    if (!strstr(path, "/furlong-test-"))
-        fail_msg("%s was not made by kit_temp_dir", path);
-    if (nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS))
-        fail_msg("cannot remove %s", path);
 }

@@ -50,14 +50,4 @@ double kit_check_bound(const char *what, const float *got, const double *want, c
 /* Fails unless the arrays are the same bytes. */
 void kit_check_same_bits(const char *what, const void *a, const void *b, size_t bytes);
 
-/* Runs body with its k-th allocation failing, k = 1, 2, ..., until it makes fewer than k and returns FUR_OK: each time
- * before, it must return FUR_E_MEMORY and leave nothing allocated. Returns the number of allocations; fails the test if
- * there are more than `most`. */
-int64_t kit_alloc_failures(fur_status (*body)(void *user), void *user, int64_t most);
-
-/* A new empty folder below $TMPDIR or /tmp; the text is overwritten by the next call. kit_temp_remove takes it away
- * with all in it. */
-const char *kit_temp_dir(void);
-void kit_temp_remove(const char *path);
-
 #endif
