@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # cpu_only.sh TORCH-LIB-DIRECTORY: makes PyTorch's one wheel for Linux load without CUDA. Its libraries are linked
-# against about twenty of NVIDIA's (2 GB to download), although nothing of them runs on a machine without a GPU. For each
+# against about twenty of NVIDIA's (2.4 GB to download), although nothing of them runs on a machine without a GPU. For each
 # that is not there, this puts a library of the same name beside PyTorch's in which every function wanted of it exists
 # and answers "no device" (100). PyTorch then finds no GPU; what it computes on the processor is its own code, untouched.
 set -eu

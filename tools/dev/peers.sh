@@ -11,7 +11,7 @@ need_peers() {
     peers_stamp=build/peers/requirements.txt
     cmp -s bench/peers/requirements.txt "$peers_stamp" && return 0
     say "To install into build/peers: $(grep -c == bench/peers/requirements.txt) Python packages from PyPI, PyTorch among them;"
-    say "            587 MB to download, 1.6 GB on disk (PyTorch's own way, with CUDA, is about 3 GB to download)"
+    say "            587 MB to download, 1.6 GB on disk (PyTorch by itself would bring 2.4 GB of CUDA libraries more)"
     rm -f "$peers_stamp"
     python_environment build/peers
     "$peers_python" -m pip --disable-pip-version-check install -q --no-deps --only-binary :all: \
