@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include <zstd.h>
+
 #include "base/alloc.h"
 #include "io/fault.h"
 #include "io/folder.h"
@@ -42,6 +44,33 @@ const char *kit_write(const kit_folder *folder, const char *name, const void *da
     size_t count = bytes < 0 ? strlen(data) : (size_t)bytes;
     assert_int_equal(fwrite(data, 1, count, file), count);
     fclose(file);
+    return path;
+}
+
+const char *kit_write_zst(const kit_folder *folder, const char *name, const void *data, int64_t bytes, int64_t cut)
+{
+    size_t room = ZSTD_compressBound((size_t)bytes);
+    unsigned char *packed = malloc(room);
+    size_t length = ZSTD_compress(packed, room, data, (size_t)bytes, 3);
+    assert_false(ZSTD_isError(length));
+    const char *path = kit_write(folder, name, packed, (int64_t)length - cut);
+    free(packed);
+    return path;
+}
+
+const char *kit_write_npy(const kit_folder *folder, const char *name, const char *header, const void *data,
+                          int64_t bytes)
+{
+    size_t length = strlen(header);
+    unsigned char *file = malloc(10 + length + (size_t)bytes);
+    memcpy(file, "\x93NUMPY\1\0", 8);
+    file[8] = (unsigned char)length;
+    file[9] = (unsigned char)(length >> 8);
+    memcpy(file + 10, header, length);
+    if (bytes > 0)
+        memcpy(file + 10 + length, data, (size_t)bytes);
+    const char *path = kit_write(folder, name, file, (int64_t)(10 + length) + bytes);
+    free(file);
     return path;
 }
 

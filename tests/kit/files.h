@@ -17,6 +17,11 @@ void kit_folder_clear(kit_folder *folder);
 const char *kit_path(const kit_folder *folder, const char *name);
 /* Writes a file; `bytes` -1: up to the NUL. Returns its path as kit_path does. */
 const char *kit_write(const kit_folder *folder, const char *name, const void *data, int64_t bytes);
+/* The same as one zstd frame, whose last `cut` bytes are left out. */
+const char *kit_write_zst(const kit_folder *folder, const char *name, const void *data, int64_t bytes, int64_t cut);
+/* A .npy file, format 1.0: `header` is the dictionary, `data` what follows. */
+const char *kit_write_npy(const kit_folder *folder, const char *name, const char *header, const void *data,
+                          int64_t bytes);
 /* Entries of the folder, without . and .. */
 int kit_entries(const char *path);
 /* Fails unless the file holds exactly this. */
