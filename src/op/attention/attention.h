@@ -15,7 +15,7 @@
 
 #include "base/exec.h"
 
-/* Consecutive keys of one document. Spans of a piece must be in ascending position order. */
+/* Consecutive keys of one document. The spans of a piece do not overlap and ascend by position. */
 typedef struct fur_key_span {
     const float *k_SKD, *v_SKD; /* row stride ldk */
     float *dk_SKD, *dv_SKD;     /* row stride lddk; backward adds to them; NULL in forward */
@@ -26,7 +26,7 @@ typedef struct fur_key_span {
 /* Consecutive queries of one document, and the keys it may see. */
 typedef struct fur_query_piece {
     int64_t first_row;      /* row of the first query in q, o, lse, do, dq */
-    int64_t count;
+    int64_t count;          /* 0: the piece is passed over */
     int64_t first_position; /* of that query within the document */
     const fur_key_span *spans;
     int64_t span_count;
@@ -36,16 +36,21 @@ typedef struct fur_attention_args {
     int64_t heads, kv_heads, head_dim; /* kv_heads divides heads; head_dim 1..1024 */
     float scale;
     int causal;
-    const fur_query_piece *pieces; /* of one call: their query rows do not overlap. Backward: spans of different pieces
-                                    * do not overlap either, or are the same span */
+    const fur_query_piece *pieces; /* of one call: their query rows do not overlap. Backward: their spans do not overlap
+                                    * either, or pieces that follow one another have the same `spans` and count */
     int64_t piece_count;
-    const float *q_THD;   int64_t ldq;
-    int64_t ldk;                        /* of k and v in every span */
-    float *o_THD;         int64_t ldo;  /* written by forward, read by backward */
-    float *lse_TH;        int64_t ldlse;/* natural log; row stride in elements, at least heads; likewise */
+    const float *q_THD;
+    int64_t ldq;
+    int64_t ldk; /* of k and v in every span */
+    float *o_THD;
+    int64_t ldo; /* written by forward, read by backward */
+    float *lse_TH;
+    int64_t ldlse; /* natural log; row stride in elements, at least heads; likewise */
     /* backward only */
-    const float *do_THD;  int64_t lddo;
-    float *dq_THD;        int64_t lddq; /* overwritten */
+    const float *do_THD;
+    int64_t lddo;
+    float *dq_THD;
+    int64_t lddq; /* overwritten */
     int64_t lddk;
 } fur_attention_args;
 
@@ -53,9 +58,9 @@ typedef struct fur_attention_args {
 int64_t fur_attention_workspace(const fur_exec *exec, int64_t heads, int64_t kv_heads, int64_t head_dim, int64_t rows,
                                 int backward);
 
-/* Parallel over (head, query tiles) forward and (key head, fixed chunks of keys) backward; no atomics; the same bits for
- * any thread count at one instruction set. Cost 4 D flops per visible (query, key, head) forward, 10 D backward.
- * Error bound, per element, u = 2^-24: see the head of attention_test.c. Errors: FUR_E_MEMORY (workspace too small). */
+/* Parallel over (head, query tiles) forward and (key head, fixed chunks of keys) backward; no atomics; the same bits
+ * for any thread count at one instruction set. Cost 4 D flops per visible (query, key, head) forward, 10 D backward.
+ * Error bound, per element, u = 2^-24: see the head of attention_test.h. Errors: FUR_E_MEMORY (workspace too small). */
 fur_status fur_attention_forward(const fur_exec *exec, const fur_attention_args *args);
 fur_status fur_attention_backward(const fur_exec *exec, const fur_attention_args *args);
 

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Checks, workspace, threads and dispatch of attention. */
+#include "op/attention/attention.h"
+
+#include <omp.h>
+
+#include "op/attention/attention_kernel.h"
+
+static const fur_attention_kernel *kernel_of(const fur_exec *exec)
+{
+#if FUR_HAVE_AVX512
+    if (exec->isa >= FUR_ISA_AVX512)
+        return &fur_attention_avx512;
+#endif
+#if FUR_HAVE_AVX2
+    if (exec->isa >= FUR_ISA_AVX2)
+        return &fur_attention_avx2;
+#endif
+    (void)exec;
+    return &fur_attention_ref;
+}
+
+/* ---- checks ------------------------------------------------------------------------------------------------------ */
+
+/* Far above what memory can hold, and products of a few such numbers' sums stay in range. */
+#define LARGEST_COUNT ((int64_t)1 << 40)
+#define LARGEST_HEADS ((int64_t)1 << 16)
+
+static fur_status check_widths(const fur_exec *exec, const fur_attention_args *a, int backward)
+{
+    if (a->kv_heads < 1 || a->heads < 1 || a->heads > LARGEST_HEADS || a->heads % a->kv_heads != 0 || a->head_dim < 1 ||
+        a->head_dim > FUR_ATTENTION_HEAD_DIM)
+        return fur_error_set(exec->error, FUR_E_SHAPE,
+                             "attention of %lld heads on %lld key heads of width %lld: key heads must divide heads, "
+                             "width be 1..%d",
+                             (long long)a->heads, (long long)a->kv_heads, (long long)a->head_dim,
+                             FUR_ATTENTION_HEAD_DIM);
+    int64_t q = a->heads * a->head_dim, k = a->kv_heads * a->head_dim;
+    if (a->ldq < q || a->ldo < q || a->ldk < k || a->ldlse < a->heads)
+        return fur_error_set(exec->error, FUR_E_SHAPE,
+                             "attention strides ldq %lld, ldo %lld (at least %lld), ldk %lld (%lld), ldlse %lld (%lld)",
+                             (long long)a->ldq, (long long)a->ldo, (long long)q, (long long)a->ldk, (long long)k,
+                             (long long)a->ldlse, (long long)a->heads);
+    if (backward && (a->lddo < q || a->lddq < q || a->lddk < k))
+        return fur_error_set(exec->error, FUR_E_SHAPE,
+                             "attention backward strides lddo %lld, lddq %lld (at least %lld), lddk %lld (%lld)",
+                             (long long)a->lddo, (long long)a->lddq, (long long)q, (long long)a->lddk, (long long)k);
+    return FUR_OK;
+}
+
+static fur_status check_piece(const fur_exec *exec, const fur_query_piece *piece, int64_t number, int backward)
+{
+    if (piece->count < 0 || piece->count > LARGEST_COUNT || piece->first_row < 0 || piece->first_row > LARGEST_COUNT ||
+        piece->first_position < 0 || piece->first_position > LARGEST_COUNT || piece->span_count < 0)
+        return fur_error_set(exec->error, FUR_E_SHAPE, "attention piece %lld: %lld queries at row %lld, position %lld",
+                             (long long)number, (long long)piece->count, (long long)piece->first_row,
+                             (long long)piece->first_position);
+    int64_t after = 0;
+    for (int64_t i = 0; i < piece->span_count; i++) {
+        const fur_key_span *span = &piece->spans[i];
+        if (span->count < 0 || span->count > LARGEST_COUNT || span->first_position < after ||
+            span->first_position > LARGEST_COUNT)
+            return fur_error_set(exec->error, FUR_E_SHAPE,
+                                 "attention piece %lld, span %lld: %lld keys at position %lld (at least %lld)",
+                                 (long long)number, (long long)i, (long long)span->count,
+                                 (long long)span->first_position, (long long)after);
+        if (backward && span->count && (!span->dk_SKD || !span->dv_SKD))
+            return fur_error_set(exec->error, FUR_E_ARGUMENT, "attention piece %lld, span %lld: no place for dk or dv",
+                                 (long long)number, (long long)i);
+        after = span->first_position + span->count;
+    }
+    return FUR_OK;
+}
+
+static fur_status check(const fur_exec *exec, const fur_attention_args *args, int backward)
+{
+    FUR_TRY(check_widths(exec, args, backward));
+    for (int64_t p = 0; p < args->piece_count; p++)
+        FUR_TRY(check_piece(exec, &args->pieces[p], p, backward));
+    return FUR_OK;
+}
+
+/* ---- workspace --------------------------------------------------------------------------------------------------- */
+
+typedef struct layout {
+    fur_attention_run *runs; /* one more than there are: the end */
+    float *scratch;          /* of thread 0 */
+    int64_t scratch_floats;  /* per thread */
+    float *lse2_KR, *delta_KR, *dq_part_CTHD;
+    int fits;
+} layout;
+
+/* A function of the problem alone, so that the order of summation is, too. About 16 tasks feed the cores people have;
+ * with few key heads memory is dearer than the tasks. */
+static int64_t key_chunks(int64_t kv_heads)
+{
+    return fur_min_i64(FUR_ATTENTION_CHUNKS, fur_div_up(16, kv_heads));
+}
+
+static layout lay_out(const fur_exec *exec, const fur_attention_kernel *kernel, fur_arena *arena, int64_t heads,
+                      int64_t kv_heads, int64_t head_dim, int64_t rows, int backward)
+{
+    layout out = {0};
+    int64_t floats = backward ? kernel->backward_floats(head_dim) : kernel->forward_floats(head_dim);
+    out.scratch_floats = fur_round_up(floats, FUR_ARENA_ALIGN / (int64_t)sizeof(float));
+    out.runs = fur_arena_push(arena, (rows + 1) * (int64_t)sizeof *out.runs);
+    out.scratch = fur_arena_push_f32(arena, out.scratch_floats * exec->threads);
+    out.fits = out.runs && out.scratch;
+    if (backward && kernel->has_parts) {
+        out.lse2_KR = fur_arena_push_f32(arena, rows * heads);
+        out.delta_KR = fur_arena_push_f32(arena, rows * heads);
+        out.dq_part_CTHD = fur_arena_push_f32(arena, (key_chunks(kv_heads) - 1) * rows * heads * head_dim);
+        out.fits = out.fits && out.lse2_KR && out.delta_KR && out.dq_part_CTHD;
+    }
+    return out;
+}
+
+int64_t fur_attention_workspace(const fur_exec *exec, int64_t heads, int64_t kv_heads, int64_t head_dim, int64_t rows,
+                                int backward)
+{
+    fur_arena arena = fur_arena_counting();
+    lay_out(exec, kernel_of(exec), &arena, heads, kv_heads, head_dim, rows, backward);
+    return arena.peak;
+}
+
+/* ---- tasks ------------------------------------------------------------------------------------------------------- */
+
+typedef struct task_set {
+    fur_attention_call call;
+    int64_t block_rows; /* virtual rows per block */
+    int64_t blocks;     /* of all runs, for one key head */
+    layout layout;
+} task_set;
+
+static int64_t count_rows(const fur_attention_args *args)
+{
+    int64_t rows = 0;
+    for (int64_t p = 0; p < args->piece_count; p++)
+        rows += args->pieces[p].count;
+    return rows;
+}
+
+/* Blocks small enough to give every thread several: a row's result does not depend on its block. */
+static int64_t choose_block_rows(const fur_exec *exec, int64_t rows, int64_t heads)
+{
+    int64_t size = FUR_ATTENTION_ROWS;
+    while (size > 64 && rows * heads < 6 * exec->threads * size)
+        size /= 2;
+    return size;
+}
+
+static fur_status prepare_tasks(const fur_exec *exec, const fur_attention_kernel *kernel,
+                                const fur_attention_args *args, int backward, task_set *out)
+{
+    int64_t rows = count_rows(args);
+    layout at = lay_out(exec, kernel, exec->workspace, args->heads, args->kv_heads, args->head_dim, rows, backward);
+    if (!at.fits)
+        return fur_error_set(
+            exec->error, FUR_E_MEMORY, "attention of %lld queries, %lld heads of %lld, needs %lld bytes of workspace",
+            (long long)rows, (long long)args->heads, (long long)args->head_dim,
+            (long long)fur_attention_workspace(exec, args->heads, args->kv_heads, args->head_dim, rows, backward));
+    *out = (task_set){.block_rows = choose_block_rows(exec, rows, args->heads), .layout = at};
+    out->call = (fur_attention_call){.args = args,
+                                     .group = args->heads / args->kv_heads,
+                                     .runs = at.runs,
+                                     .rows = rows,
+                                     .chunks = key_chunks(args->kv_heads),
+                                     .lse2_KR = at.lse2_KR,
+                                     .delta_KR = at.delta_KR,
+                                     .dq_part_CTHD = at.dq_part_CTHD};
+    int64_t first_row = 0, n = 0;
+    for (int64_t p = 0; p < args->piece_count; p++) {
+        const fur_query_piece *piece = &args->pieces[p];
+        if (piece->count == 0)
+            continue;
+        at.runs[n++] = (fur_attention_run){.piece = piece, .first_row = first_row, .first_block = out->blocks};
+        first_row += piece->count;
+        out->blocks += fur_div_up(piece->count * out->call.group, out->block_rows);
+    }
+    out->call.run_count = n;
+    return FUR_OK;
+}
+
+/* Task `index` of blocks * kv_heads. Last rows first: in causal order they have the most keys, and what is long must
+ * not come last. */
+static fur_attention_rows rows_of_task(const task_set *tasks, int64_t index)
+{
+    const fur_attention_call *call = &tasks->call;
+    int64_t block = tasks->blocks - 1 - index / call->args->kv_heads;
+    int64_t low = 0, high = call->run_count - 1;
+    while (low < high) {
+        int64_t middle = low + (high - low + 1) / 2;
+        if (call->runs[middle].first_block <= block)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    const fur_attention_run *run = &call->runs[low];
+    int64_t begin = (block - run->first_block) * tasks->block_rows;
+    return (fur_attention_rows){.piece = run->piece,
+                                .first_row = run->first_row,
+                                .kv_head = index % call->args->kv_heads,
+                                .begin = begin,
+                                .end = fur_min_i64(begin + tasks->block_rows, run->piece->count * call->group)};
+}
+
+static float *scratch_of(const task_set *tasks)
+{
+    return tasks->layout.scratch + omp_get_thread_num() * tasks->layout.scratch_floats;
+}
+
+fur_status fur_attention_forward(const fur_exec *exec, const fur_attention_args *args)
+{
+    FUR_TRY(check(exec, args, 0));
+    const fur_attention_kernel *kernel = kernel_of(exec);
+    int64_t mark = fur_arena_mark(exec->workspace);
+    task_set tasks;
+    fur_status status = prepare_tasks(exec, kernel, args, 0, &tasks);
+    int64_t count = status == FUR_OK ? tasks.blocks * args->kv_heads : 0;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(exec->threads) if (count > 1)
+    for (int64_t i = 0; i < count; i++) {
+        fur_attention_rows rows = rows_of_task(&tasks, i);
+        kernel->forward(&tasks.call, &rows, scratch_of(&tasks));
+    }
+    fur_arena_release(exec->workspace, mark);
+    return status;
+}
+
+fur_status fur_attention_backward(const fur_exec *exec, const fur_attention_args *args)
+{
+    FUR_TRY(check(exec, args, 1));
+    const fur_attention_kernel *kernel = kernel_of(exec);
+    int64_t mark = fur_arena_mark(exec->workspace);
+    task_set tasks;
+    fur_status status = prepare_tasks(exec, kernel, args, 1, &tasks);
+    if (status != FUR_OK) {
+        fur_arena_release(exec->workspace, mark);
+        return status;
+    }
+    int64_t row_tasks = tasks.blocks * args->kv_heads, key_tasks = args->kv_heads * tasks.call.chunks;
+#pragma omp parallel num_threads(exec->threads) if (row_tasks > 0)
+    {
+        if (kernel->prepare) {
+#pragma omp for schedule(static)
+            for (int64_t i = 0; i < row_tasks; i++) {
+                fur_attention_rows rows = rows_of_task(&tasks, i);
+                kernel->prepare(&tasks.call, &rows);
+            }
+        }
+#pragma omp for schedule(dynamic, 1)
+        for (int64_t i = 0; i < key_tasks; i++)
+            kernel->keys(&tasks.call, i / tasks.call.chunks, i % tasks.call.chunks, scratch_of(&tasks));
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < row_tasks; i++) {
+            fur_attention_rows rows = rows_of_task(&tasks, i);
+            kernel->finish(&tasks.call, &rows);
+        }
+    }
+    fur_arena_release(exec->workspace, mark);
+    return FUR_OK;
+}

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What attention.c asks of a variant: tasks of one thread, on raw arrays, that cannot fail.
+ *
+ * The query heads of one key head are folded into its queries: *virtual row* v of a piece is query v / group under head
+ * kv_head * group + v % group (group = heads / kv_heads). A query head more is then only a longer run of rows, and one
+ * decoded token with grouped heads still fills vectors.
+ *
+ * Backward runs in three stages, each a loop of independent tasks:
+ *   prepare  (rows of a key head)   what is needed once per row: delta, lse
+ *   keys     (key head, chunk)      dk and dv of every key block whose running number is chunk modulo chunks: they
+ *                                   belong to this task alone; and its part of dq
+ *   finish   (rows of a key head)   dq from its parts, in the order of the chunks */
+#ifndef FUR_OP_ATTENTION_KERNEL_H
+#define FUR_OP_ATTENTION_KERNEL_H
+
+#include "base/size.h"
+#include "op/attention/attention.h"
+
+#define FUR_ATTENTION_HEAD_DIM 1024 /* largest */
+/* Keys per block. 24 divides it: the row counts of all register tiles do. 192 keys amortise loading and storing the
+ * accumulators, and the block's copies stay in a 1 MiB cache at head_dim 64. */
+#define FUR_ATTENTION_KEYS 192
+/* Virtual rows per task at most: so many reuse one packed key block, which makes packing about 1 % of the work and
+ * keeps long sequences clear of the outer caches' bandwidth. */
+#define FUR_ATTENTION_ROWS 512
+/* Chunks of keys backward at most; each beyond the first costs one more array of the size of dq. */
+#define FUR_ATTENTION_CHUNKS 4
+
+/* Virtual rows [begin, end) of one piece under one key head. */
+typedef struct fur_attention_rows {
+    const fur_query_piece *piece;
+    int64_t first_row; /* of the piece among the rows of all pieces, numbered without gaps */
+    int64_t kv_head;
+    int64_t begin, end;
+} fur_attention_rows;
+
+/* A piece that has rows. */
+typedef struct fur_attention_run {
+    const fur_query_piece *piece;
+    int64_t first_row;   /* as above */
+    int64_t first_block; /* number of its first block of FUR_ATTENTION_ROWS (or fewer) virtual rows */
+} fur_attention_run;
+
+/* One call, as its tasks see it. */
+typedef struct fur_attention_call {
+    const fur_attention_args *args;
+    int64_t group;
+    const fur_attention_run *runs;
+    int64_t run_count, rows;
+    int64_t chunks;      /* the rest: backward only, NULL unless the variant asks for it */
+    float *lse2_KR;      /* lse * log2 e; +infinity for rows that see no key; R = rows * group virtual rows */
+    float *delta_KR;     /* do . o */
+    float *dq_part_CTHD; /* dq of chunks 1, 2, ...; that of chunk 0 gathers in args->dq_THD */
+} fur_attention_call;
+
+typedef struct fur_attention_kernel {
+    int64_t (*forward_floats)(int64_t head_dim); /* scratch per thread */
+    void (*forward)(const fur_attention_call *call, const fur_attention_rows *rows, float *scratch);
+    int64_t (*backward_floats)(int64_t head_dim);
+    int has_parts;                                                                   /* uses lse2, delta and dq_part */
+    void (*prepare)(const fur_attention_call *call, const fur_attention_rows *rows); /* may be NULL */
+    void (*keys)(const fur_attention_call *call, int64_t kv_head, int64_t chunk, float *scratch);
+    void (*finish)(const fur_attention_call *call, const fur_attention_rows *rows);
+} fur_attention_kernel;
+
+extern const fur_attention_kernel fur_attention_ref, fur_attention_avx2, fur_attention_avx512;
+
+/* First run after r whose keys are not those of run r. */
+static inline int64_t fur_attention_next_keys(const fur_attention_call *call, int64_t r)
+{
+    const fur_query_piece *piece = call->runs[r].piece;
+    for (r++; r < call->run_count; r++)
+        if (call->runs[r].piece->spans != piece->spans || call->runs[r].piece->span_count != piece->span_count)
+            break;
+    return r;
+}
+
+/* Row and head of a virtual row, as offsets into q, o, do, dq (stride ld). */
+static inline int64_t fur_attention_offset(const fur_attention_call *call, const fur_attention_rows *rows, int64_t v,
+                                           int64_t ld)
+{
+    int64_t head = rows->kv_head * call->group + v % call->group;
+    return (rows->piece->first_row + v / call->group) * ld + head * call->args->head_dim;
+}
+
+/* Place of a row's statistic in lse_TH. */
+static inline float *fur_attention_lse(const fur_attention_call *call, const fur_attention_rows *rows, int64_t v)
+{
+    int64_t head = rows->kv_head * call->group + v % call->group;
+    return call->args->lse_TH + (rows->piece->first_row + v / call->group) * call->args->ldlse + head;
+}
+
+/* Position in the document of virtual row v. */
+static inline int64_t fur_attention_position(const fur_attention_call *call, const fur_query_piece *piece, int64_t v)
+{
+    return piece->first_position + v / call->group;
+}
+
+/* First virtual row of the piece (any integer) that sees a key at `position`. */
+static inline int64_t fur_attention_first_seeing(const fur_attention_call *call, const fur_query_piece *piece,
+                                                 int64_t position)
+{
+    return call->args->causal ? (position - piece->first_position) * call->group : INT64_MIN / 2;
+}
+
+#endif

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The body of the vector variants (no include guard: each variant includes it once, after the vocabulary).
+ *
+ * Everything is made of one register tile: C[rows][vectors] += A[rows][k] B[k][vectors], all of C in registers, B a
+ * contiguous row per k, A broadcast element by element with any row and column stride (so nothing is transposed only to
+ * be multiplied by). Forward keeps queries in the lanes,
+ *
+ *      S^T[key][query] = K[key][d] Q^T[d][query],      O^T[d][query] += V^T[d][key] P^T[key][query],
+ *
+ * so that maxima and sums over keys are plain vector operations and K and V are used as they lie; Q and O are
+ * transposed once per task. Backward keeps keys in the lanes (K^T and V^T are packed once per key block),
+ *
+ *      S = Q K^T,  dP = dO V^T,  dV += P^T dO,  dK += dS^T Q,  dQ += dS K.
+ *
+ * A row's forward result depends on its own query and on the order of its keys alone: key blocks are counted from the
+ * first key on, over all spans. So it has the same bits however queries are cut into pieces, or keys into spans. */
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "op/attention/attention_kernel.h"
+
+enum {
+    PANEL = TILE_VECTORS * VL, /* lanes of a tile */
+    KEYS = FUR_ATTENTION_KEYS,
+    PAD = 16, /* floats after a row, so that columns do not fall into few cache sets */
+    LONGEST_TILE = 12
+};
+
+#define LOG2_E 1.44269504f
+#define LN_2   0.6931471805599453
+
+static const float lane_numbers[64] FUR_ALIGNED(64) = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
+                                                       16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31,
+                                                       32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47,
+                                                       48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
+
+/* 2^t for t <= 1, 0 for t < -126. Minimax polynomial on [-1/2, 1/2] with value 1 at 0: relative error 2.6e-9 before
+ * rounding, below 2 units of 2^-24 after it. */
+FUR_ALWAYS_INLINE V vexp2(V t)
+{
+    V n = vround(t), r = vsub(t, n);
+    V p = vset(1.55946782e-4f);
+    p = vfma(p, r, vset(1.34066439e-3f));
+    p = vfma(p, r, vset(9.61769297e-3f));
+    p = vfma(p, r, vset(5.55031055e-2f));
+    p = vfma(p, r, vset(2.40226528e-1f));
+    p = vfma(p, r, vset(6.93147215e-1f));
+    p = vfma(p, r, vset(1.0f));
+    return vscale_above(t, vset(-126.0f), p, n);
+}
+
+/* ---- register tiles ---------------------------------------------------------------------------------------------- */
+
+typedef V tile[LONGEST_TILE][TILE_VECTORS];
+
+FUR_ALWAYS_INLINE void tile_zero(int rows, int vectors, tile c)
+{
+    FUR_UNROLL
+    for (int i = 0; i < rows; i++) {
+        FUR_UNROLL
+        for (int j = 0; j < vectors; j++)
+            c[i][j] = vset(0.0f);
+    }
+}
+
+FUR_ALWAYS_INLINE void tile_load(int rows, int vectors, tile c, const float *from, int64_t ld)
+{
+    FUR_UNROLL
+    for (int i = 0; i < rows; i++) {
+        FUR_UNROLL
+        for (int j = 0; j < vectors; j++)
+            c[i][j] = vload(from + i * ld + j * VL);
+    }
+}
+
+FUR_ALWAYS_INLINE void tile_store(int rows, int vectors, tile c, float *to, int64_t ld)
+{
+    FUR_UNROLL
+    for (int i = 0; i < rows; i++) {
+        FUR_UNROLL
+        for (int j = 0; j < vectors; j++)
+            vstore(to + i * ld + j * VL, c[i][j]);
+    }
+}
+
+/* c += A[.][k] B[k][.] for k in [from, to); A[i][k] = a[i * a_row + k * a_k] */
+FUR_ALWAYS_INLINE void tile_multiply(int rows, int vectors, tile c, const float *a, int64_t a_row, int64_t a_k,
+                                     const float *b, int64_t ldb, int64_t from, int64_t to)
+{
+    for (int64_t k = from; k < to; k++) {
+        V x[TILE_VECTORS];
+        FUR_UNROLL
+        for (int j = 0; j < vectors; j++)
+            x[j] = vload(b + k * ldb + j * VL);
+        FUR_UNROLL
+        for (int i = 0; i < rows; i++) {
+            V y = vset(a[i * a_row + k * a_k]);
+            FUR_UNROLL
+            for (int j = 0; j < vectors; j++)
+                c[i][j] = vfma(y, x[j], c[i][j]);
+        }
+    }
+}
+
+/* The same, but lane q takes part from k on only where q >= first_lane[k]. */
+FUR_ALWAYS_INLINE void tile_multiply_lanes(int rows, int vectors, tile c, const float *a, int64_t a_row, int64_t a_k,
+                                           const float *b, int64_t ldb, int64_t from, int64_t to,
+                                           const float *first_lane)
+{
+    for (int64_t k = from; k < to; k++) {
+        V first = vset(first_lane[k]);
+        FUR_UNROLL
+        for (int j = 0; j < vectors; j++) {
+            V x = vload(b + k * ldb + j * VL), lane = vload(lane_numbers + j * VL);
+            FUR_UNROLL
+            for (int i = 0; i < rows; i++)
+                c[i][j] = vfma_from(lane, first, vset(a[i * a_row + k * a_k]), x, c[i][j]);
+        }
+    }
+}
+
+/* ---- keys of a piece, in blocks over all its spans --------------------------------------------------------------- */
+
+typedef struct key_cursor {
+    const fur_query_piece *piece;
+    int64_t span, row;
+} key_cursor;
+
+typedef struct key_block {
+    int64_t count;
+    int64_t position[KEYS];
+    const fur_key_span *span[KEYS];
+    int64_t row[KEYS];
+} key_block;
+
+/* The next keys, up to a full block, at positions <= last. */
+static int64_t next_block(key_cursor *cursor, int64_t last, key_block *out)
+{
+    out->count = 0;
+    while (out->count < KEYS && cursor->span < cursor->piece->span_count) {
+        const fur_key_span *span = &cursor->piece->spans[cursor->span];
+        int64_t end = fur_min_i64(span->count, cursor->row + KEYS - out->count);
+        for (; cursor->row < end && span->first_position + cursor->row <= last; cursor->row++) {
+            out->position[out->count] = span->first_position + cursor->row;
+            out->span[out->count] = span;
+            out->row[out->count++] = cursor->row;
+        }
+        if (cursor->row < end)
+            break;
+        if (cursor->row == span->count) {
+            cursor->span++;
+            cursor->row = 0;
+        }
+    }
+    return out->count;
+}
+
+static const float *key_row(const key_block *block, int64_t j, int64_t ldk, int64_t at)
+{
+    return block->span[j]->k_SKD + block->row[j] * ldk + at;
+}
+
+static const float *value_row(const key_block *block, int64_t j, int64_t ldk, int64_t at)
+{
+    return block->span[j]->v_SKD + block->row[j] * ldk + at;
+}
+
+/* ---- copies ------------------------------------------------------------------------------------------------------ */
+
+static void copy_row(float *to, const float *from, int64_t count)
+{
+    int64_t d = 0;
+    for (; d + VL <= count; d += VL)
+        vstore(to + d, vload(from + d));
+    if (d < count)
+        vstore(to + d, vload_part(from + d, count - d)); /* zeroes up to the vector's end */
+}
+
+FUR_ALWAYS_INLINE void transpose_8(__m256 r[8])
+{
+    __m256 t[8], u[8];
+    FUR_UNROLL
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
+    FUR_UNROLL
+    for (int i = 0; i < 8; i += 4) {
+        u[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
+        u[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
+        u[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+        u[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+    }
+    FUR_UNROLL
+    for (int i = 0; i < 4; i++) {
+        r[i] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x20);
+        r[i + 4] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x31);
+    }
+}
+
+/* to[d][lane] = scale * rows[lane][d], `lanes` <= PANEL of them; the lanes up to the vector's end become 0 */
+static void pack_panel(const float *const *rows, int64_t lanes, int64_t depth, float scale, float *to)
+{
+    int64_t lane = 0;
+    for (; lane + 8 <= lanes; lane += 8) {
+        int64_t d = 0;
+        for (; d + 8 <= depth; d += 8) {
+            __m256 r[8];
+            FUR_UNROLL
+            for (int i = 0; i < 8; i++)
+                r[i] = _mm256_mul_ps(_mm256_set1_ps(scale), _mm256_loadu_ps(rows[lane + i] + d));
+            transpose_8(r);
+            FUR_UNROLL
+            for (int i = 0; i < 8; i++)
+                _mm256_storeu_ps(to + (d + i) * PANEL + lane, r[i]);
+        }
+        for (; d < depth; d++)
+            for (int i = 0; i < 8; i++)
+                to[d * PANEL + lane + i] = scale * rows[lane + i][d];
+    }
+    int64_t end = fur_round_up(lanes, VL);
+    for (; lane < end; lane++)
+        for (int64_t d = 0; d < depth; d++)
+            to[d * PANEL + lane] = lane < lanes ? scale * rows[lane][d] : 0.0f;
+}
+
+/* rows[lane][d] = scale[lane] * from[d][lane] */
+static void unpack_panel(const float *from, const float *scale, int64_t lanes, int64_t depth, float *const *rows)
+{
+    int64_t lane = 0;
+    for (; lane + 8 <= lanes; lane += 8) {
+        __m256 factor = _mm256_loadu_ps(scale + lane);
+        int64_t d = 0;
+        for (; d + 8 <= depth; d += 8) {
+            __m256 r[8];
+            FUR_UNROLL
+            for (int i = 0; i < 8; i++)
+                r[i] = _mm256_mul_ps(factor, _mm256_loadu_ps(from + (d + i) * PANEL + lane));
+            transpose_8(r);
+            FUR_UNROLL
+            for (int i = 0; i < 8; i++)
+                _mm256_storeu_ps(rows[lane + i] + d, r[i]);
+        }
+        for (; d < depth; d++)
+            for (int i = 0; i < 8; i++)
+                rows[lane + i][d] = scale[lane + i] * from[d * PANEL + lane + i];
+    }
+    for (; lane < lanes; lane++)
+        for (int64_t d = 0; d < depth; d++)
+            rows[lane][d] = scale[lane] * from[d * PANEL + lane];
+}
+
+#include "op/attention/attention_simd_backward.h"
+#include "op/attention/attention_simd_forward.h"
+
+#define ATTENTION_KERNEL                                                                                               \
+    {                                                                                                                  \
+        .forward_floats = forward_floats, .forward = forward, .backward_floats = backward_floats, .has_parts = 1,      \
+        .prepare = prepare, .keys = keys, .finish = finish,                                                            \
+    }

@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every variant of attention against its formulas in double, within the bounds derived at the head of attention_test.h;
+ * the formulas of the gradient against finite differences; and what holds to the bit: threads, cuts, invisible NaN. */
+#include "op/attention/attention_test.h"
+
+#include <stdio.h>
+
+#define SMALL(rows)                                                                                                    \
+    {                                                                                                                  \
+        2, 2, 64, rows, 1, WHOLE, KIT_NORMAL, 0.125f, 0                                                                \
+    }
+#define WIDTH(dim, arrangement)                                                                                        \
+    {                                                                                                                  \
+        2, 1, dim, 65, 1, arrangement, KIT_NORMAL, 0.25f, 3                                                            \
+    }
+#define ARRANGED(arrangement, causal)                                                                                  \
+    {                                                                                                                  \
+        6, 2, 20, 210, causal, arrangement, KIT_NORMAL, 0.2f, 5                                                        \
+    }
+
+static const test_case cases[] = {
+    SMALL(1),
+    SMALL(7),
+    SMALL(8),
+    SMALL(15),
+    SMALL(16),
+    SMALL(17),
+    SMALL(31),
+    SMALL(33),
+    SMALL(65),
+    SMALL(97),
+    SMALL(193),
+    SMALL(257),
+    SMALL(600),
+    WIDTH(1, WHOLE),
+    WIDTH(5, WHOLE),
+    WIDTH(8, LATE),
+    WIDTH(16, WHOLE),
+    WIDTH(24, WHOLE),
+    WIDTH(32, LATE),
+    WIDTH(48, WHOLE),
+    WIDTH(64, DOCUMENTS),
+    WIDTH(80, WHOLE),
+    WIDTH(96, EARLY),
+    WIDTH(112, WHOLE),
+    WIDTH(128, LATE),
+    WIDTH(250, WHOLE),
+    WIDTH(256, WHOLE),
+    WIDTH(1023, WHOLE),
+    WIDTH(1024, WHOLE),
+    ARRANGED(WHOLE, 0),
+    ARRANGED(WHOLE, 1),
+    ARRANGED(LATE, 0),
+    ARRANGED(LATE, 1),
+    ARRANGED(EARLY, 0),
+    ARRANGED(EARLY, 1),
+    ARRANGED(SPANS, 0),
+    ARRANGED(SPANS, 1),
+    ARRANGED(GAP, 0),
+    ARRANGED(GAP, 1),
+    ARRANGED(DOCUMENTS, 0),
+    ARRANGED(DOCUMENTS, 1),
+    ARRANGED(SHARED, 0),
+    ARRANGED(SHARED, 1),
+    {1, 1, 64, 1, 1, LATE, KIT_NORMAL, 0.125f, 0}, /* one decoded token */
+    {8, 1, 64, 1, 1, LATE, KIT_NORMAL, 0.125f, 0}, /* the same with one key head */
+    {3, 3, 16, 50, 1, WHOLE, KIT_TINY, 0.25f, 1},
+    {3, 3, 16, 50, 1, WHOLE, KIT_ZERO, 0.25f, 1},
+    {2, 1, 16, 300, 1, WHOLE, KIT_HUGE, 0.25f, 1},   /* scores about 1e8: one key takes all */
+    {2, 1, 16, 300, 0, WHOLE, KIT_NORMAL, 20.0f, 1}, /* sharp */
+    {2, 1, 16, 300, 1, LATE, KIT_NORMAL, -1.0f, 1},
+};
+enum { CASES = sizeof cases / sizeof *cases };
+
+/* ---- checks against the formulas --------------------------------------------------------------------------------- */
+
+/* Array `got`, row stride ld, against dense `want`; `before` (may be NULL) is what was added to. */
+static double check_rows(const char *name, const float *got, int64_t ld, const float *before, const double *want,
+                         const double *bound, int64_t rows, int64_t width)
+{
+    double worst = 0, *sum = doubles(2 * width), *limit = sum + width;
+    float *row = fur_malloc((size_t)width * sizeof *row);
+    assert_non_null(row);
+    for (int64_t t = 0; t < rows; t++) {
+        char what[120];
+        snprintf(what, sizeof what, "%s, row %lld", name, (long long)t);
+        for (int64_t i = 0; i < width; i++) {
+            double start = before ? (double)before[t * ld + i] : 0;
+            row[i] = got[t * ld + i];
+            sum[i] = start + want[t * width + i];
+            limit[i] = bound[t * width + i] + 2 * KIT_U * (fabs(start) + fabs(sum[i]) + bound[t * width + i]);
+            if (isinf(sum[i])) {
+                assert_true((double)row[i] == sum[i]);
+                row[i] = 0;
+                sum[i] = limit[i] = 0;
+            }
+        }
+        worst = fmax(worst, kit_check_bound(what, row, sum, limit, 1, width));
+    }
+    fur_free(sum);
+    fur_free(row);
+    return worst;
+}
+
+typedef struct name_of_case {
+    char text[160];
+} name_of_case;
+
+static name_of_case describe(const char *what, const test_case *c, fur_isa isa)
+{
+    name_of_case name;
+    snprintf(name.text, sizeof name.text,
+             "%s, isa %d, %lld on %lld heads of %lld, %lld rows, causal %d, arrangement %d", what, (int)isa,
+             (long long)c->heads, (long long)c->kv_heads, (long long)c->head_dim, (long long)c->rows, c->causal,
+             (int)c->arrangement);
+    return name;
+}
+
+static void test_forward_bounds(void **state)
+{
+    (void)state;
+    double worst = 0;
+    for (int i = 0; i < CASES; i++) {
+        problem p;
+        expected e;
+        build(&p, &cases[i], (uint64_t)i);
+        expected_init(&e, &p);
+        expect(&p, &e, 0);
+        for (int isa = 0; isa <= (int)kit_best_isa(); isa++) {
+            run(&p, (fur_isa)isa, 2, 0);
+            worst = fmax(worst, check_rows(describe("o", &p.c, (fur_isa)isa).text, p.args.o_THD, p.args.ldo, NULL, e.o,
+                                           e.o_bound, p.c.rows, p.c.heads * p.c.head_dim));
+            worst = fmax(worst, check_rows(describe("lse", &p.c, (fur_isa)isa).text, p.args.lse_TH, p.args.ldlse, NULL,
+                                           e.lse, e.lse_bound, p.c.rows, p.c.heads));
+        }
+        expected_clear(&e);
+        kit_guard_free_all();
+    }
+    print_message("forward: worst error is %.3f of its bound\n", worst);
+}
+
+static void test_backward_bounds(void **state)
+{
+    (void)state;
+    double worst = 0;
+    for (int i = 0; i < CASES; i++) {
+        problem p;
+        expected e;
+        build(&p, &cases[i], (uint64_t)i);
+        expected_init(&e, &p);
+        run(&p, FUR_ISA_REF, 2, 0);
+        expect(&p, &e, 1);
+        int64_t width = p.c.kv_heads * p.c.head_dim, floats = (p.keys - 1) * p.args.lddk + width;
+        float *dk = kit_guard_copy(p.dk, floats), *dv = kit_guard_copy(p.dv, floats);
+        for (int isa = 0; isa <= (int)kit_best_isa(); isa++) {
+            memcpy(p.dk, dk, (size_t)floats * sizeof *dk);
+            memcpy(p.dv, dv, (size_t)floats * sizeof *dv);
+            run(&p, (fur_isa)isa, 2, 1);
+            worst = fmax(worst, check_rows(describe("dq", &p.c, (fur_isa)isa).text, p.args.dq_THD, p.args.lddq, NULL,
+                                           e.dq, e.dq_bound, p.c.rows, p.c.heads * p.c.head_dim));
+            worst = fmax(worst, check_rows(describe("dk", &p.c, (fur_isa)isa).text, p.dk, p.args.lddk, dk, e.dk,
+                                           e.dk_bound, p.keys, width));
+            worst = fmax(worst, check_rows(describe("dv", &p.c, (fur_isa)isa).text, p.dv, p.args.lddk, dv, e.dv,
+                                           e.dv_bound, p.keys, width));
+        }
+        expected_clear(&e);
+        kit_guard_free_all();
+    }
+    print_message("backward: worst error is %.3f of its bound\n", worst);
+}
+
+/* ---- the formulas of the gradient against the formulas of the output --------------------------------------------- */
+
+/* sum of do . o in double, with one element of q, k or v moved by h */
+static double loss_at(const problem *p, const float *array, int64_t at, double h)
+{
+    int64_t D = p->c.head_dim;
+    double loss = 0;
+    for (int64_t n = 0; n < p->args.piece_count; n++)
+        for (int64_t i = 0; i < p->pieces[n].count; i++)
+            for (int64_t head = 0; head < p->c.heads; head++) {
+                static query x;
+                double probability[MOST_KEYS];
+                query_scores(p, &p->pieces[n], i, head, &x);
+                const float *d_o = p->args.do_THD + x.row * p->args.lddo + head * D;
+                int64_t q_at = array == p->args.q_THD ? at - (x.row * p->args.ldq + head * D) : -1;
+                for (int64_t j = 0; j < x.seen; j++) {
+                    int64_t k_row = x.keys[j] * p->args.ldk + x.kv_head * D;
+                    int64_t k_at = array == p->k ? at - k_row : -1;
+                    if (q_at >= 0 && q_at < D)
+                        x.s[j] += (double)p->c.scale * h * (double)p->k[k_row + q_at];
+                    if (k_at >= 0 && k_at < D)
+                        x.s[j] += (double)p->c.scale * h * (double)p->args.q_THD[x.row * p->args.ldq + head * D + k_at];
+                }
+                softmax(&x, probability);
+                for (int64_t j = 0; j < x.seen; j++)
+                    for (int64_t d = 0; d < D; d++) {
+                        int64_t v_at = x.keys[j] * p->args.ldk + x.kv_head * D + d;
+                        double v = (double)p->v[v_at] + (array == p->v && at == v_at ? h : 0);
+                        loss += probability[j] * v * (double)d_o[d];
+                    }
+            }
+    return loss;
+}
+
+/* Four points: error of order h^4 (about 1e-9 for values of order 1) and of rounding over h (about 1e-12). */
+static double slope(const problem *p, const float *array, int64_t at)
+{
+    double h = 1e-3;
+    return (8 * (loss_at(p, array, at, h) - loss_at(p, array, at, -h)) - loss_at(p, array, at, 2 * h) +
+            loss_at(p, array, at, -2 * h)) /
+           (12 * h);
+}
+
+static void check_slopes(const problem *p, const char *what, const float *array, int64_t ld, int64_t rows,
+                         int64_t width, const double *want)
+{
+    for (int64_t t = 0; t < rows; t++)
+        for (int64_t i = 0; i < width; i++) {
+            double got = slope(p, array, t * ld + i);
+            if (!(fabs(got - want[t * width + i]) <= 1e-6))
+                fail_msg("%s[%lld][%lld]: slope %.9g, gradient %.9g", what, (long long)t, (long long)i, got,
+                         want[t * width + i]);
+        }
+}
+
+/* The gradients that test_backward_bounds compares with; o and lse rounded to f32 move them by less than 1e-6. */
+static void test_gradient_is_slope(void **state)
+{
+    (void)state;
+    static const test_case small[] = {{4, 2, 5, 12, 1, EARLY, KIT_NORMAL, 0.4f, 1},
+                                      {2, 2, 3, 11, 0, DOCUMENTS, KIT_NORMAL, 0.5f, 0},
+                                      {2, 1, 4, 12, 1, SHARED, KIT_NORMAL, 0.5f, 0}};
+    for (size_t n = 0; n < sizeof small / sizeof *small; n++) {
+        problem p;
+        expected e;
+        build(&p, &small[n], 50 + n);
+        expected_init(&e, &p);
+        run(&p, FUR_ISA_REF, 1, 0);
+        expect(&p, &e, 1);
+        int64_t width = p.c.kv_heads * p.c.head_dim;
+        check_slopes(&p, "dq", p.args.q_THD, p.args.ldq, p.c.rows, p.c.heads * p.c.head_dim, e.dq);
+        check_slopes(&p, "dk", p.k, p.args.ldk, p.keys, width, e.dk);
+        check_slopes(&p, "dv", p.v, p.args.ldk, p.keys, width, e.dv);
+        expected_clear(&e);
+        kit_guard_free_all();
+    }
+}
+
+/* ---- properties, to the bit -------------------------------------------------------------------------------------- */
+
+typedef struct results {
+    float *o, *lse, *dq, *dk, *dv;
+    size_t o_bytes, lse_bytes, dq_bytes, dk_bytes;
+} results;
+
+/* Both directions on a problem built anew. The arrays live until kit_guard_free_all. */
+static results run_both(const test_case *c, fur_isa isa, int threads)
+{
+    problem p;
+    build(&p, c, 9);
+    run(&p, isa, threads, 0);
+    run(&p, isa, threads, 1);
+    int64_t heads = c->heads * c->head_dim, kv_heads = c->kv_heads * c->head_dim;
+    int64_t o = (c->rows - 1) * p.args.ldo + heads, dq = (c->rows - 1) * p.args.lddq + heads;
+    int64_t dk = (p.keys - 1) * p.args.lddk + kv_heads;
+    return (results){.o = p.args.o_THD,
+                     .lse = p.args.lse_TH,
+                     .dq = p.args.dq_THD,
+                     .dk = p.dk,
+                     .dv = p.dv,
+                     .o_bytes = (size_t)o * sizeof(float),
+                     .lse_bytes = (size_t)p.lse_floats * sizeof(float),
+                     .dq_bytes = (size_t)dq * sizeof(float),
+                     .dk_bytes = (size_t)dk * sizeof(float)};
+}
+
+static void test_threads_same_bits(void **state)
+{
+    (void)state;
+    static const test_case some[] = {ARRANGED(WHOLE, 1),
+                                     ARRANGED(DOCUMENTS, 1),
+                                     ARRANGED(SHARED, 0),
+                                     {4, 4, 32, 700, 1, LATE, KIT_NORMAL, 0.2f, 0},
+                                     {1, 1, 64, 900, 1, WHOLE, KIT_NORMAL, 0.125f, 0}};
+    for (size_t n = 0; n < sizeof some / sizeof *some; n++)
+        for (int isa = 0; isa <= (int)kit_best_isa(); isa++) {
+            results one = run_both(&some[n], (fur_isa)isa, 1);
+            for (int threads = 2; threads <= 3; threads++) {
+                results more = run_both(&some[n], (fur_isa)isa, threads);
+                kit_check_same_bits("o", one.o, more.o, one.o_bytes);
+                kit_check_same_bits("lse", one.lse, more.lse, one.lse_bytes);
+                kit_check_same_bits("dq", one.dq, more.dq, one.dq_bytes);
+                kit_check_same_bits("dk", one.dk, more.dk, one.dk_bytes);
+                kit_check_same_bits("dv", one.dv, more.dv, one.dk_bytes);
+            }
+            kit_guard_free_all();
+        }
+}
+
+/* Forward: a row's bits do not depend on how queries are cut into pieces and keys into spans. */
+static void test_cuts_same_bits(void **state)
+{
+    (void)state;
+    for (int isa = 0; isa <= (int)kit_best_isa(); isa++) {
+        test_case whole = {4, 2, 48, 230, 1, WHOLE, KIT_NORMAL, 0.15f, 0}, cut = whole;
+        results a = run_both(&whole, (fur_isa)isa, 2);
+        arrangement others[] = {SPANS, SHARED};
+        for (int n = 0; n < 2; n++) {
+            cut.arrangement = others[n];
+            results b = run_both(&cut, (fur_isa)isa, 2);
+            kit_check_same_bits("o", a.o, b.o, a.o_bytes);
+            kit_check_same_bits("lse", a.lse, b.lse, a.lse_bytes);
+        }
+        problem p; /* row by row, as in decoding */
+        build(&p, &whole, 9);
+        for (int64_t t = 0; t < whole.rows; t += 13) {
+            p.pieces[0].first_row = p.pieces[0].first_position = t;
+            p.pieces[0].count = 1;
+            problem one = p;
+            one.c.rows = 1;
+            one.args.pieces = one.pieces;
+            run(&one, (fur_isa)isa, 1, 0);
+            size_t bytes = (size_t)(whole.heads * whole.head_dim) * sizeof(float);
+            kit_check_same_bits("row of o", a.o + t * p.args.ldo, p.args.o_THD + t * p.args.ldo, bytes);
+            kit_check_same_bits("row of lse", a.lse + t * p.args.ldlse, p.args.lse_TH + t * p.args.ldlse,
+                                (size_t)whole.heads * sizeof(float));
+        }
+        kit_guard_free_all();
+    }
+}
+
+static void fill_nan(float *x, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++)
+        x[i] = NAN;
+}
+
+/* NaN in everything of token t changes no bit of what cannot see it, or what it cannot see. */
+static void test_nan_does_not_leak(void **state)
+{
+    (void)state;
+    test_case c = {2, 1, 40, 330, 1, WHOLE, KIT_NORMAL, 0.2f, 0};
+    for (int isa = 0; isa <= (int)kit_best_isa(); isa++)
+        for (int64_t t = 0; t < c.rows; t += 47) {
+            results clean = run_both(&c, (fur_isa)isa, 2);
+            problem p;
+            build(&p, &c, 9);
+            fill_nan(p.k + t * p.args.ldk, p.args.ldk);
+            fill_nan(p.v + t * p.args.ldk, p.args.ldk);
+            run(&p, (fur_isa)isa, 2, 0);
+            kit_check_same_bits("o before", clean.o, p.args.o_THD, (size_t)(t * p.args.ldo) * sizeof(float));
+            kit_check_same_bits("lse before", clean.lse, p.args.lse_TH, (size_t)(t * p.args.ldlse) * sizeof(float));
+            for (int64_t i = t * p.args.ldo; i < c.rows * p.args.ldo; i++)
+                assert_true(isnan(p.args.o_THD[i])); /* and where it is seen, it shows */
+
+            build(&p, &c, 9);
+            run(&p, (fur_isa)isa, 2, 0);
+            fill_nan(p.k + t * p.args.ldk, p.args.ldk);
+            fill_nan(p.v + t * p.args.ldk, p.args.ldk);
+            run(&p, (fur_isa)isa, 2, 1);
+            kit_check_same_bits("dq before", clean.dq, p.args.dq_THD, (size_t)(t * p.args.lddq) * sizeof(float));
+            kit_check_same_bits("dk before", clean.dk, p.dk, (size_t)(t * p.args.lddk) * sizeof(float));
+            int64_t after = (t + 1) * p.args.lddk;
+            kit_check_same_bits("dk after", clean.dk + after, p.dk + after, clean.dk_bytes - (size_t)after * 4);
+            kit_check_same_bits("dv after", clean.dv + after, p.dv + after, clean.dk_bytes - (size_t)after * 4);
+
+            build(&p, &c, 9);
+            run(&p, (fur_isa)isa, 2, 0);
+            fill_nan((float *)(uintptr_t)p.args.q_THD + t * p.args.ldq, p.args.ldq);
+            fill_nan((float *)(uintptr_t)p.args.do_THD + t * p.args.lddo, p.args.lddo);
+            run(&p, (fur_isa)isa, 2, 1);
+            kit_check_same_bits("dk of later keys", clean.dk + after, p.dk + after, clean.dk_bytes - (size_t)after * 4);
+            kit_check_same_bits("dv of later keys", clean.dv + after, p.dv + after, clean.dk_bytes - (size_t)after * 4);
+            kit_check_same_bits("dq of other rows", clean.dq, p.args.dq_THD, (size_t)(t * p.args.lddq) * sizeof(float));
+            kit_guard_free_all();
+        }
+}
+
+/* Rows that see nothing: o = 0, lse = -infinity, dq = 0, and dk, dv untouched where no query sees the key. */
+static void test_blind(void **state)
+{
+    (void)state;
+    for (int isa = 0; isa <= (int)kit_best_isa(); isa++) {
+        problem p;
+        test_case c = {4, 2, 24, 70, 1, WHOLE, KIT_NORMAL, 0.2f, 0};
+        build(&p, &c, 3);
+        p.spans[0].first_position = 1000;
+        int64_t floats = p.keys * p.args.lddk;
+        float *dk = kit_guard_copy(p.dk, floats), *dv = kit_guard_copy(p.dv, floats);
+        run(&p, (fur_isa)isa, 2, 0);
+        run(&p, (fur_isa)isa, 2, 1);
+        for (int64_t i = 0; i < c.rows * p.args.ldo; i++)
+            assert_true(p.args.o_THD[i] == 0.0f && p.args.dq_THD[i] == 0.0f);
+        for (int64_t i = 0; i < c.rows * c.heads; i++)
+            assert_true(p.args.lse_TH[i] == -INFINITY);
+        kit_check_same_bits("dk", dk, p.dk, (size_t)floats * sizeof *dk);
+        kit_check_same_bits("dv", dv, p.dv, (size_t)floats * sizeof *dv);
+        kit_guard_free_all();
+    }
+}
+
+/* ---- refusals ---------------------------------------------------------------------------------------------------- */
+
+static void test_refusals(void **state)
+{
+    (void)state;
+    problem p;
+    test_case c = {4, 2, 16, 9, 1, SHARED, KIT_NORMAL, 0.2f, 0};
+    kit_exec kit;
+    kit_exec_init(&kit, kit_best_isa(), 2, 1 << 24);
+    build(&p, &c, 3);
+    fur_attention_args good = p.args, bad = good;
+    assert_int_equal(fur_attention_forward(&kit.exec, &good), FUR_OK);
+    bad.kv_heads = 3;
+    assert_int_equal(fur_attention_forward(&kit.exec, &bad), FUR_E_SHAPE);
+    assert_non_null(strstr(kit.error.text, "4 heads on 3 key heads of width 16"));
+    bad = good;
+    bad.head_dim = 1025;
+    assert_int_equal(fur_attention_forward(&kit.exec, &bad), FUR_E_SHAPE);
+    bad = good;
+    bad.ldk = 31;
+    assert_int_equal(fur_attention_forward(&kit.exec, &bad), FUR_E_SHAPE);
+    bad = good;
+    bad.lddq = 63;
+    assert_int_equal(fur_attention_backward(&kit.exec, &bad), FUR_E_SHAPE);
+    p.spans[1].first_position = 2; /* below the end of the span before */
+    assert_int_equal(fur_attention_forward(&kit.exec, &good), FUR_E_SHAPE);
+    assert_non_null(strstr(kit.error.text, "span 1"));
+    p.spans[1].first_position = 4;
+    p.spans[1].dk_SKD = NULL;
+    assert_int_equal(fur_attention_backward(&kit.exec, &good), FUR_E_ARGUMENT);
+    p.pieces[0].count = -1;
+    assert_int_equal(fur_attention_forward(&kit.exec, &good), FUR_E_SHAPE);
+    kit_exec_clear(&kit);
+
+    build(&p, &c, 3);
+    for (int backward = 0; backward < 2; backward++) {
+        fur_exec ask = {.threads = 2, .isa = kit_best_isa()};
+        int64_t bytes = fur_attention_workspace(&ask, c.heads, c.kv_heads, c.head_dim, c.rows, backward);
+        kit_exec_init(&kit, kit_best_isa(), 2, bytes - FUR_ARENA_ALIGN);
+        assert_int_equal(backward ? fur_attention_backward(&kit.exec, &p.args)
+                                  : fur_attention_forward(&kit.exec, &p.args),
+                         FUR_E_MEMORY);
+        assert_int_equal(kit.workspace.used, 0);
+        kit_exec_clear(&kit);
+    }
+    kit_guard_free_all();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_forward_bounds),
+        cmocka_unit_test(test_backward_bounds),
+        cmocka_unit_test(test_gradient_is_slope),
+        cmocka_unit_test(test_threads_same_bits),
+        cmocka_unit_test(test_cuts_same_bits),
+        cmocka_unit_test(test_nan_does_not_leak),
+        cmocka_unit_test(test_blind),
+        cmocka_unit_test(test_refusals),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
