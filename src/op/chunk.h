@@ -22,6 +22,13 @@ static inline fur_chunks fur_chunks_of(int64_t items, int64_t least, int64_t mos
     return (fur_chunks){.size = size, .count = fur_div_up(items, size)};
 }
 
+/* No fewer than the count of fur_chunks_of for any number of items up to this, which itself is not monotonic: 2,048
+ * items make 64 chunks of 32, 2,049 make 63 of 33. Workspaces are of this size. */
+static inline int64_t fur_chunks_most(int64_t items, int64_t least, int64_t most)
+{
+    return fur_min_i64(most, fur_div_up(items, least));
+}
+
 /* Items of chunk `index`. */
 static inline int64_t fur_chunk_items(fur_chunks chunks, int64_t index, int64_t items)
 {

@@ -36,34 +36,35 @@ static void test_sizes(void **state)
 static void test_arena(void **state)
 {
     (void)state;
+    const int64_t align = FUR_ARENA_ALIGN;
     fur_error error = {0};
     fur_arena arena, counting = fur_arena_counting();
-    assert_int_equal(fur_arena_create(&error, 4 * FUR_ARENA_ALIGN, &arena), FUR_OK);
+    assert_int_equal(fur_arena_create(&error, 4 * align, &arena), FUR_OK);
     fur_arena *both[2] = {&arena, &counting};
     for (int i = 0; i < 2; i++) {
         fur_arena *a = both[i];
         int64_t mark = fur_arena_mark(a);
-        unsigned char *one = fur_arena_push(a, 1), *two = fur_arena_push(a, FUR_ARENA_ALIGN + 1);
-        assert_int_equal(a->used, 3 * FUR_ARENA_ALIGN);
+        unsigned char *one = fur_arena_push(a, 1), *two = fur_arena_push(a, align + 1);
+        assert_int_equal(a->used, 3 * align);
         if (a->base) {
             assert_int_equal((uintptr_t)one % FUR_ARENA_ALIGN, 0);
-            assert_ptr_equal(two, one + FUR_ARENA_ALIGN);
-            memset(one, 1, 4 * FUR_ARENA_ALIGN);
+            assert_ptr_equal(two, one + align);
+            memset(one, 1, (size_t)(4 * align));
         } else {
             assert_null(one);
             assert_null(two);
         }
         fur_arena_release(a, mark);
         assert_int_equal(a->used, 0);
-        assert_int_equal(a->peak, 3 * FUR_ARENA_ALIGN);
+        assert_int_equal(a->peak, 3 * align);
         assert_int_equal(a->failed, 0);
     }
     /* one piece may fill it to the last byte; nothing fits behind; a failed push takes nothing */
-    assert_non_null(fur_arena_push(&arena, 4 * FUR_ARENA_ALIGN));
+    assert_non_null(fur_arena_push(&arena, 4 * align));
     assert_int_equal(arena.failed, 0);
     assert_null(fur_arena_push(&arena, 1));
     assert_int_equal(arena.failed, 1);
-    assert_int_equal(arena.used, 4 * FUR_ARENA_ALIGN);
+    assert_int_equal(arena.used, 4 * align);
     arena.failed = 0;
     assert_null(fur_arena_push(&arena, -1));
     assert_int_equal(arena.failed, 1);
@@ -180,9 +181,11 @@ static void test_allocator(void **state)
     char *text = fur_strdup("furlong");
     int *zeros = fur_calloc(3, sizeof *zeros);
     void *nothing = fur_malloc(0);
-    assert_true(text && zeros && nothing);
+    assert_non_null(text);
+    assert_non_null(zeros);
+    assert_non_null(nothing);
     assert_string_equal(text, "furlong");
-    assert_true(zeros[0] == 0 && zeros[1] == 0 && zeros[2] == 0);
+    kit_check_same_bits("zeros", zeros, (int[3]){0}, 3 * sizeof *zeros);
     assert_int_equal(fur_alloc_live(), live + 3);
     text = fur_realloc(text, 100);
     assert_non_null(text);

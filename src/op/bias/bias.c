@@ -20,9 +20,11 @@ static const fur_bias_kernel *kernel_of(const fur_exec *exec)
 }
 
 /* As many as hide the cost of summing the partials, and bound their memory. */
-static fur_chunks sum_chunks(int64_t T)
+enum { LEAST_ROWS = 64, MOST_CHUNKS = 64 };
+
+static int64_t partial_floats(int64_t T, int64_t F)
 {
-    return fur_chunks_of(T, 64, 64);
+    return fur_chunks_most(T, LEAST_ROWS, MOST_CHUNKS) * F;
 }
 
 static fur_status check(const fur_exec *exec, int64_t T, int64_t F)
@@ -47,7 +49,7 @@ fur_status fur_bias_add(const fur_exec *exec, int64_t T, int64_t F, const float 
 int64_t fur_bias_workspace(const fur_exec *exec, int64_t T, int64_t F)
 {
     (void)exec;
-    return fur_round_up(sum_chunks(T).count * F * (int64_t)sizeof(float), FUR_ARENA_ALIGN);
+    return fur_round_up(partial_floats(T, F) * (int64_t)sizeof(float), FUR_ARENA_ALIGN);
 }
 
 fur_status fur_bias_backward(const fur_exec *exec, int64_t T, int64_t F, const float *dy_TF, float *db_F)
@@ -56,9 +58,9 @@ fur_status fur_bias_backward(const fur_exec *exec, int64_t T, int64_t F, const f
     if (T == 0)
         return FUR_OK;
     const fur_bias_kernel *kernel = kernel_of(exec);
-    fur_chunks rows = sum_chunks(T);
+    fur_chunks rows = fur_chunks_of(T, LEAST_ROWS, MOST_CHUNKS);
     int64_t mark = fur_arena_mark(exec->workspace);
-    float *partial = fur_arena_push_f32(exec->workspace, rows.count * F);
+    float *partial = fur_arena_push_f32(exec->workspace, partial_floats(T, F));
     if (!partial)
         return fur_error_set(exec->error, FUR_E_MEMORY, "bias backward needs %lld bytes of workspace",
                              (long long)fur_bias_workspace(exec, T, F));

@@ -17,7 +17,7 @@ fur_status fur_bias_add(const fur_exec *exec, int64_t T, int64_t F, const float 
 /* Errors: FUR_E_SHAPE, FUR_E_MEMORY (workspace too small). */
 fur_status fur_bias_backward(const fur_exec *exec, int64_t T, int64_t F, const float *dy_TF, float *db_F);
 
-/* Bytes that backward pushes on exec->workspace; add needs none. */
+/* Bytes that backward pushes on exec->workspace; no more for fewer rows. Add needs none. */
 int64_t fur_bias_workspace(const fur_exec *exec, int64_t T, int64_t F);
 
 #endif

@@ -78,8 +78,21 @@ static void test_refused(void **state)
     kit_exec_clear(&kit);
 }
 
+/* What is planned for many rows serves fewer, which are cut into more chunks at some sizes. */
+static void test_workspace_grows(void **state)
+{
+    (void)state;
+    int64_t before = 0;
+    for (int64_t T = 0; T < 9000; T++) {
+        int64_t bytes = fur_bias_workspace(NULL, T, 8);
+        assert_true(bytes >= before);
+        before = bytes;
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cases), cmocka_unit_test(test_refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cases), cmocka_unit_test(test_refused),
+                                       cmocka_unit_test(test_workspace_grows)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

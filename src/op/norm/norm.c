@@ -22,9 +22,12 @@ static const fur_norm_kernel *kernel_of(const fur_exec *exec)
 }
 
 /* Partial sums of dw and db: 32 rows hide the cost of summing the partials, 64 chunks bound their memory. */
-static fur_chunks gradient_chunks(int64_t T)
+enum { LEAST_ROWS = 32, MOST_CHUNKS = 64 };
+
+/* dw, then db, of each chunk */
+static int64_t partial_floats(int64_t T, int64_t C)
 {
-    return fur_chunks_of(T, 32, 64);
+    return fur_chunks_most(T, LEAST_ROWS, MOST_CHUNKS) * 2 * C;
 }
 
 static fur_status check(const fur_exec *exec, int64_t T, int64_t C)
@@ -54,7 +57,7 @@ fur_status fur_norm_forward(const fur_exec *exec, int rms, int64_t T, int64_t C,
 int64_t fur_norm_workspace(const fur_exec *exec, int64_t T, int64_t C)
 {
     (void)exec;
-    return fur_round_up(gradient_chunks(T).count * 2 * C * (int64_t)sizeof(float), FUR_ARENA_ALIGN);
+    return fur_round_up(partial_floats(T, C) * (int64_t)sizeof(float), FUR_ARENA_ALIGN);
 }
 
 fur_status fur_norm_backward(const fur_exec *exec, int rms, int64_t T, int64_t C, float eps, const float *x_TC,
@@ -65,9 +68,9 @@ fur_status fur_norm_backward(const fur_exec *exec, int rms, int64_t T, int64_t C
     if (T == 0)
         return FUR_OK;
     const fur_norm_kernel *kernel = kernel_of(exec);
-    fur_chunks rows = gradient_chunks(T);
+    fur_chunks rows = fur_chunks_of(T, LEAST_ROWS, MOST_CHUNKS);
     int64_t mark = fur_arena_mark(exec->workspace);
-    float *partial = fur_arena_push_f32(exec->workspace, rows.count * 2 * C); /* of each chunk: dw, then db */
+    float *partial = fur_arena_push_f32(exec->workspace, partial_floats(T, C));
     if (!partial)
         return fur_error_set(exec->error, FUR_E_MEMORY, "norm backward needs %lld bytes of workspace",
                              (long long)fur_norm_workspace(exec, T, C));

@@ -24,7 +24,7 @@ fur_status fur_norm_backward(const fur_exec *exec, int rms, int64_t T, int64_t C
                              const float *w_C, const float *stat_T2, const float *dy_TC, float *dx_TC, int add,
                              float *dw_C, float *db_C);
 
-/* Bytes that backward pushes on exec->workspace; forward needs none. */
+/* Bytes that backward pushes on exec->workspace; no more for fewer rows. Forward needs none. */
 int64_t fur_norm_workspace(const fur_exec *exec, int64_t T, int64_t C);
 
 #endif

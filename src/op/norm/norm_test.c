@@ -23,8 +23,9 @@ typedef struct test_case {
 static const test_case cases[] = {
     {1, 1, 0, KIT_NORMAL},    {3, 2, 0, KIT_NORMAL},     {2, 7, 0, KIT_NORMAL},    {5, 8, 0, KIT_NORMAL},
     {2, 15, 3, KIT_NORMAL},   {4, 16, 0, KIT_NORMAL},    {3, 17, 0, KIT_NORMAL},   {2, 31, 0, KIT_NORMAL},
-    {3, 33, -20, KIT_NORMAL}, {70, 64, 0.5, KIT_NORMAL}, {131, 47, 0, KIT_NORMAL}, {3, 257, 1, KIT_NORMAL},
-    {2, 768, 0, KIT_NORMAL},  {3, 100, 0, KIT_TINY},     {3, 100, 0, KIT_HUGE},    {2, 40, 0, KIT_ZERO},
+    {3, 33, -20, KIT_NORMAL}, {70, 64, 0.5, KIT_NORMAL}, {131, 47, 0, KIT_NORMAL}, {2049, 9, 0, KIT_NORMAL},
+    {3, 257, 1, KIT_NORMAL},  {2, 768, 0, KIT_NORMAL},   {3, 100, 0, KIT_TINY},    {3, 100, 0, KIT_HUGE},
+    {2, 40, 0, KIT_ZERO},
 };
 enum { CASES = sizeof cases / sizeof cases[0] };
 static const float eps = 1e-5f;
@@ -222,21 +223,21 @@ static void test_rms(void **state)
 static void test_add(void **state)
 {
     (void)state;
-    enum { T = 5, C = 37 };
+    enum { T = 5, C = 37, N = T * C };
     for (fur_isa isa = FUR_ISA_REF; isa <= kit_best_isa(); isa++) {
         kit_exec kit;
         kit_exec_init(&kit, isa, 1, fur_norm_workspace(NULL, T, C) + FUR_ARENA_ALIGN);
-        float *x = kit_guard_filled(T * C, KIT_NORMAL, 1), *w = kit_guard_filled(C, KIT_NORMAL, 2);
-        float *dy = kit_guard_filled(T * C, KIT_NORMAL, 3), *dx = kit_guard_f32(T * C);
-        float *sum = kit_guard_filled(T * C, KIT_NORMAL, 4);
-        double want[T * C], bound[T * C];
+        float *x = kit_guard_filled(N, KIT_NORMAL, 1), *w = kit_guard_filled(C, KIT_NORMAL, 2);
+        float *dy = kit_guard_filled(N, KIT_NORMAL, 3), *dx = kit_guard_f32(N);
+        float *sum = kit_guard_filled(N, KIT_NORMAL, 4);
+        double want[N], bound[N];
         assert_int_equal(fur_norm_backward(&kit.exec, 1, T, C, eps, x, w, NULL, dy, dx, 0, NULL, NULL), FUR_OK);
-        for (int i = 0; i < T * C; i++) {
+        for (int i = 0; i < N; i++) {
             want[i] = (double)sum[i] + (double)dx[i];
             bound[i] = KIT_U * (fabs(want[i]) + fabs((double)dx[i])) * 1.001;
         }
         assert_int_equal(fur_norm_backward(&kit.exec, 1, T, C, eps, x, w, NULL, dy, sum, 1, NULL, NULL), FUR_OK);
-        kit_check_bound("dx +=", sum, want, bound, 1, T * C);
+        kit_check_bound("dx +=", sum, want, bound, 1, N);
         kit_guard_free_all();
         kit_exec_clear(&kit);
     }
@@ -246,16 +247,16 @@ static void test_add(void **state)
 static void test_nan_stays_in_its_row(void **state)
 {
     (void)state;
-    enum { T = 3, C = 35 };
+    enum { T = 3, C = 35, N = T * C };
     for (fur_isa isa = FUR_ISA_REF; isa <= kit_best_isa(); isa++) {
         for (int rms = 0; rms < 2; rms++) {
             kit_exec kit;
             kit_exec_init(&kit, isa, 1, fur_norm_workspace(NULL, T, C) + FUR_ARENA_ALIGN);
-            float *x = kit_guard_filled(T * C, KIT_NORMAL, 1), *w = kit_guard_filled(C, KIT_NORMAL, 2);
-            float *y = kit_guard_f32(T * C);
+            float *x = kit_guard_filled(N, KIT_NORMAL, 1), *w = kit_guard_filled(C, KIT_NORMAL, 2);
+            float *y = kit_guard_f32(N);
             x[C + 34] = NAN;
             assert_int_equal(fur_norm_forward(&kit.exec, rms, T, C, eps, x, w, w, y, NULL), FUR_OK);
-            for (int i = 0; i < T * C; i++)
+            for (int i = 0; i < N; i++)
                 assert_true(isnan(y[i]) == (i / C == 1));
             kit_guard_free_all();
             kit_exec_clear(&kit);
@@ -278,12 +279,24 @@ static void test_refused(void **state)
     kit_exec_clear(&kit);
 }
 
+/* What is planned for many rows serves fewer, which are cut into more chunks at some sizes. */
+static void test_workspace_grows(void **state)
+{
+    (void)state;
+    int64_t before = 0;
+    for (int64_t T = 0; T < 9000; T++) {
+        int64_t bytes = fur_norm_workspace(NULL, T, 8);
+        assert_true(bytes >= before);
+        before = bytes;
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_layer),   cmocka_unit_test(test_rms),
         cmocka_unit_test(test_add),     cmocka_unit_test(test_nan_stays_in_its_row),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_refused), cmocka_unit_test(test_workspace_grows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,7 +20,7 @@
 fur_status fur_rope_apply(const fur_exec *exec, int64_t T, int64_t heads, int64_t head_dim, double theta,
                           const int64_t *position_T, int inverse, float *x_THD, int64_t ldx);
 
-/* Bytes pushed on exec->workspace. */
+/* Bytes pushed on exec->workspace, which grow with exec->threads; no more for fewer tokens. */
 int64_t fur_rope_workspace(const fur_exec *exec, int64_t T, int64_t head_dim);
 
 #endif

@@ -78,18 +78,18 @@ static void test_cases(void **state)
 static void test_bits_of_a_token_alone(void **state)
 {
     (void)state;
-    enum { T = 100, D = 64 };
+    enum { T = 100, D = 64, N = T * D };
     for (fur_isa isa = FUR_ISA_REF; isa <= kit_best_isa(); isa++) {
         kit_exec kit;
         kit_exec_init(&kit, isa, 1, 1 << 20);
         int64_t position[T];
-        float *many = kit_guard_filled(T * D, KIT_NORMAL, 1), *one = kit_guard_copy(many, T * D);
+        float *many = kit_guard_filled(N, KIT_NORMAL, 1), *one = kit_guard_copy(many, N);
         for (int64_t t = 0; t < T; t++)
             position[t] = t < 50 ? 12345 + t : t - 50;
         assert_int_equal(fur_rope_apply(&kit.exec, T, 1, D, 5e5, position, 0, many, D), FUR_OK);
         for (int64_t t = 0; t < T; t++)
             assert_int_equal(fur_rope_apply(&kit.exec, 1, 1, D, 5e5, position + t, 0, one + t * D, D), FUR_OK);
-        kit_check_same_bits("one by one", one, many, T * D * sizeof(float));
+        kit_check_same_bits("one by one", one, many, N * sizeof(float));
         kit_guard_free_all();
         kit_exec_clear(&kit);
     }

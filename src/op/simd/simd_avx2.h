@@ -8,7 +8,7 @@
 #include <immintrin.h>
 #include <stdint.h>
 
-#define VL 8
+#define VL ((int64_t)8)
 typedef __m256 V;
 typedef __m256d VD;
 

@@ -7,7 +7,7 @@
 #include <immintrin.h>
 #include <stdint.h>
 
-#define VL 16
+#define VL ((int64_t)16)
 typedef __m512 V;
 typedef __m512d VD;
 

@@ -161,12 +161,12 @@ static void test_cases(void **state)
 static void test_special_values(void **state)
 {
     (void)state;
-    enum { T = 4, V = 19 };
+    enum { T = 4, V = 19, N = T * V };
     for (fur_isa isa = FUR_ISA_REF; isa <= kit_best_isa(); isa++) {
         kit_exec kit;
         kit_exec_init(&kit, isa, 1, FUR_ARENA_ALIGN);
-        float *x = kit_guard_f32(T * V), max[T], sum[T];
-        for (int i = 0; i < T * V; i++)
+        float *x = kit_guard_f32(N), max[T], sum[T];
+        for (int i = 0; i < N; i++)
             x[i] = i / V == 3 ? 1000.0f * (float)(i % V) : -INFINITY;
         x[V + 18] = NAN;
         x[2 * V + 4] = INFINITY;
