@@ -70,7 +70,7 @@ cd "$(dirname "$0")/.."
         }
         directory = file
         sub(/[^\/]*$/, "", directory)
-        test = file ~ /_test\.c$/
+        test = file ~ /_test[a-z0-9_]*\.[ch]$/
         if (path !~ /\//) {
             if (!exists(directory path)) fail(place "\"" path "\" is not beside it; write \"room/file.h\"")
             next

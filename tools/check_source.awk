@@ -77,8 +77,8 @@ FNR == 1 {
     has_licence = 0
     is_c = FILENAME ~ /\.[ch]$/
     is_program = is_c || FILENAME ~ /\.(sh|py|awk)$/ || FILENAME == "dev" || FILENAME == ".ci/run"
-    library = FILENAME ~ /^src\// && FILENAME !~ /_test\.c$/
-    test = FILENAME ~ /_test\.c$/ || FILENAME ~ /^tests\//
+    library = FILENAME ~ /^src\// && FILENAME !~ /_test[a-z0-9_]*\.[ch]$/
+    test = FILENAME ~ /_test[a-z0-9_]*\.[ch]$/ || FILENAME ~ /^tests\//
 }
 
 { lines = FNR }
