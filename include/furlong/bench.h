@@ -15,6 +15,7 @@ typedef struct fur_bench_result {
     double forward_gflops, backward_gflops;   /* causal: only the visible half is counted; backward 2.5 times forward */
     double peak_gflops;        /* the larger of a register-only loop and the best matrix product of this run */
     double register_gflops, product_gflops;
+    double step_seconds;       /* step */
     double tokens_per_second;  /* step */
     int64_t peak_rss_bytes, planned_peak_bytes;
 } fur_bench_result;

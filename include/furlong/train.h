@@ -46,7 +46,8 @@ typedef enum fur_train_event_type {
     FUR_EVENT_PLAN = 0,  /* before the first step, and when a phase changes the row's shape */
     FUR_EVENT_STEP = 1,
     FUR_EVENT_EVAL = 2,
-    FUR_EVENT_SAVE = 3
+    FUR_EVENT_SAVE = 3,
+    FUR_EVENT_PROGRESS = 4 /* within a step, a few times a second at most */
 } fur_train_event_type;
 
 typedef struct fur_train_event {
@@ -54,7 +55,8 @@ typedef struct fur_train_event {
     int64_t step, max_steps;      /* step counts finished optimizer steps */
     int64_t tokens;               /* seen so far */
     int64_t context;              /* document length of this phase */
-    double loss;                  /* nats per counted token; EVAL: held-out */
+    double loss;                  /* nats per counted token; EVAL: held-out; PROGRESS: of the step before */
+    double progress;              /* PROGRESS: share of the present step done, 0 to 1 */
     double lr, grad_norm;
     double seconds;               /* since the run (or its resumption) started */
     double step_seconds, seconds_left, tokens_per_second;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "model/layer.h"
 
+#include <math.h>
+
 #include "op/activation/activation.h"
 #include "op/norm/norm.h"
 #include "op/rope/rope.h"
@@ -123,4 +125,37 @@ float *fur_layer_u(const fur_run *run, const fur_layer *layer, const fur_scratch
     if (!m->kept_u_LTU)
         return s->u_tU;
     return m->kept_u_LTU + (layer->index * run->shape.tokens + first) * fur_config_inner_width(&run->model->config);
+}
+
+/* Flops of a superblock of one layer: maps, and the keys its rows see. Backward counts what is recomputed too. */
+static double block_work(const fur_run *run, int64_t first, int64_t count, int backward)
+{
+    const fur_model_config *c = &run->model->config;
+    double q = (double)fur_config_query_width(c), k = (double)fur_config_key_width(c);
+    double maps = 2 * (double)c->width * (2 * q + 2 * k + (double)fur_config_inner_width(c) + (double)c->hidden);
+    double keys = c->causal ? (double)first + 0.5 * (double)count : (double)run->tokens;
+    double seen = run->documents.count > 1 ? (double)run->tokens / (double)run->documents.count : keys;
+    double attention = 4 * q * (seen < keys ? seen : keys);
+    return (double)count * (backward ? 2.7 * maps + 3.5 * attention : maps + attention);
+}
+
+fur_status fur_run_advance(fur_run *run, int64_t first, int64_t count, int backward)
+{
+    run->work_done += block_work(run, first, count, backward);
+    if (run->on_progress && run->work_total > 0)
+        run->on_progress(run->progress_user, fmin(1.0, run->work_done / run->work_total));
+    if (atomic_load(&run->context->stop))
+        return fur_error_set(run->exec.error, FUR_E_INTERRUPTED, "stopped inside a row of %lld tokens",
+                             (long long)run->tokens);
+    return FUR_OK;
+}
+
+void fur_run_begin_work(fur_run *run, int training)
+{
+    double total = 0;
+    for (int64_t first = 0; first < run->tokens; first += run->shape.superblock)
+        for (int backward = 0; backward <= training; backward++)
+            total += block_work(run, first, fur_superblock_rows(run, first), backward);
+    run->work_done = 0;
+    run->work_total = total * (double)run->model->config.layers;
 }

@@ -144,6 +144,7 @@ static void layout_overlaid_scratch(const fur_model_config *c, const fur_run_sha
 
 static void layout_row(const fur_model_config *c, int64_t tokens, fur_arena *arena, fur_run_memory *m)
 {
+    m->row_nll_T = fur_arena_push_f32(arena, tokens);
     m->row_offsets = fur_arena_push(arena, (tokens + 1) * (int64_t)sizeof(int64_t));
     if (c->features) {
         m->row_x_TI = fur_arena_push_f32(arena, tokens * c->features);
@@ -171,7 +172,8 @@ void fur_run_layout(const fur_exec *exec, const fur_model_config *c, const fur_p
         m->adam_v = fur_arena_push_f32(arena, table->elements);
         report(&items, "optimizer state (Adam m, v)");
     }
-    layout_row(c, T, arena, m);
+    if (shape->purpose != FUR_FOR_GENERATE)
+        layout_row(c, T, arena, m);
     report(&items, "row of tokens");
     int64_t x_rows = shape->purpose == FUR_FOR_GENERATE ? fur_min_i64(shape->superblock, T) : T;
     m->x_TC = fur_arena_push_f32(arena, x_rows * c->width);

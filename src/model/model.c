@@ -180,12 +180,13 @@ static fur_status check_row(const fur_run *run, const fur_row *row)
     return FUR_OK;
 }
 
-static fur_status begin_row(fur_run *run, const fur_row *row)
+static fur_status begin_row(fur_run *run, const fur_row *row, int training)
 {
     FUR_TRY(check_row(run, row));
     run->row = row;
     run->documents = (fur_documents){row->documents, row->offsets};
     run->tokens = row->offsets[row->documents];
+    fur_run_begin_work(run, training);
     return fur_embed_row(run);
 }
 
@@ -194,7 +195,7 @@ fur_status fur_model_loss_and_gradient(fur_run *run, const fur_row *row, const f
 {
     if (run->shape.purpose != FUR_FOR_TRAIN)
         return fur_error_set(run->exec.error, FUR_E_ARGUMENT, "this run was planned without gradients");
-    FUR_TRY(begin_row(run, row));
+    FUR_TRY(begin_row(run, row, 1));
     FUR_TRY(fur_sweep_forward(run, 1));
     FUR_TRY(fur_run_loss(run, loss, 1, weight, out_loss, NULL));
     FUR_TRY(fur_sweep_backward(run));
@@ -203,14 +204,14 @@ fur_status fur_model_loss_and_gradient(fur_run *run, const fur_row *row, const f
 
 fur_status fur_model_loss(fur_run *run, const fur_row *row, const fur_loss *loss, double *out_loss, float *nll_T)
 {
-    FUR_TRY(begin_row(run, row));
+    FUR_TRY(begin_row(run, row, 0));
     FUR_TRY(fur_sweep_forward(run, 0));
     return fur_run_loss(run, loss, 0, 1.0, out_loss, nll_T);
 }
 
 fur_status fur_model_outputs(fur_run *run, const fur_row *row, float *y_TV)
 {
-    FUR_TRY(begin_row(run, row));
+    FUR_TRY(begin_row(run, row, 0));
     FUR_TRY(fur_sweep_forward(run, 0));
     const fur_parameter_table *table = &run->model->table;
     int64_t width = run->model->config.width, out = table->head.out;

@@ -48,9 +48,10 @@ typedef struct fur_loss_scratch {
 
 typedef struct fur_run_memory {
     float *gradient, *adam_m, *adam_v;
-    int32_t *row_ids_T, *row_targets_T; /* for the trainer's rows */
+    int32_t *row_ids_T, *row_targets_T; /* rows that a trainer or evaluator fills */
     int64_t *row_offsets;               /* [T + 1] at most */
     float *row_x_TI, *row_target_TO;
+    float *row_nll_T;                   /* loss of each position, for evaluation */
     float *x_TC;
     fur_store store;
     fur_arena state_region;             /* each layer lays its kind's state out here */
@@ -69,8 +70,14 @@ void fur_run_layout(const fur_exec *exec, const fur_model_config *config, const 
                     const fur_run_shape *shape, fur_arena *arena, fur_layout_item_fn on_item, void *user,
                     fur_run_memory *out);
 
+/* Told how much of a row's work is done, 0 to 1, at most a few times per superblock. */
+typedef void (*fur_progress_fn)(void *user, double done);
+
 struct fur_run {
     fur_context *context;
+    fur_progress_fn on_progress; /* may be NULL */
+    void *progress_user;
+    double work_done, work_total; /* of the row, in flops */
     fur_model *model;
     fur_run_shape shape;
     fur_arena arena;
@@ -93,6 +100,10 @@ fur_attention_shape fur_config_attention_shape(const fur_model_config *config);
 fur_status fur_sweep_forward(fur_run *run, int training);
 /* Generation: rows first..first+count-1 of the row, whose x stands at the start of memory.x_TC, through all layers. */
 fur_status fur_sweep_rows(fur_run *run, int64_t first, int64_t count);
+/* Sets the work of the row in progress, for progress reports. */
+void fur_run_begin_work(fur_run *run, int training);
+/* After each superblock: counts its work, reports progress, and is FUR_E_INTERRUPTED once fur_context_stop was called. */
+fur_status fur_run_advance(fur_run *run, int64_t first, int64_t count, int backward);
 /* x_BC = embedded rows first.. */
 fur_status fur_embed_rows(fur_run *run, int64_t first, int64_t count, float *x_BC);
 /* x holds the gradient by the last layer's output and becomes that by the first layer's input. */

@@ -79,7 +79,8 @@ static fur_status query_block_backward(fur_run *run, fur_layer *layer, int64_t f
     FUR_TRY(fur_map_backward(run, &layer->at->q, count, s->h_BC, s->dq_BQ, 0, dh));
     if (keys_ready)
         FUR_TRY(keys_backward(run, layer, s, first, count, 1, dh));
-    return fur_norm_rows_backward(&run->exec, run->model, layer->at->norm1_w, layer->at->norm1_b, count, x, dh, dy, 1);
+    FUR_TRY(fur_norm_rows_backward(&run->exec, run->model, layer->at->norm1_w, layer->at->norm1_b, count, x, dh, dy, 1));
+    return fur_run_advance(run, first, count, 1);
 }
 
 /* The part of norm1's gradient that comes through k and v, where it could not be had during the sweep. */

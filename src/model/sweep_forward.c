@@ -43,7 +43,8 @@ static fur_status query_block(fur_run *run, fur_layer *layer, const fur_scratch 
     FUR_TRY(fur_layer_query(run, layer, s, first, count, o, lse, 0));
     FUR_TRY(fur_map_forward(run, &layer->at->o, count, o, 1, x_BC));
     FUR_TRY(feedforward(run, layer, s, first, count, x_BC));
-    return check_finite(run, layer->index, first, count, x_BC);
+    FUR_TRY(check_finite(run, layer->index, first, count, x_BC));
+    return fur_run_advance(run, first, count, 0);
 }
 
 static fur_status layer_forward(fur_run *run, int64_t index, int training)

@@ -7,6 +7,7 @@
 #include "base/size.h"
 #include "model/config.h"
 #include "model/run.h"
+#include "plan/plan.h"
 #include "plan/rate.h"
 
 /* Fractions of the product rate that the parts reach, and bytes per second of passes over memory. Measured on AVX-512
@@ -246,6 +247,36 @@ fur_status fur_plan_longest(fur_context *context, const fur_model_config *config
     fur_parameter_table_destroy(&table);
     *out_tokens = low;
     return FUR_OK;
+}
+
+fur_status fur_plan_of_shape(fur_context *context, const fur_model_config *config, const fur_plan_request *request,
+                             const fur_run_shape *shape, fur_plan *out)
+{
+    FUR_TRY(fur_config_check(context, config));
+    FUR_TRY(check_request(&context->error, config, request));
+    planner p;
+    fur_parameter_table table;
+    FUR_TRY(planner_init(&p, context, config, request, &table));
+    evaluate(&p, shape, out);
+    fur_parameter_table_destroy(&table);
+    return FUR_OK;
+}
+
+fur_status fur_plan_refuse(fur_context *context, const fur_model_config *config, const fur_plan_request *request,
+                           const fur_plan *plan)
+{
+    int64_t longest;
+    FUR_TRY(fur_plan_longest(context, config, request, &longest));
+    double mib = 1.0 / 1048576;
+    if (longest == 0)
+        return fur_error_set(&context->error, FUR_E_DOES_NOT_FIT,
+                             "%lld tokens need %.0f MiB, the limit is %.0f MiB, and no context of this model fits it",
+                             (long long)request->row_tokens, (double)plan->peak_bytes * mib,
+                             (double)request->memory_bytes * mib);
+    return fur_error_set(&context->error, FUR_E_DOES_NOT_FIT,
+                         "%lld tokens need %.0f MiB, the limit is %.0f MiB; the largest context that fits is %lld",
+                         (long long)request->row_tokens, (double)plan->peak_bytes * mib,
+                         (double)request->memory_bytes * mib, (long long)longest);
 }
 
 /* ---- what others need (docs/ARCHITECTURE.md, "Memory of the others") ---------------------------------------- */

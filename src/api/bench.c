@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Timing of operators and whole steps: the same calls that training makes, best of several repetitions. */
+#include <math.h>
+#include <string.h>
+
+#include "attention/kind.h"
+#include "base/clock.h"
+#include "base/context.h"
+#include "base/random.h"
+#include "base/size.h"
+#include "furlong/furlong.h"
+#include "model/run.h"
+#include "op/adamw/adamw.h"
+#include "op/peak/peak.h"
+#include "plan/plan.h"
+#include "plan/rate.h"
+#include "projection/kind.h"
+
+/* At least 3 repetitions, then until half a second has gone, at most 50. */
+#define LEAST_REPETITIONS 3
+#define MOST_REPETITIONS 50
+#define BENCH_SECONDS 0.5
+
+/* Superblock in which the sweep would call attention. */
+#define BENCH_SUPERBLOCK 4096
+
+typedef fur_status (*timed_fn)(void *user);
+
+static fur_status best_of(timed_fn fn, void *user, double *seconds, int *repetitions)
+{
+    double start = fur_clock_seconds();
+    *seconds = (double)INFINITY;
+    for (*repetitions = 0; *repetitions < MOST_REPETITIONS; ++*repetitions) {
+        if (*repetitions >= LEAST_REPETITIONS && fur_clock_seconds() - start > BENCH_SECONDS)
+            break;
+        double before = fur_clock_seconds();
+        FUR_TRY(fn(user));
+        *seconds = fmin(*seconds, fur_clock_seconds() - before);
+    }
+    return FUR_OK;
+}
+
+fur_status fur_bench_peak(fur_context *context, fur_bench_result *out)
+{
+    memset(out, 0, sizeof *out);
+    context->gflops = 0; /* measure anew */
+    FUR_TRY(fur_rate_measure(context, &out->product_gflops));
+    FUR_TRY(fur_peak_f32(&context->exec, &out->register_gflops));
+    out->peak_gflops = fmax(out->product_gflops, out->register_gflops);
+    return FUR_OK;
+}
+
+/* The peak is the larger of before and after: a neighbour's burst must not lower it. */
+static fur_status add_peak(fur_context *context, fur_bench_result *out)
+{
+    fur_bench_result peak;
+    FUR_TRY(fur_bench_peak(context, &peak));
+    out->product_gflops = fmax(out->product_gflops, peak.product_gflops);
+    out->register_gflops = fmax(out->register_gflops, peak.register_gflops);
+    out->peak_gflops = fmax(out->peak_gflops, peak.peak_gflops);
+    return FUR_OK;
+}
+
+/* ---- attention -------------------------------------------------------------------------------------------- */
+
+typedef struct attention_bench {
+    fur_exec exec;
+    fur_arena arena;
+    fur_attention_shape shape;
+    fur_attention_state state;
+    fur_documents documents;
+    int64_t offsets[2], tokens, width;
+    float *q, *o, *lse, *do_, *dq;
+} attention_bench;
+
+static fur_status attention_forward(void *user)
+{
+    attention_bench *b = user;
+    for (int64_t first = 0; first < b->tokens; first += BENCH_SUPERBLOCK)
+        FUR_TRY(fur_attention_exact.query(&b->exec, &b->shape, &b->state, &b->documents, first,
+                                          fur_min_i64(BENCH_SUPERBLOCK, b->tokens - first), b->q + first * b->width,
+                                          b->o + first * b->width, b->lse + first * b->shape.heads));
+    return FUR_OK;
+}
+
+static fur_status attention_backward(void *user)
+{
+    attention_bench *b = user;
+    int64_t last = (b->tokens - 1) / BENCH_SUPERBLOCK * BENCH_SUPERBLOCK;
+    for (int64_t first = last; first >= 0; first -= BENCH_SUPERBLOCK)
+        FUR_TRY(fur_attention_exact.query_backward(
+            &b->exec, &b->shape, &b->state, &b->documents, first, fur_min_i64(BENCH_SUPERBLOCK, b->tokens - first),
+            b->q + first * b->width, b->o + first * b->width, b->lse + first * b->shape.heads, b->do_ + first * b->width,
+            b->dq + first * b->width));
+    return FUR_OK;
+}
+
+static void attention_lay_out(attention_bench *b, fur_arena *arena)
+{
+    fur_attention_exact.reserve(&b->shape, b->tokens, 1, arena, &b->state);
+    b->q = fur_arena_push_f32(arena, b->tokens * b->width);
+    b->o = fur_arena_push_f32(arena, b->tokens * b->width);
+    b->do_ = fur_arena_push_f32(arena, b->tokens * b->width);
+    b->dq = fur_arena_push_f32(arena, b->tokens * b->width);
+    b->lse = fur_arena_push_f32(arena, b->tokens * b->shape.heads);
+}
+
+static fur_status time_attention(attention_bench *b, fur_context *context, fur_bench_result *out)
+{
+    int64_t keys = b->tokens * b->shape.kv_heads * b->shape.head_dim;
+    fur_random_normal(1, 1, 1.0, b->q, b->tokens * b->width);
+    fur_random_normal(1, 2, 1.0, b->do_, b->tokens * b->width);
+    fur_random_normal(1, 3, 1.0, b->state.k_SKD, keys);
+    fur_random_normal(1, 4, 1.0, b->state.v_SKD, keys);
+    fur_attention_exact.begin_backward(&b->exec, &b->shape, &b->state, b->tokens);
+    FUR_TRY(add_peak(context, out));
+    int repetitions;
+    FUR_TRY(best_of(attention_forward, b, &out->forward_seconds, &out->repetitions));
+    FUR_TRY(best_of(attention_backward, b, &out->backward_seconds, &repetitions));
+    out->repetitions = repetitions < out->repetitions ? repetitions : out->repetitions;
+    fur_attention_cost cost;
+    fur_attention_exact.cost(&b->shape, b->tokens, b->tokens, &cost);
+    out->forward_gflops = cost.flops_forward / out->forward_seconds * 1e-9;
+    out->backward_gflops = cost.flops_backward / out->backward_seconds * 1e-9;
+    return add_peak(context, out);
+}
+
+fur_status fur_bench_attention(fur_context *context, int64_t tokens, int64_t heads, int64_t kv_heads, int64_t head_dim,
+                               bool causal, fur_bench_result *out)
+{
+    memset(out, 0, sizeof *out);
+    if (tokens < 1 || tokens > (int64_t)1 << 32 || heads < 1 || heads > 4096 || kv_heads < 1 || kv_heads > heads ||
+        heads % kv_heads || head_dim < 1 || head_dim > 1024)
+        return fur_error_set(&context->error, FUR_E_ARGUMENT,
+                             "attention of %lld tokens, %lld heads, %lld key heads, head width %lld is out of range",
+                             (long long)tokens, (long long)heads, (long long)kv_heads, (long long)head_dim);
+    attention_bench b = {.exec = context->exec, .tokens = tokens, .width = heads * head_dim, .offsets = {0, tokens}};
+    b.shape = (fur_attention_shape){heads, kv_heads, head_dim, (float)(1.0 / sqrt((double)head_dim)), causal, 0};
+    b.documents = (fur_documents){1, b.offsets};
+    int64_t rows = fur_min_i64(tokens, BENCH_SUPERBLOCK);
+    int64_t work = fur_max_i64(fur_attention_exact.workspace(&b.exec, &b.shape, rows, 1, 0),
+                               fur_attention_exact.workspace(&b.exec, &b.shape, rows, 1, 1));
+    fur_arena counting = fur_arena_counting();
+    attention_lay_out(&b, &counting);
+    FUR_TRY(fur_arena_create(&context->error, counting.peak + work + FUR_ARENA_ALIGN, &b.arena));
+    attention_lay_out(&b, &b.arena);
+    b.exec.workspace = &b.arena;
+    fur_status status = time_attention(&b, context, out);
+    fur_arena_destroy(&b.arena);
+    return status;
+}
+
+/* ---- projection ------------------------------------------------------------------------------------------- */
+
+typedef struct projection_bench {
+    fur_exec exec;
+    fur_projection map;
+    fur_projection_input input;
+    fur_gradient_sink sink;
+    float *x, *y, *weight;
+} projection_bench;
+
+static fur_status projection_forward(void *user)
+{
+    projection_bench *b = user;
+    return b->map.kind->forward(&b->exec, &b->map, &b->input, 0, b->y, b->map.out);
+}
+
+static fur_status projection_backward(void *user)
+{
+    projection_bench *b = user;
+    return b->map.kind->backward(&b->exec, &b->map, &b->input, b->y, b->map.out, 0, b->x, b->map.in, &b->sink);
+}
+
+fur_status fur_bench_projection(fur_context *context, int64_t tokens, int64_t in, int64_t out_width,
+                                fur_bench_result *out)
+{
+    memset(out, 0, sizeof *out);
+    if (tokens < 1 || tokens > (int64_t)1 << 24 || in < 1 || in > 1 << 20 || out_width < 1 || out_width > 1 << 20)
+        return fur_error_set(&context->error, FUR_E_ARGUMENT, "projection of %lld tokens, %lld to %lld is out of range",
+                             (long long)tokens, (long long)in, (long long)out_width);
+    projection_bench b = {.exec = context->exec, .map = {.kind = fur_projection_kind_at(0), .in = in, .out = out_width}};
+    int64_t floats = tokens * (in + out_width) + 2 * in * out_width;
+    fur_arena arena;
+    FUR_TRY(fur_arena_create(&context->error, floats * 4 + b.map.kind->workspace(&b.exec, &b.map, tokens) + 4096, &arena));
+    b.exec.workspace = &arena;
+    b.x = fur_arena_push_f32(&arena, tokens * in);
+    b.y = fur_arena_push_f32(&arena, tokens * out_width);
+    b.map.weight = b.weight = fur_arena_push_f32(&arena, in * out_width);
+    b.sink.weight = fur_arena_push_f32(&arena, in * out_width);
+    fur_random_normal(1, 1, 1.0, b.x, tokens * in);
+    fur_random_normal(1, 2, 1.0, b.weight, in * out_width);
+    fur_status status = b.map.kind->prepare(&b.exec, &b.map, tokens, b.x, in, &b.input);
+    int repetitions;
+    if (status == FUR_OK)
+        status = add_peak(context, out);
+    if (status == FUR_OK)
+        status = best_of(projection_forward, &b, &out->forward_seconds, &out->repetitions);
+    if (status == FUR_OK)
+        status = best_of(projection_backward, &b, &out->backward_seconds, &repetitions);
+    if (status == FUR_OK) {
+        double flops = b.map.kind->flops(&b.map) * (double)tokens;
+        out->forward_gflops = flops / out->forward_seconds * 1e-9;
+        out->backward_gflops = 2 * flops / out->backward_seconds * 1e-9;
+        status = add_peak(context, out);
+    }
+    fur_arena_destroy(&arena);
+    return status;
+}
+
+/* ---- whole steps ------------------------------------------------------------------------------------------ */
+
+typedef struct step_bench {
+    fur_run *run;
+    fur_row row;
+    int64_t offsets[2], step;
+} step_bench;
+
+static fur_status one_step(void *user)
+{
+    step_bench *b = user;
+    fur_model *model = b->run->model;
+    double loss;
+    fur_model_zero_gradients(model);
+    FUR_TRY(fur_model_loss_and_gradient(b->run, &b->row, NULL, 1.0, &loss, NULL));
+    fur_adamw_args args = {.lr = 1e-4, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1,
+                           .step = ++b->step, .grad_scale = 1.0f};
+    return fur_adamw_step(&b->run->exec, model->table.elements, model->data, model->gradient, b->run->memory.adam_m,
+                          b->run->memory.adam_v, &args);
+}
+
+static fur_status time_steps(fur_context *context, fur_model *model, const fur_plan *plan,
+                             const fur_plan_request *request, fur_bench_result *out)
+{
+    int64_t tokens = request->row_tokens;
+    step_bench b = {.offsets = {0, tokens}};
+    FUR_TRY(fur_run_create(context, model, plan, request, &b.run));
+    fur_run_memory *m = &b.run->memory;
+    memset(m->adam_m, 0, (size_t)model->data_bytes);
+    memset(m->adam_v, 0, (size_t)model->data_bytes);
+    for (int64_t t = 0; t < tokens; t++) {
+        m->row_ids_T[t] = (int32_t)(fur_random_u64(1, 5, (uint64_t)t) % (uint64_t)model->config.vocabulary);
+        m->row_targets_T[t] = (int32_t)(fur_random_u64(1, 6, (uint64_t)t) % (uint64_t)model->config.vocabulary);
+    }
+    b.row = (fur_row){.documents = 1, .offsets = b.offsets, .ids_T = m->row_ids_T, .target_T = m->row_targets_T};
+    fur_status status = best_of(one_step, &b, &out->step_seconds, &out->repetitions);
+    if (status == FUR_OK) {
+        out->tokens_per_second = (double)tokens / out->step_seconds;
+        out->peak_rss_bytes = fur_process_peak_rss_bytes();
+        out->planned_peak_bytes = plan->peak_bytes;
+        status = add_peak(context, out);
+    }
+    fur_run_destroy(b.run);
+    return status;
+}
+
+fur_status fur_bench_step(fur_context *context, const fur_model_config *config, int64_t tokens, int64_t memory_bytes,
+                          fur_bench_result *out)
+{
+    memset(out, 0, sizeof *out);
+    if (config->features)
+        return fur_error_set(&context->error, FUR_E_UNSUPPORTED, "steps are timed on token models");
+    fur_plan_request request;
+    fur_plan_request_defaults(&request);
+    request.row_tokens = tokens;
+    request.memory_bytes = memory_bytes;
+    fur_plan plan;
+    FUR_TRY(fur_plan_make(context, config, &request, &plan));
+    if (!plan.fits)
+        return fur_plan_refuse(context, config, &request, &plan);
+    fur_model *model;
+    FUR_TRY(fur_model_create(context, config, 1, &model));
+    fur_status status = time_steps(context, model, &plan, &request, out);
+    fur_model_destroy(model);
+    return status;
+}

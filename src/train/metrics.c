@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "train/metrics.h"
+
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/context.h"
+#include "io/file.h"
+#include "io/json.h"
+
+fur_status fur_metrics_open(fur_context *context, const char *run_dir, fur_metrics *out)
+{
+    memset(out, 0, sizeof *out);
+    FUR_TRY(fur_path_join(&context->error, run_dir, "metrics.jsonl", &out->path));
+    out->file = fopen(out->path, "ae");
+    if (out->file)
+        return FUR_OK;
+    fur_status status = fur_io_error(&context->error, out->path, "open", errno);
+    fur_metrics_close(out);
+    return status;
+}
+
+void fur_metrics_close(fur_metrics *metrics)
+{
+    if (metrics->file)
+        fclose(metrics->file);
+    fur_free(metrics->path);
+    memset(metrics, 0, sizeof *metrics);
+}
+
+/* JSON has no NaN. */
+static json_t *number(double value)
+{
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+static json_t *step_line(const fur_train_event *e)
+{
+    return json_pack("{s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I}", "step", (json_int_t)e->step,
+                     "tokens", (json_int_t)e->tokens, "context", (json_int_t)e->context, "loss", number(e->loss), "lr",
+                     number(e->lr), "grad_norm", number(e->grad_norm), "seconds", number(e->seconds),
+                     "tokens_per_second", number(e->tokens_per_second), "rss_bytes", (json_int_t)e->rss_bytes,
+                     "peak_rss_bytes", (json_int_t)e->peak_rss_bytes, "planned_peak_bytes",
+                     (json_int_t)e->planned_peak_bytes, "arena_peak_bytes", (json_int_t)e->arena_peak_bytes,
+                     "planned_arena_bytes", (json_int_t)e->planned_arena_bytes);
+}
+
+static json_t *eval_line(const fur_train_event *e, const fur_eval_result *eval)
+{
+    json_t *positions = json_array();
+    for (int b = 0; b < eval->buckets; b++)
+        json_array_append_new(positions, json_pack("{s:I, s:I, s:o}", "from", (json_int_t)eval->bucket_first[b],
+                                                   "tokens", (json_int_t)eval->bucket_tokens[b], "loss",
+                                                   number(eval->bucket_loss[b])));
+    return json_pack("{s:I, s:I, s:o, s:o, s:I, s:o, s:o}", "step", (json_int_t)e->step, "tokens",
+                     (json_int_t)e->tokens, "eval_loss", number(eval->loss), "eval_bits_per_byte",
+                     number(eval->bits_per_byte), "eval_tokens", (json_int_t)eval->tokens, "seconds",
+                     number(e->seconds), "by_position", positions);
+}
+
+fur_status fur_metrics_write(fur_context *context, fur_metrics *metrics, const fur_train_event *event,
+                             const fur_eval_result *eval)
+{
+    fur_json_setup();
+    json_t *line = eval ? eval_line(event, eval) : step_line(event);
+    if (!line)
+        return fur_memory_error(&context->error, 1024, metrics->path);
+    int failed = json_dumpf(line, metrics->file, JSON_COMPACT | JSON_REAL_PRECISION(9)) != 0;
+    json_decref(line);
+    failed |= fputc('\n', metrics->file) == EOF;
+    failed |= fflush(metrics->file) != 0;
+    return failed ? fur_io_error(&context->error, metrics->path, "write", errno) : FUR_OK;
+}

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The training loop: rows -> loss and gradient -> clip -> step -> log, evaluate, save. Read it top-down from
+ * fur_train_run. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/size.h"
+#include "op/adamw/adamw.h"
+#include "op/sumsq/sumsq.h"
+#include "train/trainer.h"
+
+static fur_train_event event_of(const fur_trainer *t, fur_train_event_type type)
+{
+    const fur_train_settings *s = t->settings;
+    double now = fur_clock_seconds();
+    return (fur_train_event){.type = type,
+                             .step = t->state.step,
+                             .max_steps = s->max_steps,
+                             .tokens = t->state.tokens,
+                             .context = fur_trainer_context(s, t->state.step, NULL),
+                             .loss = t->state.last_loss,
+                             .seconds = now - t->start,
+                             .step_seconds = now - t->step_start,
+                             .rss_bytes = fur_process_rss_bytes(),
+                             .peak_rss_bytes = fur_process_peak_rss_bytes(),
+                             .planned_peak_bytes = t->plan.peak_bytes,
+                             .arena_peak_bytes = fur_run_arena_peak_bytes(t->run),
+                             .planned_arena_bytes = t->plan.arena_bytes};
+}
+
+static void send(const fur_trainer *t, const fur_train_event *event)
+{
+    if (t->on_event)
+        t->on_event(t->user, event);
+}
+
+/* From within a row: at most four reports a second, and none for steps shorter than that. */
+static void on_progress(void *user, double done)
+{
+    fur_trainer *t = user;
+    double now = fur_clock_seconds();
+    if (now - t->last_progress < 0.25)
+        return;
+    t->last_progress = now;
+    fur_train_event event = event_of(t, FUR_EVENT_PROGRESS);
+    event.progress = done;
+    if (done > 0)
+        event.seconds_left = event.step_seconds * (1 / done - 1);
+    send(t, &event);
+}
+
+/* Gradients of one step: the sum over rows, each weighted by its counted tokens; *counted is the total weight. */
+static fur_status accumulate(fur_trainer *t, double *loss, int64_t *tokens, double *counted)
+{
+    const fur_train_settings *s = t->settings;
+    int64_t phase, context = fur_trainer_context(s, t->state.step, &phase);
+    if (phase != t->state.cursor.phase)
+        t->state.cursor = (fur_cursor){.phase = phase};
+    fur_model_zero_gradients(t->model);
+    *loss = *counted = 0;
+    *tokens = 0;
+    for (int64_t i = 0; i < s->grad_accum; i++) {
+        fur_row row;
+        double row_loss;
+        FUR_TRY(fur_cutter_row(&t->train, context, s->row_tokens, &t->state.cursor, &t->run->memory, &row));
+        int64_t row_tokens = row.offsets[row.documents];
+        /* one row: its mean is the step's, and no weight is needed */
+        double weight = s->grad_accum > 1 ? (double)row_tokens : 1.0;
+        FUR_TRY(fur_model_loss_and_gradient(t->run, &row, NULL, weight, &row_loss, NULL));
+        *loss += weight * row_loss;
+        *counted += weight;
+        *tokens += row_tokens;
+    }
+    *loss /= *counted;
+    return FUR_OK;
+}
+
+/* Names the first parameter whose gradient is not finite. */
+static fur_status gradient_error(fur_trainer *t)
+{
+    for (int64_t i = 0; i < t->model->table.count; i++) {
+        const fur_parameter *p = &t->model->table.list[i];
+        double sum;
+        FUR_TRY(fur_sum_squares(&t->run->exec, p->count, t->model->gradient + p->offset, &sum));
+        if (!isfinite(sum))
+            return fur_error_set(&t->context->error, FUR_E_NONFINITE, "step %lld: the gradient of %s is not finite",
+                                 (long long)t->state.step + 1, p->name);
+    }
+    return fur_error_set(&t->context->error, FUR_E_NONFINITE, "step %lld: the gradient's norm is not finite",
+                         (long long)t->state.step + 1);
+}
+
+/* Clips by the global norm and applies AdamW. */
+static fur_status update(fur_trainer *t, double counted, double *grad_norm)
+{
+    const fur_train_settings *s = t->settings;
+    fur_run_memory *m = &t->run->memory;
+    double sum;
+    FUR_TRY(fur_sum_squares(&t->run->exec, t->model->table.elements, t->model->gradient, &sum));
+    *grad_norm = sqrt(sum) / counted;
+    if (!isfinite(*grad_norm))
+        return gradient_error(t);
+    double scale = 1.0 / counted;
+    if (s->grad_clip > 0 && *grad_norm > s->grad_clip)
+        scale *= s->grad_clip / *grad_norm;
+    fur_adamw_args args = {.lr = fur_learning_rate(s, t->state.step),
+                           .beta1 = s->beta1,
+                           .beta2 = s->beta2,
+                           .eps = s->adam_eps,
+                           .step = t->state.step + 1,
+                           .grad_scale = (float)scale};
+    for (int64_t i = 0; i < t->model->table.count; i++) {
+        const fur_parameter *p = &t->model->table.list[i];
+        args.weight_decay = p->decayed ? s->weight_decay : 0;
+        FUR_TRY(fur_adamw_step(&t->run->exec, p->count, t->model->data + p->offset, t->model->gradient + p->offset,
+                               m->adam_m + p->offset, m->adam_v + p->offset, &args));
+    }
+    return FUR_OK;
+}
+
+static fur_status log_step(fur_trainer *t, double grad_norm, int64_t tokens)
+{
+    const fur_train_settings *s = t->settings;
+    fur_train_event event = event_of(t, FUR_EVENT_STEP);
+    event.grad_norm = grad_norm;
+    event.lr = fur_learning_rate(s, t->state.step - 1);
+    event.tokens_per_second = (double)tokens / fmax(event.step_seconds, 1e-9);
+    double per_step = event.seconds / (double)(t->state.step - t->first_step);
+    event.seconds_left = per_step * (double)(s->max_steps - t->state.step);
+    send(t, &event);
+    if (s->log_steps > 1 && t->state.step % s->log_steps && t->state.step != s->max_steps)
+        return FUR_OK;
+    return fur_metrics_write(t->context, &t->metrics, &event, NULL);
+}
+
+/* One optimizer step. A step that is stopped or not finite leaves weights, moments and cursor as they were. */
+static fur_status train_step(fur_trainer *t)
+{
+    fur_cursor before = t->state.cursor;
+    double loss, counted, grad_norm = 0;
+    int64_t tokens;
+    t->step_start = t->last_progress = fur_clock_seconds();
+    fur_status status = accumulate(t, &loss, &tokens, &counted);
+    if (status == FUR_OK)
+        status = update(t, counted, &grad_norm);
+    if (status == FUR_E_NONFINITE && t->settings->skip_nonfinite) {
+        fur_log(t->context, FUR_LOG_WARNING, "step %lld skipped: %s", (long long)t->state.step + 1,
+                fur_context_error(t->context));
+        t->state.step++;
+        return FUR_OK;
+    }
+    if (status != FUR_OK) {
+        t->state.cursor = before;
+        return status;
+    }
+    t->state.last_loss = loss;
+    t->state.tokens += tokens;
+    t->state.step++;
+    return log_step(t, grad_norm, tokens);
+}
+
+static fur_status evaluate(fur_trainer *t)
+{
+    if (!t->eval.segments)
+        return FUR_OK;
+    fur_eval_result result;
+    int64_t context = fur_trainer_context(t->settings, fur_max_i64(0, t->state.step - 1), NULL);
+    FUR_TRY(fur_evaluate_with(t->run, &t->eval, context, t->settings->eval_tokens, &result));
+    t->last_eval_loss = result.loss;
+    fur_train_event event = event_of(t, FUR_EVENT_EVAL);
+    event.loss = result.loss;
+    FUR_TRY(fur_metrics_write(t->context, &t->metrics, &event, &result));
+    send(t, &event);
+    return FUR_OK;
+}
+
+static fur_status save(fur_trainer *t)
+{
+    char *path;
+    FUR_TRY(fur_checkpoint_save(t->context, t->settings->output_dir, t->model, t->run->memory.adam_m,
+                                t->run->memory.adam_v, &t->state, &path));
+    fur_free(t->checkpoint);
+    t->checkpoint = path;
+    fur_checkpoint_prune(t->settings->output_dir, t->settings->keep_checkpoints);
+    fur_train_event event = event_of(t, FUR_EVENT_SAVE);
+    event.path = path;
+    send(t, &event);
+    return FUR_OK;
+}
+
+static bool due(int64_t step, int64_t every, int64_t last)
+{
+    return step == last || (every > 0 && step % every == 0);
+}
+
+static fur_status train_steps(fur_trainer *t)
+{
+    const fur_train_settings *s = t->settings;
+    fur_context *context = t->context;
+    while (t->state.step < s->max_steps) {
+        fur_status status = train_step(t);
+        if (status == FUR_OK && atomic_load(&context->stop))
+            status = fur_error_set(&context->error, FUR_E_INTERRUPTED, "stopped after step %lld", (long long)t->state.step);
+        if (status == FUR_E_INTERRUPTED) {
+            FUR_TRY(save(t));
+            return fur_error_set(&context->error, FUR_E_INTERRUPTED, "stopped after step %lld; saved %s",
+                                 (long long)t->state.step, t->checkpoint);
+        }
+        FUR_TRY(status);
+        if (due(t->state.step, s->eval_steps, s->max_steps))
+            FUR_TRY(evaluate(t));
+        if (due(t->state.step, s->save_steps, s->max_steps))
+            FUR_TRY(save(t));
+    }
+    return FUR_OK;
+}
+
+static void fill_result(const fur_trainer *t, fur_train_result *result)
+{
+    *result = (fur_train_result){.steps = t->state.step,
+                                 .tokens = t->state.tokens,
+                                 .loss = t->state.last_loss,
+                                 .eval_loss = t->last_eval_loss,
+                                 .seconds = fur_clock_seconds() - t->start,
+                                 .planned_peak_bytes = t->plan.peak_bytes,
+                                 .peak_rss_bytes = fur_process_peak_rss_bytes(),
+                                 .planned_arena_bytes = t->plan.arena_bytes,
+                                 .arena_peak_bytes = t->run ? fur_run_arena_peak_bytes(t->run) : 0};
+    if (t->checkpoint)
+        snprintf(result->checkpoint, sizeof result->checkpoint, "%s", t->checkpoint);
+}
+
+fur_status fur_train_run(fur_context *context, const fur_train_settings *settings, const fur_corpus *corpus,
+                         const fur_corpus *eval, fur_train_fn on_event, void *user, fur_train_result *result)
+{
+    fur_trainer trainer;
+    fur_status status = fur_trainer_open(context, settings, corpus, eval, on_event, user, &trainer);
+    if (status == FUR_OK) {
+        trainer.run->on_progress = on_progress;
+        trainer.run->progress_user = &trainer;
+        trainer.step_start = fur_clock_seconds();
+        fur_train_event event = event_of(&trainer, FUR_EVENT_PLAN);
+        event.plan = &trainer.plan;
+        send(&trainer, &event);
+        status = train_steps(&trainer);
+    }
+    if (result)
+        fill_result(&trainer, result);
+    fur_trainer_close(&trainer);
+    return status;
+}

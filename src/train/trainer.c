@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opening and closing a training run. */
+#include "train/trainer.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/size.h"
+#include "cpu/cpu.h"
+#include "io/file.h"
+#include "model/family.h"
+#include "plan/plan.h"
+
+/* A fresh run may not go where another one was; a resumed one must. */
+static fur_status open_folder(fur_trainer *t)
+{
+    fur_error *error = &t->context->error;
+    const fur_train_settings *s = t->settings;
+    FUR_TRY(fur_folder_create(error, s->output_dir));
+    FUR_TRY(fur_lock_acquire(error, s->output_dir, &t->lock));
+    fur_folder_sweep(s->output_dir);
+    char *path;
+    FUR_TRY(fur_path_join(error, s->output_dir, "run.json", &path));
+    bool used = fur_path_exists(path);
+    fur_free(path);
+    if (used && !s->resume)
+        return fur_error_set(error, FUR_E_ARGUMENT, "%s already holds a run: use --resume latest, or another folder",
+                             s->output_dir);
+    return FUR_OK;
+}
+
+/* Differences that do not stop a resumed run but change its bits, or make it another run. */
+static fur_status compare_with_checkpoint(fur_trainer *t, const fur_trainer_state *saved)
+{
+    fur_context *context = t->context;
+    const fur_train_settings *s = t->settings;
+    if (saved->data_hash != t->train.info.hash)
+        return fur_error_set(&context->error, FUR_E_ARGUMENT,
+                             "the data is not what this run was trained on (hash %016llx, the checkpoint has %016llx)",
+                             (unsigned long long)t->train.info.hash, (unsigned long long)saved->data_hash);
+    if (saved->row_tokens != s->row_tokens || saved->grad_accum != s->grad_accum || saved->seed != s->seed)
+        return fur_error_set(&context->error, FUR_E_ARGUMENT,
+                             "row of %lld tokens, %lld rows a step, seed %llu: the checkpoint was made with %lld, %lld, %llu",
+                             (long long)s->row_tokens, (long long)s->grad_accum, (unsigned long long)s->seed,
+                             (long long)saved->row_tokens, (long long)saved->grad_accum,
+                             (unsigned long long)saved->seed);
+    if (strcmp(saved->isa, fur_isa_name(context->exec.isa)) != 0)
+        fur_log(context, FUR_LOG_WARNING, "the run was made with %s and goes on with %s: results differ within rounding",
+                saved->isa, fur_isa_name(context->exec.isa));
+    return FUR_OK;
+}
+
+/* Before the weights take their memory, so that what cannot fit is refused at once. */
+static fur_status make_plan(fur_trainer *t, const fur_model_config *config, const fur_corpus *corpus,
+                            const fur_corpus *eval, const fur_trainer_state *saved)
+{
+    fur_train_request(t->settings, corpus, eval, &t->request);
+    if (saved)
+        FUR_TRY(fur_plan_of_shape(t->context, config, &t->request, &saved->shape, &t->plan));
+    else
+        FUR_TRY(fur_plan_make(t->context, config, &t->request, &t->plan));
+    return t->plan.fits ? FUR_OK : fur_plan_refuse(t->context, config, &t->request, &t->plan);
+}
+
+static fur_status check_context(fur_trainer *t)
+{
+    int64_t longest = fur_cutter_longest(&t->train);
+    int64_t asked = t->request.document_tokens;
+    if (t->train.segment_count == 1 && asked > longest)
+        return fur_error_set(&t->context->error, FUR_E_ARGUMENT,
+                             "the data is shorter than one context: %lld tokens to train on, context %lld; use -c %lld "
+                             "or less, or more data",
+                             (long long)longest + 1, (long long)asked, (long long)longest);
+    return FUR_OK;
+}
+
+static fur_status read_config(fur_context *context, const fur_train_settings *s, const char *folder,
+                              fur_model_config *out)
+{
+    if (!folder) {
+        *out = s->model;
+        return FUR_OK;
+    }
+    char *path;
+    FUR_TRY(fur_path_join(&context->error, folder, "config.json", &path));
+    fur_status status = fur_config_read(context, path, out);
+    fur_free(path);
+    return status;
+}
+
+static fur_status open_model(fur_trainer *t, const char *checkpoint)
+{
+    const fur_train_settings *s = t->settings;
+    if (checkpoint)
+        return fur_model_load(t->context, checkpoint, &t->model);
+    if (s->init_from)
+        return fur_model_load(t->context, s->init_from, &t->model);
+    return fur_model_create(t->context, &s->model, s->seed, &t->model);
+}
+
+static fur_status open_data(fur_trainer *t, const fur_corpus *corpus, const fur_corpus *eval)
+{
+    const fur_train_settings *s = t->settings;
+    bool split = !eval && s->held_out > 0;
+    FUR_TRY(fur_cutter_create(t->context, corpus, split ? FUR_PART_REST : FUR_PART_ALL, s->held_out, s->seed, true,
+                              &t->train));
+    if (eval || split)
+        FUR_TRY(fur_cutter_create(t->context, eval ? eval : corpus, split ? FUR_PART_HELD_OUT : FUR_PART_ALL,
+                                  s->held_out, s->seed, false, &t->eval));
+    return FUR_OK;
+}
+
+static fur_status open_all(fur_trainer *t, const fur_corpus *corpus, const fur_corpus *eval)
+{
+    const fur_train_settings *s = t->settings;
+    fur_context *context = t->context;
+    fur_trainer_state saved;
+    char *checkpoint = NULL;
+    FUR_TRY(fur_train_settings_check(context, s));
+    FUR_TRY(open_folder(t));
+    FUR_TRY(open_data(t, corpus, eval));
+    if (s->resume)
+        FUR_TRY(fur_checkpoint_find(context, s->output_dir, s->resume, &checkpoint));
+    t->checkpoint = checkpoint;
+    if (checkpoint)
+        FUR_TRY(fur_checkpoint_read_state(context, checkpoint, &saved));
+    fur_model_config config;
+    FUR_TRY(read_config(context, s, checkpoint ? checkpoint : s->init_from, &config));
+    FUR_TRY(fur_data_check(context, &config, corpus));
+    if (eval)
+        FUR_TRY(fur_data_check(context, &config, eval));
+    if (checkpoint)
+        FUR_TRY(compare_with_checkpoint(t, &saved));
+    FUR_TRY(make_plan(t, &config, corpus, eval, checkpoint ? &saved : NULL));
+    FUR_TRY(check_context(t));
+    FUR_TRY(open_model(t, checkpoint));
+    FUR_TRY(fur_run_create(context, t->model, &t->plan, &t->request, &t->run));
+    if (checkpoint) {
+        t->state = saved;
+        FUR_TRY(fur_checkpoint_read_moments(context, checkpoint, t->model, t->run->memory.adam_m, t->run->memory.adam_v));
+        fur_log(context, FUR_LOG_INFO, "resuming from %s", checkpoint);
+    } else {
+        memset(t->run->memory.adam_m, 0, (size_t)t->model->data_bytes);
+        memset(t->run->memory.adam_v, 0, (size_t)t->model->data_bytes);
+        t->state = (fur_trainer_state){.seed = s->seed, .data_hash = t->train.info.hash, .row_tokens = s->row_tokens,
+                                       .grad_accum = s->grad_accum, .shape = t->run->shape};
+    }
+    snprintf(t->state.isa, sizeof t->state.isa, "%s", fur_isa_name(context->exec.isa));
+    t->first_step = t->state.step;
+    FUR_TRY(fur_metrics_open(context, s->output_dir, &t->metrics));
+    return s->resume ? FUR_OK : fur_run_json_write(t);
+}
+
+fur_status fur_trainer_open(fur_context *context, const fur_train_settings *settings, const fur_corpus *corpus,
+                            const fur_corpus *eval, fur_train_fn on_event, void *user, fur_trainer *out)
+{
+    memset(out, 0, sizeof *out);
+    out->context = context;
+    out->settings = settings;
+    out->on_event = on_event;
+    out->user = user;
+    out->start = fur_clock_seconds();
+    out->last_eval_loss = (double)NAN;
+    return open_all(out, corpus, eval);
+}
+
+void fur_trainer_close(fur_trainer *t)
+{
+    fur_metrics_close(&t->metrics);
+    fur_run_destroy(t->run);
+    fur_model_destroy(t->model);
+    fur_cutter_destroy(&t->train);
+    fur_cutter_destroy(&t->eval);
+    fur_lock_release(t->lock);
+    fur_free(t->checkpoint);
+}
+
+fur_status fur_train_plan(fur_context *context, const fur_train_settings *settings, const fur_corpus *corpus,
+                          fur_plan *out)
+{
+    fur_model_config config;
+    FUR_TRY(read_config(context, settings, settings->init_from, &config));
+    fur_plan_request request;
+    FUR_TRY(fur_train_settings_check(context, settings));
+    fur_train_request(settings, corpus, NULL, &request);
+    return fur_plan_make(context, &config, &request, out);
+}
