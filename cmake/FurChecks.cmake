@@ -13,3 +13,7 @@ set_tests_properties(check_headers PROPERTIES ENVIRONMENT "CC=${CMAKE_C_COMPILER
 if(NOT FUR_SANITIZE AND NOT CMAKE_CROSSCOMPILING)
     add_test(NAME check_symbols COMMAND sh ${CMAKE_SOURCE_DIR}/tools/check_symbols.sh ${CMAKE_BINARY_DIR})
 endif()
+
+if(NOT FUR_FUZZ)
+    add_subdirectory(${CMAKE_SOURCE_DIR}/tests/fuzz ${CMAKE_BINARY_DIR}/tests/fuzz)
+endif()
