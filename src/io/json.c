@@ -28,10 +28,21 @@ static void route_allocations(void)
     json_set_alloc_funcs(json_allocate, fur_free);
 }
 
-void fur_json_setup(void)
+static void route_once(void)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, route_allocations);
+}
+
+void fur_json_setup(void)
+{
+    route_once();
+    allocation_failed = false;
+}
+
+bool fur_json_failed(void)
+{
+    return allocation_failed;
 }
 
 /* ---- parsing -------------------------------------------------------------------------------------------------- */
@@ -77,7 +88,7 @@ static fur_status check_size(fur_error *error, const char *name, const char *tex
 
 fur_status fur_json_parse(fur_error *error, const char *name, const char *text, int64_t bytes, fur_json *out)
 {
-    fur_json_setup();
+    route_once();
     if (bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0)
         return fur_error_set(error, FUR_E_FORMAT, "%s: starts with a byte order mark, expected plain UTF-8 JSON", name);
     if (bytes == 0)
@@ -86,21 +97,22 @@ fur_status fur_json_parse(fur_error *error, const char *name, const char *text, 
     char *name_copy = fur_strdup(name);
     if (!name_copy)
         return fur_memory_error(error, (int64_t)strlen(name), "a name");
+    bool failed_before = allocation_failed; /* of a value somebody is making */
     allocation_failed = false;
     json_error_t why;
     json_t *root = json_loadb(text, (size_t)bytes, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &why);
-    if (allocation_failed || (!root && json_error_code(&why) == json_error_out_of_memory)) {
-        json_decref(root);
-        fur_free(name_copy);
+    bool failed = allocation_failed || (!root && json_error_code(&why) == json_error_out_of_memory);
+    allocation_failed = failed_before;
+    if (root && !failed) {
+        *out = (fur_json){.root = root, .name = name_copy};
+        return FUR_OK;
+    }
+    json_decref(root);
+    fur_free(name_copy);
+    if (failed)
         return fur_memory_error(error, bytes, name);
-    }
-    if (!root) {
-        fur_free(name_copy);
-        return fur_error_set(error, FUR_E_FORMAT, "%s: line %d, column %d: not valid JSON: %s", name, why.line,
-                             why.column, why.text);
-    }
-    *out = (fur_json){.root = root, .name = name_copy};
-    return FUR_OK;
+    return fur_error_set(error, FUR_E_FORMAT, "%s: line %d, column %d: not valid JSON: %s", name, why.line, why.column,
+                         why.text);
 }
 
 fur_status fur_json_read(fur_error *error, const char *path, fur_json *out)
@@ -307,14 +319,16 @@ static int write_piece(const char *text, size_t bytes, void *user)
 fur_status fur_json_write(fur_error *error, const char *path, const json_t *value, int indent)
 {
     write_state state = {.error = error, .status = FUR_OK};
+    if (!value || allocation_failed)
+        return fur_error_set(error, FUR_E_MEMORY, "%s: out of memory", path);
     FUR_TRY(fur_output_open(error, path, &state.output));
     size_t flags = JSON_INDENT((size_t)indent) | JSON_ENCODE_ANY | JSON_REAL_PRECISION(17);
-    allocation_failed = false;
     int failed = json_dump_callback(value, write_piece, &state, flags);
     if (state.status == FUR_OK && allocation_failed)
         state.status = fur_error_set(error, FUR_E_MEMORY, "%s: out of memory", path);
     else if (state.status == FUR_OK && failed)
         state.status = fur_error_set(error, FUR_E_INTERNAL, "%s: a value that is not JSON", path);
+    allocation_failed = false; /* the value itself is whole */
     if (state.status == FUR_OK)
         state.status = fur_output_write(error, state.output, "\n", 1);
     if (state.status != FUR_OK) {

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* JSON by jansson, strict: duplicate keys, trailing text, deep nesting and values outside their range are refused, with
- * file, line, column or key in the text. jansson allocates through base/alloc.h from the first parse on; values made by
- * hand before that must not be freed after it, so makers of values call fur_json_setup first. */
+ * file, line, column or key in the text. jansson allocates through base/alloc.h from the first setup on. */
 #ifndef FUR_IO_JSON_H
 #define FUR_IO_JSON_H
 
@@ -16,7 +15,11 @@
 #define FUR_JSON_MAX_VALUES 4000000 /* each costs jansson some 100 bytes */
 #define FUR_JSON_MAX_FILE   ((int64_t)64 << 20)
 
+/* Before values are made by hand: routes jansson's memory, and forgets failures so far. */
 void fur_json_setup(void);
+/* Whether an allocation of jansson failed on this thread since then: what was made may lack parts, silently. Asked by
+ * fur_json_write, so that makers who only write need not. */
+bool fur_json_failed(void);
 
 typedef struct fur_json {
     json_t *root;
@@ -50,7 +53,8 @@ fur_status fur_json_bool_or(fur_error *error, const fur_json *json, const char *
 fur_status fur_json_string_or(fur_error *error, const fur_json *json, const char *key, const char *fallback,
                               const char **out);
 
-/* Writes a value with a final newline, whole or not at all (io/file.h). indent 0: one line. */
+/* Writes a value made since fur_json_setup, or parsed, with a final newline, whole or not at all (io/file.h). indent 0:
+ * one line. */
 fur_status fur_json_write(fur_error *error, const char *path, const json_t *value, int indent);
 
 #endif

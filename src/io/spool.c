@@ -130,13 +130,16 @@ fur_status fur_spool_read(fur_error *error, const fur_spool *spool, int64_t offs
     return FUR_OK;
 }
 
-void fur_spool_trim(fur_spool *spool)
+fur_status fur_spool_trim(fur_error *error, fur_spool *spool)
 {
-    unsigned char *data = spool->held < spool->capacity ? fur_realloc(spool->data, (size_t)spool->held) : NULL;
-    if (data) { /* else it stays as large as it was */
-        spool->data = data;
-        spool->capacity = spool->held;
-    }
+    if (spool->held == spool->capacity)
+        return FUR_OK;
+    unsigned char *data = fur_realloc(spool->data, (size_t)spool->held);
+    if (!data)
+        return fur_memory_error(error, spool->held, "a corpus");
+    spool->data = data;
+    spool->capacity = spool->held;
+    return FUR_OK;
 }
 
 int64_t fur_spool_bytes(const fur_spool *spool)

@@ -16,7 +16,7 @@ fur_status fur_spool_append(fur_error *error, fur_spool *spool, const void *data
 /* The range must have been appended. Safe from several threads once appending is over. */
 fur_status fur_spool_read(fur_error *error, const fur_spool *spool, int64_t offset, void *out, int64_t bytes);
 /* Gives back RAM reserved for more; call when all is appended. */
-void fur_spool_trim(fur_spool *spool);
+fur_status fur_spool_trim(fur_error *error, fur_spool *spool);
 /* Appended so far. */
 int64_t fur_spool_bytes(const fur_spool *spool);
 /* RAM it holds. */

@@ -42,7 +42,7 @@ static json_t *byte_level(int for_decoding)
                      "use_regex", 0);
 }
 
-static json_t *byte_tokenizer_json(void)
+json_t *fur_tokenizer_files_bytes(void)
 {
     return json_pack("{s:s, s:n, s:n, s:[], s:n, s:o, s:n, s:o, s:{s:s, s:n, s:n, s:n, s:n, s:b, s:b, s:o, s:[]}}",
                      "version", "1.0", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer",
@@ -65,7 +65,7 @@ static fur_status write_one(fur_error *error, const char *folder, const char *na
 fur_status fur_tokenizer_files_write_bytes(fur_error *error, const char *folder, int64_t context)
 {
     fur_json_setup();
-    FUR_TRY(write_one(error, folder, "tokenizer.json", byte_tokenizer_json()));
+    FUR_TRY(write_one(error, folder, "tokenizer.json", fur_tokenizer_files_bytes()));
     return write_one(error, folder, "tokenizer_config.json",
                      json_pack("{s:s, s:I, s:b}", "tokenizer_class", "PreTrainedTokenizerFast", "model_max_length",
                                (json_int_t)context, "clean_up_tokenization_spaces", 0));

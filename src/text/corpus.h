@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The corpus of furlong/data.h, as its parts see it. Files are read once, in order; what they hold goes to a spool:
+ *
+ *      tokens     | document 0 | document 1 | ...      ids in the narrowest of 1, 2, 4 bytes that holds the highest,
+ *                                                      or rows of f32
+ *      ends       | e0 | e1 | ...                      int64: the position after each document's last
+ *
+ * Both stay in RAM while small and go to unlinked temporary files beyond, so RAM does not grow with the corpus. */
+#ifndef FUR_TEXT_CORPUS_H
+#define FUR_TEXT_CORPUS_H
+
+#include "base/error.h"
+#include "furlong/data.h"
+#include "io/hash.h"
+#include "io/spool.h"
+
+#define FUR_CORPUS_RAM      ((int64_t)64 << 20) /* tokens kept in RAM; the table of documents has a quarter of it */
+#define FUR_CORPUS_MAX_LINE ((int64_t)1 << 30)  /* bytes of one JSONL line */
+
+typedef enum fur_corpus_content {
+    FUR_CORPUS_NOTHING = 0,
+    FUR_CORPUS_TOKENS = 1,
+    FUR_CORPUS_VECTORS = 2
+} fur_corpus_content;
+
+struct fur_corpus {
+    fur_corpus_info info; /* complete once open */
+    fur_corpus_content content;
+    int64_t element_bytes; /* of one id: 1, 2, 4; of one row of vectors: 4 features */
+    int64_t ram_limit;
+    fur_spool *tokens;
+    fur_spool *ends;
+};
+
+/* What reading keeps beside the corpus. */
+typedef struct fur_corpus_builder {
+    fur_error *error;
+    const fur_corpus_settings *settings;
+    const fur_tokenizer *tokenizer;
+    fur_corpus *corpus;
+    fur_hash hash;          /* of all documents so far: content, then length */
+    int64_t document_start; /* position where the present document begins */
+    int64_t limit;          /* ids are below it */
+    int64_t highest;        /* id so far, -1: none */
+    int64_t files;
+    bool text_used; /* the tokenizer made some of the ids */
+} fur_corpus_builder;
+
+/* Adds positions to the present document. Ids are checked against builder->limit; `name` is for the error. */
+fur_status fur_corpus_add_ids(fur_corpus_builder *builder, const char *name, const int32_t *ids, int64_t count);
+fur_status fur_corpus_add_vectors(fur_corpus_builder *builder, const float *x, int64_t rows);
+/* Ends the present document; one without positions is counted and left out. */
+fur_status fur_corpus_end_document(fur_corpus_builder *builder);
+
+/* Reads a file by its name: *.jsonl, *.npy, else text; each also with .zst; "-" is standard input. */
+fur_status fur_corpus_add_file(fur_corpus_builder *builder, const char *path);
+
+/* fur_corpus_open with a tokenizer at hand and another limit on RAM. */
+fur_status fur_corpus_make(fur_error *error, const fur_corpus_settings *settings, const fur_tokenizer *tokenizer,
+                           int64_t ram_limit, fur_corpus **out);
+/* As the public functions. */
+fur_status fur_corpus_ids(fur_error *error, const fur_corpus *corpus, int64_t document, int64_t first, int64_t count,
+                          int32_t *ids);
+fur_status fur_corpus_vectors(fur_error *error, const fur_corpus *corpus, int64_t document, int64_t first,
+                              int64_t count, float *x);
+
+#endif
