@@ -4,6 +4,9 @@
 # (shared) and furlong::furlong_static.
 include(CMakePackageConfigHelpers)
 
+# Before 1.0 a minor version may change what a program sees, so its library is another library.
+set_target_properties(furlong_shared PROPERTIES SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
+
 install(DIRECTORY include/furlong DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
 install(TARGETS furlong_shared EXPORT furlong_targets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
         INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
@@ -13,6 +16,7 @@ install(TARGETS furlong_static ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 # Paths are relative to the file itself, so that an installed tree can be moved.
 set(fur_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/furlong)
 file(RELATIVE_PATH FUR_PREFIX_FROM_PC "/prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/prefix")
+string(REGEX REPLACE "/$" "" FUR_PREFIX_FROM_PC "${FUR_PREFIX_FROM_PC}")
 # What the static library needs of others, as -l names.
 set(FUR_STATIC_LIBRARIES "-ljansson -lzstd -lxxhash")
 set(FUR_STATIC_NAMES jansson zstd xxhash)
@@ -25,7 +29,6 @@ string(APPEND FUR_STATIC_LIBRARIES " ${OpenMP_C_FLAGS} -lm")
 configure_file(cmake/furlong.pc.in furlong.pc @ONLY)
 configure_package_config_file(cmake/furlongConfig.cmake.in furlongConfig.cmake INSTALL_DESTINATION ${fur_package_dir}
                               PATH_VARS CMAKE_INSTALL_INCLUDEDIR CMAKE_INSTALL_LIBDIR)
-# Before 1.0 a minor version may change what a program sees.
 write_basic_package_version_file(furlongConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(EXPORT furlong_targets NAMESPACE furlong:: FILE furlongTargets.cmake DESTINATION ${fur_package_dir})
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/furlongConfig.cmake ${CMAKE_CURRENT_BINARY_DIR}/furlongConfigVersion.cmake
