@@ -518,7 +518,7 @@ static void test_cutting(void **state)
     kit_folder_init(&folder);
     fur_error error = {0};
     char *text = malloc(500000);
-    size_t at = (size_t)sprintf(text, "{\"text\": \"");
+    size_t at = (size_t)snprintf(text, 500000, "{\"text\": \"");
     size_t start = at;
     for (int i = 0; i < COUNT; i++) {
         memset(text + at, 'x', (size_t)lengths[i]);
@@ -526,7 +526,7 @@ static void test_cutting(void **state)
         text[at++] = ' ';
     }
     open_case c = with_paths(kit_write(&folder, "a.txt", text + start, (int64_t)(at - start)), NULL);
-    at += (size_t)sprintf(text + at, "\"}");
+    at += (size_t)snprintf(text + at, 500000 - at, "\"}");
     c.paths[1] = kit_write(&folder, "a.jsonl", text, (int64_t)at);
     c.settings.path_count = 2;
     c.settings.paths = c.paths;
