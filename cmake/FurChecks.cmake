@@ -17,3 +17,11 @@ endif()
 if(NOT FUR_FUZZ)
     add_subdirectory(${CMAKE_SOURCE_DIR}/tests/fuzz ${CMAKE_BINARY_DIR}/tests/fuzz)
 endif()
+
+# Tests share the processors: threads that spin while they wait take each other's time (an example of 1 s took 300 s
+# beside a busy machine). Called when all tests of tests/ are known.
+function(fur_tests_wait_asleep)
+    get_property(names DIRECTORY PROPERTY TESTS)
+    set_property(TEST ${names} APPEND PROPERTY ENVIRONMENT OMP_WAIT_POLICY=passive)
+endfunction()
+cmake_language(DEFER CALL fur_tests_wait_asleep)
