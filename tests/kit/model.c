@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "kit/model.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/random.h"
+
+/* clang-format off */
+#define GPT   .norm = FUR_NORM_LAYERNORM, .activation = FUR_ACTIVATION_GELU_TANH, .bias = true, .norm_eps = 1e-5
+#define LLAMA .norm = FUR_NORM_RMSNORM, .activation = FUR_ACTIVATION_SWIGLU, .norm_eps = 1e-5
+#define ROPE  .position = FUR_POSITION_ROPE, .rope_theta = 1e4
+#define TABLE .position = FUR_POSITION_LEARNED, .rope_theta = 1e4
+#define SHAPE(C, H, K, D, F) \
+    .context = 512, .layers = 3, .width = C, .heads = H, .kv_heads = K, .head_dim = D, .hidden = F, .init_std = 0.15
+
+const kit_model_case kit_model_cases[] = {
+    {"gpt2",
+     {.vocabulary = 97, SHAPE(32, 4, 4, 8, 128), GPT, TABLE, .tied = true, .causal = true}, {70, 1, 64, 65}},
+    {"gpt2 untied, one document",
+     {.vocabulary = 61, SHAPE(24, 3, 3, 8, 50), GPT, TABLE, .causal = true}, {200}},
+    {"gpt_neox",
+     {.vocabulary = 61, SHAPE(32, 2, 2, 16, 96), GPT, ROPE, .causal = true}, {33, 100, 68}},
+    {"llama, grouped heads",
+     {.vocabulary = 97, SHAPE(32, 4, 2, 8, 88), LLAMA, ROPE, .causal = true}, {70, 1, 64, 65}},
+    {"llama tied, one key head, heads not the width",
+     {.vocabulary = 50, SHAPE(20, 3, 1, 10, 37), LLAMA, ROPE, .tied = true, .causal = true}, {200}},
+    {"bidirectional, biases with swiglu, grouped heads",
+     {.vocabulary = 61, SHAPE(32, 4, 2, 8, 40), LLAMA, .bias = true, ROPE, .tied = true}, {90, 40, 70}},
+    {"bidirectional, learned positions, odd heads",
+     {.vocabulary = 61, SHAPE(21, 3, 3, 7, 33), GPT, TABLE}, {1, 1, 130, 68}},
+    {"vectors, causal",
+     {.features = 5, .outputs = 3, SHAPE(32, 4, 4, 8, 64), LLAMA, ROPE, .causal = true}, {120, 80}},
+    {"vectors, bidirectional, learned positions",
+     {.features = 3, .outputs = 40, SHAPE(24, 4, 2, 6, 64), GPT, TABLE}, {120, 1, 79}},
+};
+/* clang-format on */
+const int kit_model_case_count = (int)(sizeof kit_model_cases / sizeof kit_model_cases[0]);
+
+static void *grab(int64_t count, size_t bytes)
+{
+    void *memory = calloc(count > 0 ? (size_t)count : 1, bytes);
+    if (!memory)
+        fail_msg("no memory for %lld values", (long long)count);
+    return memory;
+}
+
+fur_context *kit_context(int threads)
+{
+    fur_context_settings settings;
+    fur_context_settings_defaults(&settings);
+    settings.threads = threads;
+    fur_context *context = NULL;
+    char text[512];
+    fur_status status = fur_context_create(&settings, &context, text, sizeof text);
+    if (status == FUR_E_UNSUPPORTED) {
+        printf("skipped: %s\n", text);
+        exit(77);
+    }
+    if (status != FUR_OK)
+        fail_msg("%s", text);
+    return context;
+}
+
+void kit_ok(fur_context *context, fur_status status)
+{
+    if (status != FUR_OK)
+        fail_msg("%s: %s", fur_status_name(status), fur_context_error(context));
+}
+
+fur_model_config kit_config_for(const fur_model_config *config, int64_t tokens)
+{
+    fur_model_config c = *config;
+    c.context = c.context < tokens ? tokens : c.context;
+    return c;
+}
+
+fur_model *kit_model(fur_context *context, const fur_model_config *config, uint64_t seed)
+{
+    fur_model *model;
+    kit_ok(context, fur_model_create(context, config, seed, &model));
+    for (int64_t i = 0; i < fur_model_parameters(model); i++) {
+        fur_parameter_info p;
+        fur_model_parameter(model, i, &p);
+        if (p.rank != 1)
+            continue;
+        float *noise = grab(p.count, sizeof *noise);
+        fur_random_normal(seed, 1000 + (uint64_t)i, 0.2, noise, p.count);
+        for (int64_t j = 0; j < p.count; j++)
+            p.data[j] += noise[j];
+        free(noise);
+    }
+    return model;
+}
+
+void kit_row_create(const fur_model_config *c, const int64_t *lengths, int64_t scaled, uint64_t seed, kit_row *out)
+{
+    memset(out, 0, sizeof *out);
+    int64_t documents = 0;
+    for (; lengths[documents]; documents++)
+        out->offsets[documents + 1] = out->offsets[documents] + lengths[documents] * scaled;
+    int64_t T = out->tokens = out->offsets[documents];
+    out->row = (fur_row){.documents = documents, .offsets = out->offsets};
+    if (c->features) {
+        out->x = grab(T * c->features, sizeof(float));
+        out->target_values = grab(T * c->outputs, sizeof(float));
+        fur_random_normal(seed, 1, 1.0, out->x, T * c->features);
+        fur_random_normal(seed, 2, 1.0, out->target_values, T * c->outputs);
+    } else {
+        out->ids = grab(T, sizeof(int32_t));
+        out->targets = grab(T, sizeof(int32_t));
+    }
+    for (int64_t t = 0; t < T; t++) {
+        int counts = fur_random_u64(seed, 3, (uint64_t)t) % 8 != 0;
+        if (c->features) {
+            for (int64_t j = 0; j < c->outputs && !counts; j++)
+                out->target_values[t * c->outputs + j] = NAN;
+        } else {
+            out->ids[t] = (int32_t)(fur_random_u64(seed, 4, (uint64_t)t) % (uint64_t)c->vocabulary);
+            out->targets[t] = counts ? (int32_t)(fur_random_u64(seed, 5, (uint64_t)t) % (uint64_t)c->vocabulary) : -1;
+        }
+    }
+    out->row.ids_T = out->ids;
+    out->row.target_T = out->targets;
+    out->row.x_TI = out->x;
+    out->row.target_TO = out->target_values;
+}
+
+void kit_row_destroy(kit_row *row)
+{
+    free(row->ids);
+    free(row->targets);
+    free(row->x);
+    free(row->target_values);
+    memset(row, 0, sizeof *row);
+}
+
+void kit_run_create(fur_context *context, fur_model *model, const kit_row *row, int64_t superblock, fur_keep keep,
+                    kit_run *out)
+{
+    memset(out, 0, sizeof *out);
+    out->context = context;
+    out->model = model;
+    fur_plan_request_defaults(&out->request);
+    out->request.row_tokens = row->tokens;
+    for (int64_t d = 0; d < row->row.documents; d++) {
+        int64_t length = row->offsets[d + 1] - row->offsets[d];
+        if (length > out->request.document_tokens)
+            out->request.document_tokens = length;
+    }
+    out->request.superblock = superblock;
+    out->request.keep = keep;
+    out->request.measured_gflops = 100;
+    kit_ok(context, fur_plan_make(context, fur_model_config_of(model), &out->request, &out->plan));
+    kit_ok(context, fur_run_create(context, model, &out->plan, &out->request, &out->run));
+}
+
+void kit_run_destroy(kit_run *run)
+{
+    fur_run_destroy(run->run);
+    memset(run, 0, sizeof *run);
+}
+
+void kit_gradient_create(kit_run *run, const kit_row *row, const fur_loss *loss, double weight, kit_gradient *out)
+{
+    const fur_model_config *c = fur_model_config_of(run->model);
+    memset(out, 0, sizeof *out);
+    out->count = fur_config_parameter_count(c);
+    out->dx_count = row->tokens * (c->features ? c->features : c->width);
+    out->all = grab(out->count, sizeof(float));
+    out->dx = grab(out->dx_count, sizeof(float));
+    fur_model_zero_gradients(run->model);
+    kit_ok(run->context, fur_model_loss_and_gradient(run->run, &row->row, loss, weight, &out->loss, out->dx));
+    int64_t at = 0;
+    for (int64_t i = 0; i < fur_model_parameters(run->model); i++) {
+        fur_parameter_info p;
+        fur_model_parameter(run->model, i, &p);
+        memcpy(out->all + at, p.gradient, (size_t)p.count * sizeof(float));
+        at += p.count;
+    }
+    assert_int_equal(at, out->count);
+}
+
+void kit_gradient_destroy(kit_gradient *gradient)
+{
+    free(gradient->all);
+    free(gradient->dx);
+    memset(gradient, 0, sizeof *gradient);
+}
+
+static double ratio_of(double error, double scale)
+{
+    if (error == 0.0)
+        return 0;
+    return scale > 0 ? sqrt(error / scale) : (double)INFINITY;
+}
+
+double kit_relative_error(int64_t count, const float *got, const double *want, const double *scale)
+{
+    double error = 0, size = 0;
+    for (int64_t i = 0; i < count; i++) {
+        double difference = (double)got[i] - want[i];
+        error += difference * difference;
+        size += scale[i] * scale[i];
+    }
+    return ratio_of(error, size);
+}
+
+double kit_relative_error_f64(int64_t count, const double *got, const double *want, const double *scale)
+{
+    double error = 0, size = 0;
+    for (int64_t i = 0; i < count; i++) {
+        error += (got[i] - want[i]) * (got[i] - want[i]);
+        size += scale[i] * scale[i];
+    }
+    return ratio_of(error, size);
+}

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "kit/oracle.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- parameters by name ------------------------------------------------------------------------------------------ */
+
+static int64_t index_of(const oracle *o, const char *const *stems, const char *suffix, int64_t layer)
+{
+    for (; *stems; stems++) {
+        char name[160];
+        const char *percent = strchr(*stems, '#');
+        if (percent)
+            snprintf(name, sizeof name, "%.*s%d%s%s", (int)(percent - *stems), *stems, (int)layer, percent + 1, suffix);
+        else
+            snprintf(name, sizeof name, "%s%s", *stems, suffix);
+        for (int64_t i = 0; i < o->parameters; i++)
+            if (strcmp(o->info[i].name, name) == 0)
+                return i;
+    }
+    return -1;
+}
+
+/* One of the names must be there. */
+static oracle_slice weight_of(const oracle *o, const char *const *stems, int64_t layer)
+{
+    int64_t index = index_of(o, stems, ".weight", layer);
+    if (index < 0)
+        fail_msg("the model has no parameter like %s.weight", stems[0]);
+    return (oracle_slice){index, 0};
+}
+
+static oracle_slice bias_of(const oracle *o, const char *const *stems, int64_t layer)
+{
+    return (oracle_slice){index_of(o, stems, ".bias", layer), 0};
+}
+
+#define STEMS(...) ((const char *const[]){__VA_ARGS__, NULL})
+
+static void find_queries(const oracle *o, int64_t layer, oracle_layer *l)
+{
+    int64_t q = o->config.heads * o->config.head_dim, k = o->config.kv_heads * o->config.head_dim;
+    const char *const *fused = STEMS("transformer.h.#.attn.c_attn", "gpt_neox.layers.#.attention.query_key_value");
+    int64_t w = index_of(o, fused, ".weight", layer), b = index_of(o, fused, ".bias", layer);
+    if (w >= 0) {
+        l->q_w = (oracle_slice){w, 0};
+        l->k_w = (oracle_slice){w, q};
+        l->v_w = (oracle_slice){w, q + k};
+        l->q_b = (oracle_slice){b, 0};
+        l->k_b = (oracle_slice){b, q};
+        l->v_b = (oracle_slice){b, q + k};
+        return;
+    }
+    l->q_w = weight_of(o, STEMS("model.layers.#.self_attn.q_proj"), layer);
+    l->k_w = weight_of(o, STEMS("model.layers.#.self_attn.k_proj"), layer);
+    l->v_w = weight_of(o, STEMS("model.layers.#.self_attn.v_proj"), layer);
+    l->q_b = bias_of(o, STEMS("model.layers.#.self_attn.q_proj"), layer);
+    l->k_b = bias_of(o, STEMS("model.layers.#.self_attn.k_proj"), layer);
+    l->v_b = bias_of(o, STEMS("model.layers.#.self_attn.v_proj"), layer);
+}
+
+static void find_layer(const oracle *o, int64_t layer, oracle_layer *l)
+{
+    const char *const *norm1 =
+        STEMS("transformer.h.#.ln_1", "gpt_neox.layers.#.input_layernorm", "model.layers.#.input_layernorm");
+    const char *const *norm2 = STEMS("transformer.h.#.ln_2", "gpt_neox.layers.#.post_attention_layernorm",
+                                     "model.layers.#.post_attention_layernorm");
+    const char *const *out =
+        STEMS("transformer.h.#.attn.c_proj", "gpt_neox.layers.#.attention.dense", "model.layers.#.self_attn.o_proj");
+    const char *const *up =
+        STEMS("transformer.h.#.mlp.c_fc", "gpt_neox.layers.#.mlp.dense_h_to_4h", "model.layers.#.mlp.up_proj");
+    const char *const *down =
+        STEMS("transformer.h.#.mlp.c_proj", "gpt_neox.layers.#.mlp.dense_4h_to_h", "model.layers.#.mlp.down_proj");
+    const char *const *gate = STEMS("model.layers.#.mlp.gate_proj");
+    find_queries(o, layer, l);
+    l->norm1_w = weight_of(o, norm1, layer);
+    l->norm1_b = bias_of(o, norm1, layer);
+    l->norm2_w = weight_of(o, norm2, layer);
+    l->norm2_b = bias_of(o, norm2, layer);
+    l->o_w = weight_of(o, out, layer);
+    l->o_b = bias_of(o, out, layer);
+    l->up_w = weight_of(o, up, layer);
+    l->up_b = bias_of(o, up, layer);
+    l->down_w = weight_of(o, down, layer);
+    l->down_b = bias_of(o, down, layer);
+    l->gate_w = (oracle_slice){index_of(o, gate, ".weight", layer), 0};
+    l->gate_b = bias_of(o, gate, layer);
+}
+
+static void *grab(size_t count, size_t bytes)
+{
+    void *memory = calloc(count ? count : 1, bytes);
+    if (!memory)
+        fail_msg("no memory for %zu values of the oracle", count);
+    return memory;
+}
+
+oracle *oracle_create(const fur_model *model)
+{
+    oracle *o = grab(1, sizeof *o);
+    o->config = *fur_model_config_of(model);
+    o->parameters = fur_model_parameters(model);
+    o->info = grab((size_t)o->parameters, sizeof *o->info);
+    o->value = grab((size_t)o->parameters, sizeof *o->value);
+    for (int64_t i = 0; i < o->parameters; i++) {
+        fur_parameter_info *p = &o->info[i];
+        fur_model_parameter(model, i, p);
+        o->value[i] = grab((size_t)p->count, sizeof(double));
+        for (int64_t j = 0; j < p->count; j++)
+            o->value[i][j] = (double)p->data[j];
+    }
+    o->layers = grab((size_t)o->config.layers, sizeof *o->layers);
+    for (int64_t layer = 0; layer < o->config.layers; layer++)
+        find_layer(o, layer, &o->layers[layer]);
+    const char *const *embedding = STEMS("transformer.wte", "gpt_neox.embed_in", "model.embed_tokens");
+    const char *const *final = STEMS("transformer.ln_f", "gpt_neox.final_layer_norm", "model.norm");
+    o->embedding = (oracle_slice){index_of(o, embedding, ".weight", 0), 0};
+    o->positions = (oracle_slice){index_of(o, STEMS("transformer.wpe", "model.positions"), ".weight", 0), 0};
+    o->input_w = (oracle_slice){index_of(o, STEMS("model.input_proj"), ".weight", 0), 0};
+    o->input_b = bias_of(o, STEMS("model.input_proj"), 0);
+    o->final_w = weight_of(o, final, 0);
+    o->final_b = bias_of(o, final, 0);
+    o->head = (oracle_slice){index_of(o, STEMS("lm_head", "embed_out", "head"), ".weight", 0), 0};
+    if ((o->head.index < 0) != o->config.tied)
+        fail_msg("a head of its own and tying exclude each other");
+    if (o->config.tied)
+        o->head = o->embedding;
+    return o;
+}
+
+void oracle_destroy(oracle *o)
+{
+    if (!o)
+        return;
+    for (int64_t i = 0; i < o->parameters; i++)
+        free(o->value[i]);
+    free(o->value);
+    free(o->info);
+    free(o->layers);
+    free(o);
+}
+
+/* ---- the two precisions ------------------------------------------------------------------------------------------ */
+
+/* Document of each token, and its position within. */
+static void place_tokens(const fur_row *row, int64_t *document_T, int64_t *position_T)
+{
+    for (int64_t d = 0; d < row->documents; d++)
+        for (int64_t t = row->offsets[d]; t < row->offsets[d + 1]; t++) {
+            document_T[t] = d;
+            position_T[t] = t - row->offsets[d];
+        }
+}
+
+#define REAL      double
+#define NAME(x)   x##_f64
+#define R_EXP(x)  exp(x)
+#define R_LOG(x)  log(x)
+#define R_SQRT(x) sqrt(x)
+#define R_TANH(x) tanh(x)
+#define R_ABS(x)  fabs(x)
+#include "kit/oracle_body.h"
+#undef REAL
+#undef NAME
+#undef R_EXP
+#undef R_LOG
+#undef R_SQRT
+#undef R_TANH
+#undef R_ABS
+
+#define REAL      float
+#define NAME(x)   x##_f32
+#define R_EXP(x)  expf(x)
+#define R_LOG(x)  logf(x)
+#define R_SQRT(x) sqrtf(x)
+#define R_TANH(x) tanhf(x)
+#define R_ABS(x)  fabsf(x)
+#include "kit/oracle_body.h"
+
+void oracle_run(const oracle *o, oracle_precision precision, const fur_row *row, oracle_loss_fn loss, void *user,
+                double weight, int backward, oracle_output *out)
+{
+    memset(out, 0, sizeof *out);
+    out->parameters = o->parameters;
+    out->tokens = row->offsets[row->documents];
+    out->outputs = o->config.features ? o->config.outputs : o->config.vocabulary;
+    out->input_width = o->config.features ? o->config.features : o->config.width;
+    size_t tokens = (size_t)out->tokens, parameters = (size_t)o->parameters;
+    out->y_TO = grab(tokens * (size_t)out->outputs, sizeof(double));
+    out->y_terms_TO = grab(tokens * (size_t)out->outputs, sizeof(double));
+    out->nll_T = grab(tokens, sizeof(double));
+    out->dx_TI = grab(tokens * (size_t)out->input_width, sizeof(double));
+    out->gradient = grab(parameters, sizeof(double *));
+    out->terms = grab(parameters, sizeof(double *));
+    for (int64_t i = 0; i < o->parameters; i++) {
+        out->gradient[i] = grab((size_t)o->info[i].count, sizeof(double));
+        out->terms[i] = grab((size_t)o->info[i].count, sizeof(double));
+    }
+    if (precision == ORACLE_DOUBLE)
+        run_f64(o, row, loss, user, weight, backward, out);
+    else
+        run_f32(o, row, loss, user, weight, backward, out);
+}
+
+void oracle_output_clear(oracle_output *out)
+{
+    for (int64_t i = 0; i < out->parameters; i++) {
+        free(out->gradient[i]);
+        free(out->terms[i]);
+    }
+    free(out->gradient);
+    free(out->terms);
+    free(out->y_TO);
+    free(out->y_terms_TO);
+    free(out->nll_T);
+    free(out->dx_TI);
+    memset(out, 0, sizeof *out);
+}

@@ -1,0 +1,559 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The formulas, over REAL. Included by oracle.c once for each precision; no guard. */
+
+/* What a layer's backward reads, all whole. */
+typedef struct NAME(trace) {
+    REAL *x_TC, *h1_TC, *q_TQ, *k_TK, *v_TK, *p_HTT, *o_TQ, *mid_TC, *h2_TC, *gate_TF, *up_TF, *g_TF;
+} NAME(trace);
+
+typedef struct NAME(state) {
+    const oracle *o;
+    const fur_row *row;
+    int64_t T;
+    int64_t *document_T, *position_T;
+    REAL **w;  /* [parameters] weights in REAL */
+    REAL **dw; /* gradients */
+    double **terms;
+    NAME(trace) * layers;
+    REAL *x_TC, *h_TC, *y_TO, *dx_TC;
+} NAME(state);
+
+static REAL *NAME(numbers)(int64_t count)
+{
+    return grab((size_t)count, sizeof(REAL));
+}
+
+static REAL *NAME(weights)(const NAME(state) * s, oracle_slice at, int64_t columns)
+{
+    return at.index < 0 ? NULL : s->w[at.index] + at.row * columns;
+}
+
+/* ---- maps -------------------------------------------------------------------------------------------------------- */
+
+/* y (+)= x w^T + b */
+static void NAME(linear)(const NAME(state) * s, int64_t in, int64_t out, oracle_slice w_at, oracle_slice b_at,
+                         const REAL *x_TI, int add, REAL *y_TO)
+{
+    const REAL *w = NAME(weights)(s, w_at, in), *b = NAME(weights)(s, b_at, 1);
+    for (int64_t t = 0; t < s->T; t++)
+        for (int64_t j = 0; j < out; j++) {
+            REAL sum = 0;
+            for (int64_t i = 0; i < in; i++)
+                sum += x_TI[t * in + i] * w[j * in + i];
+            if (b)
+                sum += b[j];
+            y_TO[t * out + j] = add ? y_TO[t * out + j] + sum : sum;
+        }
+}
+
+/* dw += dy^T x, db += sum dy, dx += dy w */
+static void NAME(linear_backward)(const NAME(state) * s, int64_t in, int64_t out, oracle_slice w_at, oracle_slice b_at,
+                                  const REAL *x_TI, const REAL *dy_TO, REAL *dx_TI)
+{
+    const REAL *w = NAME(weights)(s, w_at, in);
+    REAL *dw = s->dw[w_at.index] + w_at.row * in;
+    double *terms = s->terms[w_at.index] + w_at.row * in;
+    for (int64_t t = 0; t < s->T; t++)
+        for (int64_t j = 0; j < out; j++) {
+            REAL dy = dy_TO[t * out + j];
+            for (int64_t i = 0; i < in; i++) {
+                dw[j * in + i] += dy * x_TI[t * in + i];
+                terms[j * in + i] += fabs((double)dy * (double)x_TI[t * in + i]);
+            }
+            if (b_at.index >= 0) {
+                s->dw[b_at.index][b_at.row + j] += dy;
+                s->terms[b_at.index][b_at.row + j] += fabs((double)dy);
+            }
+        }
+    for (int64_t t = 0; t < s->T; t++)
+        for (int64_t i = 0; i < in; i++) {
+            REAL sum = 0;
+            for (int64_t j = 0; j < out; j++)
+                sum += dy_TO[t * out + j] * w[j * in + i];
+            dx_TI[t * in + i] += sum;
+        }
+}
+
+/* ---- norms ------------------------------------------------------------------------------------------------------- */
+
+static void NAME(norm_statistics)(const fur_model_config *c, const REAL *x_C, REAL *mean, REAL *r)
+{
+    REAL n = (REAL)c->width, sum = 0, squares = 0;
+    for (int64_t i = 0; i < c->width; i++)
+        sum += x_C[i];
+    *mean = c->norm == FUR_NORM_LAYERNORM ? sum / n : 0;
+    for (int64_t i = 0; i < c->width; i++)
+        squares += (x_C[i] - *mean) * (x_C[i] - *mean);
+    *r = 1 / R_SQRT(squares / n + (REAL)c->norm_eps);
+}
+
+static void NAME(norm)(const NAME(state) * s, oracle_slice w_at, oracle_slice b_at, const REAL *x_TC, REAL *y_TC)
+{
+    const fur_model_config *c = &s->o->config;
+    const REAL *w = NAME(weights)(s, w_at, 1), *b = NAME(weights)(s, b_at, 1);
+    for (int64_t t = 0; t < s->T; t++) {
+        REAL mean, r;
+        NAME(norm_statistics)(c, x_TC + t * c->width, &mean, &r);
+        for (int64_t i = 0; i < c->width; i++) {
+            REAL y = (x_TC[t * c->width + i] - mean) * r * w[i];
+            y_TC[t * c->width + i] = b ? y + b[i] : y;
+        }
+    }
+}
+
+/* dx += */
+static void NAME(norm_backward)(const NAME(state) * s, oracle_slice w_at, oracle_slice b_at, const REAL *x_TC,
+                                const REAL *dy_TC, REAL *dx_TC)
+{
+    const fur_model_config *c = &s->o->config;
+    const REAL *w = NAME(weights)(s, w_at, 1);
+    REAL n = (REAL)c->width;
+    for (int64_t t = 0; t < s->T; t++) {
+        const REAL *x = x_TC + t * c->width, *dy = dy_TC + t * c->width;
+        REAL mean, r, g_sum = 0, gx_sum = 0;
+        NAME(norm_statistics)(c, x, &mean, &r);
+        for (int64_t i = 0; i < c->width; i++) {
+            REAL hat = (x[i] - mean) * r;
+            g_sum += dy[i] * w[i];
+            gx_sum += dy[i] * w[i] * hat;
+            s->dw[w_at.index][i] += dy[i] * hat;
+            s->terms[w_at.index][i] += fabs((double)dy[i] * (double)hat);
+            if (b_at.index >= 0) {
+                s->dw[b_at.index][i] += dy[i];
+                s->terms[b_at.index][i] += fabs((double)dy[i]);
+            }
+        }
+        REAL g_mean = c->norm == FUR_NORM_LAYERNORM ? g_sum / n : 0;
+        for (int64_t i = 0; i < c->width; i++) {
+            REAL hat = (x[i] - mean) * r;
+            dx_TC[t * c->width + i] += r * (dy[i] * w[i] - g_mean - hat * gx_sum / n);
+        }
+    }
+}
+
+/* ---- positions --------------------------------------------------------------------------------------------------- */
+
+static void NAME(rotate)(const NAME(state) * s, int64_t heads, int inverse, REAL *x_THD)
+{
+    const fur_model_config *c = &s->o->config;
+    int64_t D = c->head_dim, half = D / 2;
+    if (c->position != FUR_POSITION_ROPE)
+        return;
+    for (int64_t t = 0; t < s->T; t++)
+        for (int64_t i = 0; i < half; i++) {
+            double angle = (double)s->position_T[t] * pow(c->rope_theta, -2.0 * (double)i / (double)D);
+            REAL cosine = (REAL)cos(angle), sine = (REAL)(inverse ? -sin(angle) : sin(angle));
+            for (int64_t h = 0; h < heads; h++) {
+                REAL *a = x_THD + (t * heads + h) * D + i, *b = a + half, a0 = *a, b0 = *b;
+                *a = a0 * cosine - b0 * sine;
+                *b = b0 * cosine + a0 * sine;
+            }
+        }
+}
+
+/* ---- attention --------------------------------------------------------------------------------------------------- */
+
+static int NAME(sees)(const NAME(state) * s, int64_t i, int64_t j)
+{
+    return s->document_T[i] == s->document_T[j] && (!s->o->config.causal || j <= i);
+}
+
+static REAL NAME(dot)(int64_t count, const REAL *a, const REAL *b)
+{
+    REAL sum = 0;
+    for (int64_t i = 0; i < count; i++)
+        sum += a[i] * b[i];
+    return sum;
+}
+
+static void NAME(attention)(const NAME(state) * s, const NAME(trace) * l)
+{
+    const fur_model_config *c = &s->o->config;
+    int64_t T = s->T, H = c->heads, K = c->kv_heads, D = c->head_dim, group = H / K;
+    REAL scale = (REAL)(1.0 / sqrt((double)D));
+    for (int64_t h = 0; h < H; h++)
+        for (int64_t i = 0; i < T; i++) {
+            REAL *p = l->p_HTT + (h * T + i) * T, max = (REAL)-INFINITY, sum = 0;
+            for (int64_t j = 0; j < T; j++)
+                if (NAME(sees)(s, i, j)) {
+                    p[j] = scale * NAME(dot)(D, l->q_TQ + (i * H + h) * D, l->k_TK + (j * K + h / group) * D);
+                    max = p[j] > max ? p[j] : max;
+                }
+            for (int64_t j = 0; j < T; j++)
+                if (NAME(sees)(s, i, j))
+                    sum += p[j] = R_EXP(p[j] - max);
+            REAL *o = l->o_TQ + (i * H + h) * D;
+            for (int64_t j = 0; j < T; j++)
+                if (NAME(sees)(s, i, j)) {
+                    p[j] /= sum;
+                    for (int64_t d = 0; d < D; d++)
+                        o[d] += p[j] * l->v_TK[(j * K + h / group) * D + d];
+                }
+        }
+}
+
+static void NAME(attention_backward)(const NAME(state) * s, const NAME(trace) * l, const REAL *do_TQ, REAL *dq_TQ,
+                                     REAL *dk_TK, REAL *dv_TK)
+{
+    const fur_model_config *c = &s->o->config;
+    int64_t T = s->T, H = c->heads, K = c->kv_heads, D = c->head_dim, group = H / K;
+    REAL scale = (REAL)(1.0 / sqrt((double)D));
+    for (int64_t h = 0; h < H; h++)
+        for (int64_t i = 0; i < T; i++) {
+            const REAL *p = l->p_HTT + (h * T + i) * T;
+            const REAL *grad = do_TQ + (i * H + h) * D, *q = l->q_TQ + (i * H + h) * D;
+            /* sum over j of p_ij (do_i . v_j), in the form that needs no second pass over j (arXiv 2205.14135) */
+            REAL delta = NAME(dot)(D, grad, l->o_TQ + (i * H + h) * D), *dq = dq_TQ + (i * H + h) * D;
+            for (int64_t j = 0; j < T; j++) {
+                if (!NAME(sees)(s, i, j))
+                    continue;
+                int64_t at = (j * K + h / group) * D;
+                REAL ds = p[j] * (NAME(dot)(D, grad, l->v_TK + at) - delta) * scale;
+                for (int64_t d = 0; d < D; d++) {
+                    dv_TK[at + d] += p[j] * grad[d];
+                    dk_TK[at + d] += ds * q[d];
+                    dq[d] += ds * l->k_TK[at + d];
+                }
+            }
+        }
+}
+
+/* ---- the feedforward's inner function ------------------------------------------------------------------------------
+ */
+
+static REAL NAME(gelu)(REAL u, REAL *slope)
+{
+    REAL c = (REAL)0.79788456080286535588, a = (REAL)0.044715;
+    REAL t = R_TANH(c * (u + a * u * u * u));
+    *slope = (REAL)0.5 * (1 + t) + (REAL)0.5 * u * (1 - t * t) * c * (1 + 3 * a * u * u);
+    return (REAL)0.5 * u * (1 + t);
+}
+
+static REAL NAME(silu)(REAL u, REAL *slope)
+{
+    REAL sigma = 1 / (1 + R_EXP(-u));
+    *slope = sigma * (1 + u * (1 - sigma));
+    return u * sigma;
+}
+
+static void NAME(activate)(const NAME(state) * s, const NAME(trace) * l)
+{
+    REAL slope;
+    for (int64_t i = 0; i < s->T * s->o->config.hidden; i++)
+        l->g_TF[i] = s->o->config.activation == FUR_ACTIVATION_SWIGLU ? NAME(silu)(l->gate_TF[i], &slope) * l->up_TF[i]
+                                                                      : NAME(gelu)(l->up_TF[i], &slope);
+}
+
+static void NAME(activate_backward)(const NAME(state) * s, const NAME(trace) * l, const REAL *dg_TF, REAL *dgate_TF,
+                                    REAL *dup_TF)
+{
+    for (int64_t i = 0; i < s->T * s->o->config.hidden; i++) {
+        REAL slope;
+        if (s->o->config.activation == FUR_ACTIVATION_SWIGLU) {
+            dup_TF[i] = dg_TF[i] * NAME(silu)(l->gate_TF[i], &slope);
+            dgate_TF[i] = dg_TF[i] * l->up_TF[i] * slope;
+        } else {
+            NAME(gelu)(l->up_TF[i], &slope);
+            dup_TF[i] = dg_TF[i] * slope;
+        }
+    }
+}
+
+/* ---- a layer ----------------------------------------------------------------------------------------------------- */
+
+static void NAME(trace_create)(const NAME(state) * s, NAME(trace) * l)
+{
+    const fur_model_config *c = &s->o->config;
+    int64_t T = s->T, q = c->heads * c->head_dim, k = c->kv_heads * c->head_dim;
+    *l = (NAME(trace)){.x_TC = NAME(numbers)(T * c->width),
+                       .h1_TC = NAME(numbers)(T * c->width),
+                       .q_TQ = NAME(numbers)(T * q),
+                       .k_TK = NAME(numbers)(T * k),
+                       .v_TK = NAME(numbers)(T * k),
+                       .p_HTT = NAME(numbers)(c->heads * T * T),
+                       .o_TQ = NAME(numbers)(T * q),
+                       .mid_TC = NAME(numbers)(T * c->width),
+                       .h2_TC = NAME(numbers)(T * c->width),
+                       .gate_TF = NAME(numbers)(T * c->hidden),
+                       .up_TF = NAME(numbers)(T * c->hidden),
+                       .g_TF = NAME(numbers)(T * c->hidden)};
+}
+
+static void NAME(trace_destroy)(NAME(trace) * l)
+{
+    REAL *all[] = {l->x_TC, l->h1_TC,  l->q_TQ,  l->k_TK,    l->v_TK,  l->p_HTT,
+                   l->o_TQ, l->mid_TC, l->h2_TC, l->gate_TF, l->up_TF, l->g_TF};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        free(all[i]);
+}
+
+/* s->x becomes the layer's output. */
+static void NAME(layer)(const NAME(state) * s, int64_t index)
+{
+    const fur_model_config *c = &s->o->config;
+    const oracle_layer *at = &s->o->layers[index];
+    const NAME(trace) *l = &s->layers[index];
+    int64_t C = c->width, q = c->heads * c->head_dim, k = c->kv_heads * c->head_dim;
+    size_t bytes = (size_t)(s->T * C) * sizeof(REAL);
+    memcpy(l->x_TC, s->x_TC, bytes);
+    NAME(norm)(s, at->norm1_w, at->norm1_b, l->x_TC, l->h1_TC);
+    NAME(linear)(s, C, q, at->q_w, at->q_b, l->h1_TC, 0, l->q_TQ);
+    NAME(linear)(s, C, k, at->k_w, at->k_b, l->h1_TC, 0, l->k_TK);
+    NAME(linear)(s, C, k, at->v_w, at->v_b, l->h1_TC, 0, l->v_TK);
+    NAME(rotate)(s, c->heads, 0, l->q_TQ);
+    NAME(rotate)(s, c->kv_heads, 0, l->k_TK);
+    NAME(attention)(s, l);
+    NAME(linear)(s, q, C, at->o_w, at->o_b, l->o_TQ, 1, s->x_TC);
+    memcpy(l->mid_TC, s->x_TC, bytes);
+    NAME(norm)(s, at->norm2_w, at->norm2_b, l->mid_TC, l->h2_TC);
+    if (c->activation == FUR_ACTIVATION_SWIGLU)
+        NAME(linear)(s, C, c->hidden, at->gate_w, at->gate_b, l->h2_TC, 0, l->gate_TF);
+    NAME(linear)(s, C, c->hidden, at->up_w, at->up_b, l->h2_TC, 0, l->up_TF);
+    NAME(activate)(s, l);
+    NAME(linear)(s, c->hidden, C, at->down_w, at->down_b, l->g_TF, 1, s->x_TC);
+}
+
+/* s->dx, gradient by the layer's output, becomes that by its input. */
+static void NAME(layer_backward)(const NAME(state) * s, int64_t index)
+{
+    const fur_model_config *c = &s->o->config;
+    const oracle_layer *at = &s->o->layers[index];
+    const NAME(trace) *l = &s->layers[index];
+    int64_t T = s->T, C = c->width, q = c->heads * c->head_dim, k = c->kv_heads * c->head_dim;
+    REAL *dg = NAME(numbers)(T * c->hidden), *dgate = NAME(numbers)(T * c->hidden), *dup = NAME(numbers)(T * c->hidden);
+    REAL *dh2 = NAME(numbers)(T * C), *dh1 = NAME(numbers)(T * C), *grad = NAME(numbers)(T * q);
+    REAL *dq = NAME(numbers)(T * q), *dk = NAME(numbers)(T * k), *dv = NAME(numbers)(T * k);
+    NAME(linear_backward)(s, c->hidden, C, at->down_w, at->down_b, l->g_TF, s->dx_TC, dg);
+    NAME(activate_backward)(s, l, dg, dgate, dup);
+    if (c->activation == FUR_ACTIVATION_SWIGLU)
+        NAME(linear_backward)(s, C, c->hidden, at->gate_w, at->gate_b, l->h2_TC, dgate, dh2);
+    NAME(linear_backward)(s, C, c->hidden, at->up_w, at->up_b, l->h2_TC, dup, dh2);
+    NAME(norm_backward)(s, at->norm2_w, at->norm2_b, l->mid_TC, dh2, s->dx_TC);
+    NAME(linear_backward)(s, q, C, at->o_w, at->o_b, l->o_TQ, s->dx_TC, grad);
+    NAME(attention_backward)(s, l, grad, dq, dk, dv);
+    NAME(rotate)(s, c->heads, 1, dq);
+    NAME(rotate)(s, c->kv_heads, 1, dk);
+    NAME(linear_backward)(s, C, q, at->q_w, at->q_b, l->h1_TC, dq, dh1);
+    NAME(linear_backward)(s, C, k, at->k_w, at->k_b, l->h1_TC, dk, dh1);
+    NAME(linear_backward)(s, C, k, at->v_w, at->v_b, l->h1_TC, dv, dh1);
+    NAME(norm_backward)(s, at->norm1_w, at->norm1_b, l->x_TC, dh1, s->dx_TC);
+    REAL *all[] = {dg, dgate, dup, dh2, dh1, grad, dq, dk, dv};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        free(all[i]);
+}
+
+/* ---- input ------------------------------------------------------------------------------------------------------- */
+
+static REAL *NAME(real_input)(const NAME(state) * s)
+{
+    int64_t count = s->T * s->o->config.features;
+    REAL *x = NAME(numbers)(count);
+    for (int64_t i = 0; i < count; i++)
+        x[i] = (REAL)s->row->x_TI[i];
+    return x;
+}
+
+static void NAME(input)(const NAME(state) * s)
+{
+    const fur_model_config *c = &s->o->config;
+    if (c->features) {
+        REAL *x = NAME(real_input)(s);
+        NAME(linear)(s, c->features, c->width, s->o->input_w, s->o->input_b, x, 0, s->x_TC);
+        free(x);
+    }
+    for (int64_t t = 0; t < s->T; t++)
+        for (int64_t i = 0; i < c->width; i++) {
+            if (!c->features)
+                s->x_TC[t * c->width + i] = s->w[s->o->embedding.index][s->row->ids_T[t] * c->width + i];
+            if (c->position == FUR_POSITION_LEARNED)
+                s->x_TC[t * c->width + i] += s->w[s->o->positions.index][s->position_T[t] * c->width + i];
+        }
+}
+
+static void NAME(add_row)(const NAME(state) * s, int64_t index, int64_t row, const REAL *dx_C)
+{
+    int64_t C = s->o->config.width;
+    for (int64_t i = 0; i < C; i++) {
+        s->dw[index][row * C + i] += dx_C[i];
+        s->terms[index][row * C + i] += fabs((double)dx_C[i]);
+    }
+}
+
+static void NAME(input_backward)(const NAME(state) * s, double *dx_TI)
+{
+    const fur_model_config *c = &s->o->config;
+    for (int64_t t = 0; t < s->T; t++) {
+        const REAL *dx = s->dx_TC + t * c->width;
+        if (!c->features)
+            NAME(add_row)(s, s->o->embedding.index, s->row->ids_T[t], dx);
+        if (c->position == FUR_POSITION_LEARNED)
+            NAME(add_row)(s, s->o->positions.index, s->position_T[t], dx);
+    }
+    int64_t wide = c->features ? c->features : c->width;
+    REAL *dx = s->dx_TC;
+    if (c->features) {
+        REAL *x = NAME(real_input)(s);
+        dx = NAME(numbers)(s->T * c->features);
+        NAME(linear_backward)(s, c->features, c->width, s->o->input_w, s->o->input_b, x, s->dx_TC, dx);
+        free(x);
+    }
+    for (int64_t i = 0; i < s->T * wide; i++)
+        dx_TI[i] = (double)dx[i];
+    if (dx != s->dx_TC)
+        free(dx);
+}
+
+/* ---- losses ------------------------------------------------------------------------------------------------------ */
+
+static double NAME(cross_entropy)(const NAME(state) * s, double weight, REAL *dy_TV, double *nll_T)
+{
+    int64_t V = s->o->config.vocabulary, counted = 0;
+    double total = 0;
+    for (int64_t t = 0; t < s->T; t++)
+        counted += s->row->target_T[t] >= 0;
+    for (int64_t t = 0; t < s->T; t++) {
+        const REAL *y = s->y_TO + t * V;
+        int32_t target = s->row->target_T[t];
+        nll_T[t] = (double)NAN;
+        if (target < 0)
+            continue;
+        REAL max = y[0], sum = 0;
+        for (int64_t v = 1; v < V; v++)
+            max = y[v] > max ? y[v] : max;
+        for (int64_t v = 0; v < V; v++)
+            sum += R_EXP(y[v] - max);
+        REAL lse = max + R_LOG(sum);
+        nll_T[t] = (double)(lse - y[target]);
+        total += nll_T[t];
+        for (int64_t v = 0; v < V; v++)
+            dy_TV[t * V + v] = (REAL)(weight / (double)counted) * (R_EXP(y[v] - lse) - (REAL)(v == target));
+    }
+    return counted ? total / (double)counted : 0;
+}
+
+static double NAME(squared_error)(const NAME(state) * s, double weight, REAL *dy_TO, double *nll_T)
+{
+    int64_t O = s->o->config.outputs, counted = 0;
+    double total = 0;
+    for (int64_t t = 0; t < s->T; t++)
+        counted += !isnan(s->row->target_TO[t * O]);
+    for (int64_t t = 0; t < s->T; t++) {
+        const float *target = s->row->target_TO + t * O;
+        nll_T[t] = (double)NAN;
+        if (isnan(target[0]))
+            continue;
+        nll_T[t] = 0;
+        for (int64_t j = 0; j < O; j++) {
+            REAL difference = s->y_TO[t * O + j] - (REAL)target[j];
+            nll_T[t] += (double)(difference * difference) / (double)O;
+            dy_TO[t * O + j] = (REAL)(2 * weight / ((double)counted * (double)O)) * difference;
+        }
+        total += nll_T[t];
+    }
+    return counted ? total / (double)counted : 0;
+}
+
+/* dh becomes the gradient by the hidden state after the final norm. */
+static double NAME(loss)(const NAME(state) * s, oracle_loss_fn loss, void *user, double weight, double *nll_T,
+                         REAL *dh_TC)
+{
+    int64_t count = s->T * s->o->config.width,
+            outputs = s->o->config.features ? s->o->config.outputs : s->o->config.vocabulary;
+    double value;
+    if (loss) {
+        double *h = grab((size_t)count, sizeof *h), *dh = grab((size_t)count, sizeof *dh);
+        for (int64_t i = 0; i < count; i++)
+            h[i] = (double)s->h_TC[i];
+        value = loss(user, s->T, s->o->config.width, h, dh);
+        for (int64_t i = 0; i < count; i++)
+            dh_TC[i] = (REAL)(weight * dh[i]);
+        free(h);
+        free(dh);
+        return value;
+    }
+    if (s->o->config.features ? !s->row->target_TO : !s->row->target_T)
+        return 0;
+    REAL *dy = NAME(numbers)(s->T * outputs);
+    value =
+        s->o->config.features ? NAME(squared_error)(s, weight, dy, nll_T) : NAME(cross_entropy)(s, weight, dy, nll_T);
+    NAME(linear_backward)(s, s->o->config.width, outputs, s->o->head, (oracle_slice){-1, 0}, s->h_TC, dy, dh_TC);
+    free(dy);
+    return value;
+}
+
+static void NAME(head)(const NAME(state) * s, oracle_output *out)
+{
+    int64_t C = s->o->config.width, O = out->outputs;
+    const REAL *w = NAME(weights)(s, s->o->head, C);
+    NAME(linear)(s, C, O, s->o->head, (oracle_slice){-1, 0}, s->h_TC, 0, s->y_TO);
+    for (int64_t t = 0; t < s->T; t++)
+        for (int64_t j = 0; j < O; j++) {
+            out->y_TO[t * O + j] = (double)s->y_TO[t * O + j];
+            for (int64_t i = 0; i < C; i++)
+                out->y_terms_TO[t * O + j] += fabs((double)s->h_TC[t * C + i] * (double)w[j * C + i]);
+        }
+}
+
+/* ---- the model --------------------------------------------------------------------------------------------------- */
+
+static void NAME(state_create)(const oracle *o, const fur_row *row, oracle_output *out, NAME(state) * s)
+{
+    int64_t T = out->tokens, count = T * o->config.width;
+    *s = (NAME(state)){.o = o, .row = row, .T = T, .terms = out->terms};
+    s->document_T = grab((size_t)T, sizeof *s->document_T);
+    s->position_T = grab((size_t)T, sizeof *s->position_T);
+    place_tokens(row, s->document_T, s->position_T);
+    s->w = grab((size_t)o->parameters, sizeof *s->w);
+    s->dw = grab((size_t)o->parameters, sizeof *s->dw);
+    for (int64_t i = 0; i < o->parameters; i++) {
+        s->w[i] = NAME(numbers)(o->info[i].count);
+        s->dw[i] = NAME(numbers)(o->info[i].count);
+        for (int64_t j = 0; j < o->info[i].count; j++)
+            s->w[i][j] = (REAL)o->value[i][j];
+    }
+    s->layers = grab((size_t)o->config.layers, sizeof *s->layers);
+    for (int64_t layer = 0; layer < o->config.layers; layer++)
+        NAME(trace_create)(s, &s->layers[layer]);
+    s->x_TC = NAME(numbers)(count);
+    s->h_TC = NAME(numbers)(count);
+    s->dx_TC = NAME(numbers)(count);
+    s->y_TO = NAME(numbers)(T * out->outputs);
+}
+
+static void NAME(state_destroy)(NAME(state) * s)
+{
+    for (int64_t layer = 0; layer < s->o->config.layers; layer++)
+        NAME(trace_destroy)(&s->layers[layer]);
+    for (int64_t i = 0; i < s->o->parameters; i++) {
+        free(s->w[i]);
+        free(s->dw[i]);
+    }
+    void *all[] = {s->layers, s->w, s->dw, s->document_T, s->position_T, s->x_TC, s->h_TC, s->dx_TC, s->y_TO};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        free(all[i]);
+}
+
+static void NAME(run)(const oracle *o, const fur_row *row, oracle_loss_fn loss, void *user, double weight, int backward,
+                      oracle_output *out)
+{
+    NAME(state) s;
+    NAME(state_create)(o, row, out, &s);
+    NAME(input)(&s);
+    for (int64_t layer = 0; layer < o->config.layers; layer++)
+        NAME(layer)(&s, layer);
+    NAME(norm)(&s, o->final_w, o->final_b, s.x_TC, s.h_TC);
+    NAME(head)(&s, out);
+    REAL *dh = NAME(numbers)(s.T * o->config.width);
+    out->loss = NAME(loss)(&s, loss, user, weight, out->nll_T, dh);
+    if (backward) {
+        NAME(norm_backward)(&s, o->final_w, o->final_b, s.x_TC, dh, s.dx_TC);
+        for (int64_t layer = o->config.layers - 1; layer >= 0; layer--)
+            NAME(layer_backward)(&s, layer);
+        NAME(input_backward)(&s, out->dx_TI);
+        for (int64_t i = 0; i < o->parameters; i++)
+            for (int64_t j = 0; j < o->info[i].count; j++)
+                out->gradient[i][j] = (double)s.dw[i][j];
+    }
+    free(dh);
+    NAME(state_destroy)(&s);
+}
