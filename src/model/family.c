@@ -77,8 +77,12 @@ json_t *fur_config_to_json(const fur_model_config *config)
                    : strcmp(family, "gpt_neox") == 0 ? gpt_neox_json(config)
                    : strcmp(family, "llama") == 0    ? llama_json(config)
                                                      : furlong_json(config);
-    if (json)
+    if (json) {
         json_object_set_new(json, "furlong_preset", json_string(config->name));
+        /* Absent, they would be the family's own, which here may be any token or beyond the vocabulary. */
+        json_object_set_new(json, "bos_token_id", json_null());
+        json_object_set_new(json, "eos_token_id", json_null());
+    }
     return json;
 }
 
