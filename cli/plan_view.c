@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Plans on screen and as JSON. */
+#include "plan_view.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+int cli_plan_rows_make(const cli_session *session, const fur_model_config *config, const fur_plan_request *request,
+                       cli_plan_row rows[CLI_PLAN_ROWS])
+{
+    for (int i = 0; i < CLI_PLAN_ROWS; i++) {
+        cli_plan_row *row = &rows[i];
+        fur_model_config longer = *config;
+        fur_plan_request one = *request;
+        row->tokens = (int64_t)4096 << i;
+        one.row_tokens = row->tokens;
+        one.document_tokens = row->tokens;
+        if (longer.context < row->tokens)
+            longer.context = row->tokens;
+        fur_status status = fur_plan_make(session->context, &longer, &one, &row->plan);
+        if (status != FUR_OK)
+            return cli_fail(session, status);
+        row->plain_bytes = fur_plan_plain_attention_bytes(&longer, row->tokens);
+        row->checkpointed_bytes = fur_plan_checkpointed_bytes(&longer, row->tokens);
+    }
+    return CLI_OK;
+}
+
+void cli_plan_rows_print(const cli_plan_row *rows, int count, int64_t memory_bytes, FILE *file, const cli_style *style)
+{
+    char memory[CLI_UNIT], limit[CLI_UNIT + 8] = "fits";
+    cli_table table;
+    if (memory_bytes > 0)
+        (void)snprintf(limit, sizeof limit, "in %s", cli_bytes(memory, memory_bytes));
+    cli_table_init(&table, "rrrlrr", "tokens", "memory", "one step", limit, "checkpointed", "plain attention");
+    for (int i = 0; i < count; i++) {
+        char tokens[CLI_UNIT], peak[CLI_UNIT], seconds[CLI_UNIT], plain[CLI_UNIT], checkpointed[CLI_UNIT];
+        cli_table_row(&table, cli_count(tokens, rows[i].tokens), cli_bytes(peak, rows[i].plan.peak_bytes),
+                      cli_seconds(seconds, rows[i].plan.seconds),
+                      memory_bytes <= 0   ? ""
+                      : rows[i].plan.fits ? "fits"
+                                          : "does not fit",
+                      cli_bytes(checkpointed, rows[i].checkpointed_bytes), cli_bytes(plain, rows[i].plain_bytes));
+    }
+    cli_table_print(&table, file, style);
+    cli_table_clear(&table);
+}
+
+json_t *cli_plan_rows_json(const cli_plan_row *rows, int count)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < count; i++) {
+        json_t *object = json_object();
+        cli_json_int(object, "tokens", rows[i].tokens);
+        cli_json_bool(object, "fits", rows[i].plan.fits);
+        cli_json_int(object, "peak_bytes", rows[i].plan.peak_bytes);
+        cli_json_real(object, "seconds", rows[i].plan.seconds);
+        cli_json_real(object, "flops", rows[i].plan.flops);
+        cli_json_int(object, "plain_attention_bytes", rows[i].plain_bytes);
+        cli_json_int(object, "checkpointed_bytes", rows[i].checkpointed_bytes);
+        (void)json_array_append_new(list, object);
+    }
+    return list;
+}
+
+static bool same_kinds(const fur_model_config *config)
+{
+    for (int64_t i = 1; i < config->layers; i++)
+        if (config->attention[i] != config->attention[0])
+            return false;
+    return true;
+}
+
+void cli_config_line(cli_string *out, const fur_model_config *config)
+{
+    char count[CLI_UNIT];
+    const char *attention = fur_attention_kind_name(config->attention[0]);
+    if (config->name[0] != '\0')
+        cli_appendf(out, "%s: ", config->name);
+    cli_appendf(out, "%" PRId64 " layers x %" PRId64 ", %" PRId64 " heads", config->layers, config->width,
+                config->heads);
+    if (config->kv_heads != config->heads)
+        cli_appendf(out, " (%" PRId64 " for keys)", config->kv_heads);
+    cli_appendf(out, " x %" PRId64 ", ", config->head_dim);
+    if (config->features > 0)
+        cli_appendf(out, "%" PRId64 " features, ", config->features);
+    else
+        cli_appendf(out, "vocabulary %s, ", cli_thousands(count, config->vocabulary));
+    cli_appendf(out, "%s attention, %s parameters", same_kinds(config) && attention != NULL ? attention : "mixed",
+                cli_thousands(count, fur_config_parameter_count(config)));
+}
+
+void cli_plan_print(const fur_plan *plan, fur_purpose purpose, int64_t tokens, int64_t memory_bytes, FILE *file,
+                    const cli_style *style)
+{
+    static const char *const unit[] = {"one training step", "one forward pass", "one generated token"};
+    char a[CLI_UNIT], b[CLI_UNIT], c[CLI_UNIT];
+    cli_table table;
+    cli_table_init(&table, "lr", "memory", "");
+    for (int i = 0; i < plan->item_count; i++)
+        cli_table_row(&table, plan->items[i].name, cli_bytes(a, plan->items[i].bytes));
+    cli_table_row(&table, "peak of the process", cli_bytes(a, plan->peak_bytes));
+    cli_table_print(&table, file, style);
+    cli_table_clear(&table);
+    fprintf(file, "  %s over %s tokens: %s, %s floating-point operations\n", unit[purpose], cli_thousands(a, tokens),
+            plan->seconds > 0 ? cli_seconds(b, plan->seconds) : "?", cli_rate(c, plan->flops));
+    if (purpose == FUR_FOR_TRAIN)
+        fprintf(file, "  kept for backward: %s%s%s\n", plan->keep_attention ? "attention output" : "",
+                plan->keep_hidden ? (plan->keep_attention ? ", feedforward" : "feedforward") : "",
+                plan->keep_attention || plan->keep_hidden ? "" : "layer inputs only, the rest is computed again");
+    if (memory_bytes > 0)
+        fprintf(file, "  %s%s%s %s\n", plan->fits ? style->good : style->bad,
+                plan->fits ? "fits in" : "does not fit in", style->off, cli_bytes(a, memory_bytes));
+}
+
+json_t *cli_plan_json(const fur_plan *plan)
+{
+    json_t *object = json_object(), *items = json_array();
+    cli_json_bool(object, "fits", plan->fits);
+    cli_json_int(object, "peak_bytes", plan->peak_bytes);
+    cli_json_int(object, "disk_bytes", plan->disk_bytes);
+    cli_json_real(object, "flops", plan->flops);
+    cli_json_real(object, "seconds", plan->seconds);
+    for (int i = 0; i < plan->item_count; i++) {
+        json_t *item = json_object();
+        cli_json_text(item, "name", plan->items[i].name);
+        cli_json_int(item, "bytes", plan->items[i].bytes);
+        (void)json_array_append_new(items, item);
+    }
+    (void)json_object_set_new(object, "items", items);
+    cli_json_int(object, "arena_bytes", plan->arena_bytes);
+    cli_json_int(object, "superblock", plan->superblock);
+    cli_json_int(object, "token_tile", plan->token_tile);
+    cli_json_int(object, "loss_tile", plan->loss_tile);
+    cli_json_int(object, "vocabulary_tile", plan->vocabulary_tile);
+    cli_json_bool(object, "keep_attention", plan->keep_attention);
+    cli_json_bool(object, "keep_hidden", plan->keep_hidden);
+    return object;
+}

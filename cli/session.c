@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Context, exit codes, inputs. */
+#include "session.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---- refusing ----------------------------------------------------------------------------------------------- */
+
+static void before_line(const cli_session *session)
+{
+    if (session->before_line != NULL)
+        session->before_line(session->before_user);
+}
+
+int cli_refuse(const cli_session *session, int code, const char *format, ...)
+{
+    va_list arguments;
+    before_line(session);
+    fprintf(stderr, "furlong %s: ", cli_verbs[session->options->verb].name);
+    va_start(arguments, format);
+    (void)vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fputc('\n', stderr);
+    return code;
+}
+
+int cli_exit_code(fur_status status, bool reading_input)
+{
+    switch (status) {
+    case FUR_OK: return CLI_OK;
+    case FUR_E_ARGUMENT: return CLI_USAGE;
+    case FUR_E_SHAPE: return reading_input ? CLI_BAD_INPUT : CLI_FAILED;
+    case FUR_E_MEMORY: return CLI_DOES_NOT_FIT;
+    case FUR_E_DOES_NOT_FIT: return CLI_DOES_NOT_FIT;
+    case FUR_E_IO: return reading_input ? CLI_BAD_INPUT : CLI_FAILED;
+    case FUR_E_FORMAT: return CLI_BAD_INPUT;
+    case FUR_E_UNSUPPORTED: return reading_input ? CLI_BAD_INPUT : CLI_USAGE;
+    case FUR_E_NONFINITE: return reading_input ? CLI_BAD_INPUT : CLI_NOT_FINITE;
+    case FUR_E_INTERRUPTED: return cli_signal_code() != 0 ? cli_signal_code() : CLI_FAILED;
+    case FUR_E_BUSY: return CLI_FAILED;
+    case FUR_E_INTERNAL: break;
+    }
+    return CLI_FAILED;
+}
+
+static int fail(const cli_session *session, fur_status status, bool reading_input)
+{
+    const char *text = session->context != NULL ? fur_context_error(session->context) : "";
+    return cli_refuse(session, cli_exit_code(status, reading_input), "%s",
+                      text[0] != '\0' ? text : fur_status_name(status));
+}
+
+int cli_fail(const cli_session *session, fur_status status)
+{
+    return fail(session, status, false);
+}
+
+int cli_fail_input(const cli_session *session, fur_status status)
+{
+    return fail(session, status, true);
+}
+
+int cli_fail_data(const cli_session *session, fur_status status)
+{
+    const cli_list *files = &session->options->files;
+    if (status != FUR_E_SHAPE || files->count == 0)
+        return cli_fail(session, status);
+    return cli_refuse(session, CLI_BAD_INPUT, "%s%s: %s", files->items[0], files->count > 1 ? " and the others" : "",
+                      fur_context_error(session->context));
+}
+
+void cli_say(const cli_session *session, const char *format, ...)
+{
+    va_list arguments;
+    before_line(session);
+    va_start(arguments, format);
+    (void)vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fputc('\n', stderr);
+}
+
+/* ---- context ------------------------------------------------------------------------------------------------ */
+
+static void on_log(void *user, fur_log_level level, const char *line)
+{
+    const cli_session *session = user;
+    before_line(session);
+    fprintf(stderr, "%s%s\n", level == FUR_LOG_WARNING ? "warning: " : "", line);
+}
+
+int cli_session_open(cli_session *session)
+{
+    char text[CLI_ERROR];
+    fur_context_settings settings;
+    fur_context_settings_defaults(&settings);
+    settings.threads = (int)session->options->threads;
+    settings.isa = session->options->isa;
+    settings.log = on_log;
+    settings.log_user = session;
+    fur_status status = fur_context_create(&settings, &session->context, text, sizeof text);
+    if (status != FUR_OK)
+        return cli_refuse(session, cli_exit_code(status, false), "%s", text);
+    cli_signals_install(session->context);
+    return CLI_OK;
+}
+
+void cli_session_close(cli_session *session)
+{
+    if (session->context != NULL) {
+        cli_signals_remove();
+        fur_context_destroy(session->context);
+    }
+    session->context = NULL;
+}
+
+int cli_memory_limit(const cli_session *session, int64_t *bytes, bool *chosen)
+{
+    bool given = session->options->memory > 0;
+    fur_machine machine;
+    *bytes = session->options->memory;
+    if (!given) {
+        fur_status status = fur_machine_read(session->context, &machine);
+        if (status != FUR_OK)
+            return cli_fail(session, status);
+        *bytes = fur_machine_default_memory(&machine);
+    }
+    if (chosen != NULL)
+        *chosen = !given;
+    return CLI_OK;
+}
+
+/* ---- inputs ------------------------------------------------------------------------------------------------- */
+
+static bool exists(const char *folder, const char *name)
+{
+    char *path = cli_path(folder, name);
+    bool there = access(path, F_OK) == 0;
+    cli_free(path);
+    return there;
+}
+
+/* `latest` of a run is a link to the step folder, or a file whose first line names it. */
+static char *latest_of(const char *folder)
+{
+    struct stat info;
+    char *path = cli_path(folder, "latest"), *found = NULL;
+    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode)) {
+        found = cli_copy(path);
+    } else {
+        FILE *file = fopen(path, "rb");
+        char line[1024] = "";
+        if (file != NULL && fgets(line, sizeof line, file) != NULL) {
+            line[strcspn(line, "\r\n")] = '\0';
+            found = line[0] == '/' ? cli_copy(line) : cli_path(folder, line);
+        }
+        if (file != NULL)
+            (void)fclose(file);
+    }
+    cli_free(path);
+    return found;
+}
+
+char *cli_model_folder(const cli_session *session, const char *name)
+{
+    struct stat info;
+    if (stat(name, &info) != 0) {
+        (void)cli_refuse(session, CLI_BAD_INPUT, "%s: %s", name, strerror(errno));
+        return NULL;
+    }
+    if (!S_ISDIR(info.st_mode)) {
+        (void)cli_refuse(session, CLI_BAD_INPUT,
+                         "%s: expected a folder with config.json and model.safetensors, found a file", name);
+        return NULL;
+    }
+    if (exists(name, "config.json"))
+        return cli_copy(name);
+    char *latest = exists(name, "latest") ? latest_of(name) : NULL;
+    if (latest == NULL)
+        (void)cli_refuse(session, CLI_BAD_INPUT, "%s: expected config.json, or latest of a training run, found neither",
+                         name);
+    return latest;
+}
+
+int cli_corpus_open(const cli_session *session, const cli_list *files, int64_t vocabulary, fur_corpus **corpus)
+{
+    fur_corpus_settings settings;
+    fur_corpus_settings_defaults(&settings);
+    settings.paths = files->items;
+    settings.path_count = files->count;
+    settings.tokenizer = session->options->tokenizer != NULL ? session->options->tokenizer : "bytes";
+    settings.vocabulary = vocabulary;
+    settings.skip_bad = session->options->skip_bad;
+    fur_status status = fur_corpus_open(session->context, &settings, corpus);
+    return status == FUR_OK ? CLI_OK : cli_fail_input(session, status);
+}
+
+int cli_config_open(const cli_session *session, const char *preset, int64_t longest, bool bytes,
+                    fur_model_config *config)
+{
+    const cli_options *options = session->options;
+    fur_status status;
+    if (options->model != NULL && options->preset != NULL && cli_source_of(options, "preset") == CLI_FROM_COMMAND)
+        return cli_refuse(session, CLI_USAGE, "--model and --preset: expected one of them");
+    if (options->model != NULL) {
+        char *folder = cli_model_folder(session, options->model);
+        if (folder == NULL)
+            return CLI_BAD_INPUT;
+        char *path = cli_path(folder, "config.json");
+        status = fur_config_read(session->context, path, config);
+        cli_free(path);
+        cli_free(folder);
+        if (status != FUR_OK)
+            return cli_fail_input(session, status);
+        if (longest > config->context)
+            return cli_refuse(session, CLI_USAGE, "--ctx-size: the model has positions up to %" PRId64 ", got %" PRId64,
+                              config->context, longest);
+    } else {
+        status =
+            fur_config_preset(session->context, options->preset != NULL ? options->preset : preset, longest, config);
+        if (status == FUR_OK && bytes)
+            fur_config_use_bytes(config);
+    }
+    if (status == FUR_OK && options->attention != NULL)
+        status = fur_config_set_attention(session->context, config, options->attention);
+    if (status == FUR_OK && options->projection != NULL)
+        status = fur_config_set_projection(session->context, config, options->projection);
+    return status == FUR_OK ? CLI_OK : cli_fail(session, status);
+}

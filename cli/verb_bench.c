@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* furlong bench: speed of the library's own operators. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "plan_view.h"
+#include "verb.h"
+
+typedef struct bench {
+    cli_session *session;
+    fur_bench_result result;
+    json_t *object;
+} bench;
+
+static const char *const f32_only = "f32"; /* the only type there is; --dtype refuses others */
+
+static void common(bench *b)
+{
+    cli_json_text(b->object, "mode", b->session->options->mode);
+    cli_json_text(b->object, "dtype", f32_only);
+    cli_json_text(b->object, "isa", fur_context_isa(b->session->context));
+    cli_json_int(b->object, "threads", fur_context_threads(b->session->context));
+    cli_json_int(b->object, "repetitions", b->result.repetitions);
+}
+
+static void finish(bench *b)
+{
+    if (b->session->options->json)
+        cli_json_print(stdout, b->object);
+    else
+        json_decref(b->object);
+    b->object = NULL;
+}
+
+static double share(double part, double whole)
+{
+    return whole > 0.0 ? 100.0 * part / whole : 0.0;
+}
+
+static void print_operator(bench *b, const char *name)
+{
+    const fur_bench_result *r = &b->result;
+    char forward[CLI_UNIT], backward[CLI_UNIT];
+    if (b->session->options->json)
+        return;
+    printf("%s, %s, %d threads, best of %d\n", name, fur_context_isa(b->session->context),
+           fur_context_threads(b->session->context), r->repetitions);
+    printf("  forward   %10s  %7.1f GFLOP/s  %5.1f %% of the peak\n", cli_seconds(forward, r->forward_seconds),
+           r->forward_gflops, share(r->forward_gflops, r->peak_gflops));
+    printf("  backward  %10s  %7.1f GFLOP/s  %5.1f %% of the peak\n", cli_seconds(backward, r->backward_seconds),
+           r->backward_gflops, share(r->backward_gflops, r->peak_gflops));
+    printf("  peak of this run %.1f GFLOP/s\n", r->peak_gflops);
+}
+
+static void add_operator(bench *b)
+{
+    const fur_bench_result *r = &b->result;
+    cli_json_real(b->object, "forward_seconds", r->forward_seconds);
+    cli_json_real(b->object, "backward_seconds", r->backward_seconds);
+    cli_json_real(b->object, "forward_gflops", r->forward_gflops);
+    cli_json_real(b->object, "backward_gflops", r->backward_gflops);
+    cli_json_real(b->object, "peak_gflops", r->peak_gflops);
+}
+
+static int bench_peak(bench *b)
+{
+    fur_status status = fur_bench_peak(b->session->context, &b->result);
+    if (status != FUR_OK)
+        return cli_fail(b->session, status);
+    common(b);
+    cli_json_real(b->object, "peak_gflops", b->result.peak_gflops);
+    cli_json_real(b->object, "register_gflops", b->result.register_gflops);
+    cli_json_real(b->object, "product_gflops", b->result.product_gflops);
+    if (!b->session->options->json)
+        printf("peak %.1f GFLOP/s in f32: registers only %.1f, matrix product %.1f (%s, %d threads)\n",
+               b->result.peak_gflops, b->result.register_gflops, b->result.product_gflops,
+               fur_context_isa(b->session->context), fur_context_threads(b->session->context));
+    finish(b);
+    return CLI_OK;
+}
+
+static int bench_attention(bench *b)
+{
+    const cli_options *o = b->session->options;
+    int64_t kv_heads = o->kv_heads > 0 ? o->kv_heads : o->heads;
+    char name[96], tokens[CLI_UNIT];
+    if (o->kind != NULL && strcmp(o->kind, "exact") != 0)
+        return cli_refuse(b->session, CLI_USAGE, "--kind: expected exact for attention, got %s", o->kind);
+    fur_status status = fur_bench_attention(b->session->context, o->tokens, o->heads, kv_heads, o->head_dim,
+                                            !o->bidirectional, &b->result);
+    if (status != FUR_OK)
+        return cli_fail(b->session, status);
+    common(b);
+    cli_json_text(b->object, "kind", "exact");
+    cli_json_int(b->object, "tokens", o->tokens);
+    cli_json_int(b->object, "heads", o->heads);
+    cli_json_int(b->object, "kv_heads", kv_heads);
+    cli_json_int(b->object, "head_dim", o->head_dim);
+    cli_json_bool(b->object, "causal", !o->bidirectional);
+    add_operator(b);
+    (void)snprintf(name, sizeof name, "exact attention, %s tokens, %" PRId64 " heads x %" PRId64,
+                   cli_count(tokens, o->tokens), o->heads, o->head_dim);
+    print_operator(b, name);
+    finish(b);
+    return CLI_OK;
+}
+
+static int bench_projection(bench *b)
+{
+    const cli_options *o = b->session->options;
+    char name[96], tokens[CLI_UNIT];
+    if (o->kind != NULL && strcmp(o->kind, "dense") != 0)
+        return cli_refuse(b->session, CLI_USAGE, "--kind: expected dense for projection, got %s", o->kind);
+    fur_status status = fur_bench_projection(b->session->context, o->tokens, o->in, o->out, &b->result);
+    if (status != FUR_OK)
+        return cli_fail(b->session, status);
+    common(b);
+    cli_json_text(b->object, "kind", "dense");
+    cli_json_int(b->object, "tokens", o->tokens);
+    cli_json_int(b->object, "in", o->in);
+    cli_json_int(b->object, "out", o->out);
+    add_operator(b);
+    (void)snprintf(name, sizeof name, "dense projection, %s tokens, %" PRId64 " to %" PRId64,
+                   cli_count(tokens, o->tokens), o->in, o->out);
+    print_operator(b, name);
+    finish(b);
+    return CLI_OK;
+}
+
+static int bench_step(bench *b)
+{
+    const cli_options *o = b->session->options;
+    fur_model_config config;
+    char a[CLI_UNIT], c[CLI_UNIT], d[CLI_UNIT], e[CLI_UNIT];
+    int code = cli_config_open(b->session, "bytes-1m", o->tokens, false, &config);
+    if (code != CLI_OK)
+        return code;
+    fur_status status = fur_bench_step(b->session->context, &config, o->tokens, o->memory, &b->result);
+    if (status != FUR_OK)
+        return cli_fail(b->session, status);
+    const fur_bench_result *r = &b->result;
+    double seconds = r->tokens_per_second > 0.0 ? (double)o->tokens / r->tokens_per_second : 0.0;
+    common(b);
+    cli_json_text(b->object, "preset", config.name);
+    cli_json_int(b->object, "tokens", o->tokens);
+    cli_json_real(b->object, "seconds", seconds);
+    cli_json_real(b->object, "tokens_per_second", r->tokens_per_second);
+    cli_json_int(b->object, "peak_rss_bytes", r->peak_rss_bytes);
+    cli_json_int(b->object, "planned_peak_bytes", r->planned_peak_bytes);
+    if (!o->json)
+        printf("%s, one step over %s tokens: %s, %s tokens/s, peak memory %s of %s planned (best of %d)\n", config.name,
+               cli_count(a, o->tokens), cli_seconds(c, seconds), cli_rate(d, r->tokens_per_second),
+               cli_bytes(e, r->peak_rss_bytes), cli_bytes((char[CLI_UNIT]){0}, r->planned_peak_bytes), r->repetitions);
+    finish(b);
+    return CLI_OK;
+}
+
+static int bench_longest(bench *b)
+{
+    fur_model_config config;
+    fur_plan_request request;
+    fur_plan plan;
+    int64_t tokens = 0;
+    char a[CLI_UNIT], c[CLI_UNIT], d[CLI_UNIT], e[CLI_UNIT];
+    int code = cli_config_open(b->session, "bytes-1m", 0, false, &config);
+    fur_plan_request_defaults(&request);
+    if (code == CLI_OK)
+        code = cli_memory_limit(b->session, &request.memory_bytes, NULL);
+    if (code != CLI_OK)
+        return code;
+    fur_status status = fur_plan_longest(b->session->context, &config, &request, &tokens);
+    request.row_tokens = request.document_tokens = tokens > 0 ? tokens : 1;
+    if (config.context < request.row_tokens)
+        config.context = request.row_tokens;
+    if (status == FUR_OK)
+        status = fur_plan_make(b->session->context, &config, &request, &plan);
+    if (status != FUR_OK)
+        return cli_fail(b->session, status);
+    common(b);
+    cli_json_text(b->object, "preset", config.name);
+    cli_json_int(b->object, "tokens", tokens);
+    cli_json_int(b->object, "memory_bytes", request.memory_bytes);
+    cli_json_int(b->object, "planned_peak_bytes", plan.peak_bytes);
+    cli_json_real(b->object, "seconds", plan.seconds);
+    if (!b->session->options->json)
+        printf("%s: the longest document in %s has %s tokens: planned %s and %s a step\n", config.name,
+               cli_bytes(a, request.memory_bytes), cli_thousands(c, tokens), cli_bytes(d, plan.peak_bytes),
+               cli_seconds(e, plan.seconds));
+    finish(b);
+    return tokens > 0 ? CLI_OK : cli_refuse(b->session, CLI_DOES_NOT_FIT, "no document fits");
+}
+
+int verb_bench(cli_session *session)
+{
+    static const struct {
+        const char *name;
+        int (*run)(bench *);
+    } modes[] = {{"peak", bench_peak},
+                 {"attention", bench_attention},
+                 {"projection", bench_projection},
+                 {"step", bench_step},
+                 {"longest", bench_longest}};
+    int code = cli_session_open(session);
+    if (code != CLI_OK)
+        return code;
+    bench b = {.session = session, .object = json_object()};
+    memset(&b.result, 0, sizeof b.result);
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++)
+        if (strcmp(session->options->mode, modes[i].name) == 0)
+            code = modes[i].run(&b);
+    json_decref(b.object); /* still there where the mode failed */
+    return code;
+}

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* furlong eval: loss of a model on a text, by position. */
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "report.h"
+#include "verb.h"
+
+static json_t *positions_json(const fur_eval_result *result)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < result->buckets; i++) {
+        json_t *object = json_object();
+        cli_json_int(object, "first", result->bucket_first[i]);
+        cli_json_int(object, "tokens", result->bucket_tokens[i]);
+        cli_json_real(object, "loss", result->bucket_tokens[i] > 0 ? result->bucket_loss[i] : (double)NAN);
+        (void)json_array_append_new(list, object);
+    }
+    return list;
+}
+
+static void print_result(const cli_session *session, const fur_eval_result *result)
+{
+    char a[CLI_UNIT], b[CLI_UNIT], loss[CLI_UNIT], bits[CLI_UNIT] = "", name[2 * CLI_UNIT];
+    const cli_style *style = &session->out;
+    bool bytes = isfinite(result->bits_per_byte);
+    int bucket;
+    printf("%sloss %.4f%s nats per token, perplexity %.4g", style->bold, result->loss, style->off, exp(result->loss));
+    if (bytes)
+        printf(", %s%.4f bits per byte%s", style->bold, result->bits_per_byte, style->off);
+    printf(", over %s tokens\n", cli_thousands(a, result->tokens));
+    cli_table table;
+    cli_table_init(&table, "lrrr", "position", "tokens", "loss", bytes ? "bits per byte" : "");
+    for (int i = 0; i < result->buckets; i++) {
+        if (result->bucket_tokens[i] == 0)
+            continue;
+        cli_bucket_name(name, result, i);
+        (void)snprintf(loss, sizeof loss, "%.4f", result->bucket_loss[i]);
+        if (bytes)
+            (void)snprintf(bits, sizeof bits, "%.4f", result->bucket_loss[i] / log(2.0));
+        cli_table_row(&table, name, cli_thousands(a, result->bucket_tokens[i]), loss, bits);
+    }
+    cli_table_print(&table, stdout, style);
+    cli_table_clear(&table);
+    if (cli_loss_rises(result, &bucket)) {
+        cli_bucket_name(name, result, bucket);
+        printf("the loss rises with distance at %s: a longer context does not help there\n", name);
+    }
+    cli_say(session, "%s; peak memory %s, planned %s", cli_seconds(a, result->seconds),
+            cli_bytes(b, result->peak_rss_bytes), cli_bytes((char[CLI_UNIT]){0}, result->planned_peak_bytes));
+}
+
+static int evaluate(cli_session *session, fur_model *model)
+{
+    const cli_options *options = session->options;
+    const fur_model_config *config = fur_model_config_of(model);
+    fur_corpus *corpus = NULL;
+    fur_corpus_info info;
+    fur_eval_result result;
+    int64_t memory;
+    int code = cli_memory_limit(session, &memory, NULL);
+    if (code == CLI_OK)
+        code = cli_corpus_open(session, &options->files, config->vocabulary, &corpus);
+    if (code != CLI_OK)
+        return code;
+    fur_corpus_info_read(corpus, &info);
+    int64_t context = options->context;
+    if (context == 0)
+        context = config->context < 2048 ? config->context : 2048;
+    if (context > config->context)
+        code = cli_refuse(session, CLI_USAGE, "--ctx-size: the model has positions up to %" PRId64 ", got %" PRId64,
+                          config->context, context);
+    if (code == CLI_OK) {
+        fur_status status =
+            fur_evaluate(session->context, model, corpus, context, options->max_tokens, memory, &result);
+        if (status != FUR_OK)
+            code = cli_fail_data(session, status);
+    }
+    if (code == CLI_OK && options->json) {
+        json_t *object = json_object();
+        cli_json_real(object, "loss", result.loss);
+        cli_json_real(object, "perplexity", exp(result.loss));
+        cli_json_real(object, "bits_per_byte", result.bits_per_byte);
+        cli_json_int(object, "tokens", result.tokens);
+        cli_json_int(object, "context", context);
+        (void)json_object_set_new(object, "by_position", positions_json(&result));
+        cli_json_real(object, "seconds", result.seconds);
+        cli_json_int(object, "peak_rss_bytes", result.peak_rss_bytes);
+        cli_json_int(object, "planned_peak_bytes", result.planned_peak_bytes);
+        cli_json_print(stdout, object);
+    } else if (code == CLI_OK) {
+        print_result(session, &result);
+    }
+    fur_corpus_close(corpus);
+    return code;
+}
+
+int verb_eval(cli_session *session)
+{
+    const cli_options *options = session->options;
+    fur_model *model = NULL;
+    if (options->model == NULL)
+        return cli_refuse(session, CLI_USAGE, "--model: expected the folder of a model, such as -m runs/book-1");
+    if (options->files.count == 0)
+        return cli_refuse(session, CLI_USAGE, "--file: expected a text to evaluate on, such as -f book.txt");
+    int code = cli_session_open(session);
+    char *folder = code == CLI_OK ? cli_model_folder(session, options->model) : NULL;
+    if (folder == NULL)
+        return code != CLI_OK ? code : CLI_BAD_INPUT;
+    fur_status status = fur_model_load(session->context, folder, &model);
+    code = status != FUR_OK ? cli_fail_input(session, status) : evaluate(session, model);
+    if (model != NULL)
+        fur_model_destroy(model);
+    cli_free(folder);
+    return code;
+}

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* furlong inspect: what is in a model. */
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "plan_view.h"
+#include "verb.h"
+
+typedef struct tensor_summary {
+    double norm, least, greatest;
+} tensor_summary;
+
+static tensor_summary summarize(const fur_parameter_info *tensor)
+{
+    tensor_summary summary = {0.0, HUGE_VAL, -HUGE_VAL};
+    for (int64_t i = 0; i < tensor->count; i++) {
+        double value = (double)tensor->data[i];
+        summary.norm += value * value;
+        summary.least = value < summary.least ? value : summary.least;
+        summary.greatest = value > summary.greatest ? value : summary.greatest;
+    }
+    summary.norm = sqrt(summary.norm);
+    return summary;
+}
+
+static void shape_text(char out[2 * CLI_UNIT], const fur_parameter_info *tensor)
+{
+    if (tensor->rank == 2)
+        (void)snprintf(out, 2 * CLI_UNIT, "%" PRId64 " x %" PRId64, tensor->shape[0], tensor->shape[1]);
+    else
+        (void)snprintf(out, 2 * CLI_UNIT, "%" PRId64, tensor->shape[0]);
+}
+
+static json_t *config_json(const fur_model_config *config)
+{
+    json_t *object = json_object();
+    cli_json_text(object, "preset", config->name);
+    cli_json_int(object, "vocabulary", config->vocabulary);
+    cli_json_int(object, "features", config->features);
+    cli_json_int(object, "outputs", config->outputs);
+    cli_json_int(object, "context", config->context);
+    cli_json_int(object, "width", config->width);
+    cli_json_int(object, "layers", config->layers);
+    cli_json_int(object, "heads", config->heads);
+    cli_json_int(object, "kv_heads", config->kv_heads);
+    cli_json_int(object, "head_dim", config->head_dim);
+    cli_json_int(object, "hidden", config->hidden);
+    cli_json_text(object, "norm", config->norm == FUR_NORM_RMSNORM ? "rmsnorm" : "layernorm");
+    cli_json_real(object, "norm_eps", config->norm_eps);
+    cli_json_text(object, "activation", config->activation == FUR_ACTIVATION_SWIGLU ? "swiglu" : "gelu_tanh");
+    cli_json_text(object, "position", config->position == FUR_POSITION_ROPE ? "rope" : "learned");
+    cli_json_real(object, "rope_theta", config->rope_theta);
+    cli_json_bool(object, "bias", config->bias);
+    cli_json_bool(object, "tied", config->tied);
+    cli_json_bool(object, "causal", config->causal);
+    json_t *kinds = json_array();
+    for (int64_t i = 0; i < config->layers; i++) {
+        const char *name = fur_attention_kind_name(config->attention[i]);
+        (void)json_array_append_new(kinds, json_string(name != NULL ? name : "?"));
+    }
+    (void)json_object_set_new(object, "attention", kinds);
+    const char *qkvo = fur_projection_kind_name(config->projection_qkvo);
+    const char *ffn = fur_projection_kind_name(config->projection_ffn);
+    cli_json_text(object, "projection_qkvo", qkvo != NULL ? qkvo : "?");
+    cli_json_text(object, "projection_ffn", ffn != NULL ? ffn : "?");
+    return object;
+}
+
+static void print_json(const char *folder, const fur_model *model)
+{
+    const fur_model_config *config = fur_model_config_of(model);
+    json_t *object = json_object(), *tensors = json_array();
+    cli_json_text(object, "folder", folder);
+    cli_json_int(object, "parameters", fur_config_parameter_count(config));
+    (void)json_object_set_new(object, "config", config_json(config));
+    for (int64_t i = 0; i < fur_model_parameters(model); i++) {
+        fur_parameter_info tensor;
+        fur_model_parameter(model, i, &tensor);
+        tensor_summary summary = summarize(&tensor);
+        json_t *item = json_object(), *shape = json_array();
+        for (int axis = 0; axis < tensor.rank; axis++)
+            (void)json_array_append_new(shape, json_integer(tensor.shape[axis]));
+        cli_json_text(item, "name", tensor.name);
+        (void)json_object_set_new(item, "shape", shape);
+        cli_json_text(item, "dtype", "f32");
+        cli_json_real(item, "norm", summary.norm);
+        cli_json_real(item, "min", summary.least);
+        cli_json_real(item, "max", summary.greatest);
+        (void)json_array_append_new(tensors, item);
+    }
+    (void)json_object_set_new(object, "tensors", tensors);
+    cli_json_print(stdout, object);
+}
+
+static void print_text(const cli_session *session, const char *folder, const fur_model *model)
+{
+    const fur_model_config *config = fur_model_config_of(model);
+    cli_string line = {NULL, 0, 0};
+    char count[CLI_UNIT];
+    cli_config_line(&line, config);
+    printf("%s\n%s\n", folder, line.text);
+    cli_string_clear(&line);
+    printf("%s, %s, %s positions up to %s, hidden width %" PRId64 ", head %s%s\n",
+           config->norm == FUR_NORM_RMSNORM ? "RMSNorm" : "LayerNorm",
+           config->activation == FUR_ACTIVATION_SWIGLU ? "SwiGLU" : "GELU",
+           config->position == FUR_POSITION_ROPE ? "rotary" : "learned", cli_count(count, config->context),
+           config->hidden, config->tied ? "tied to the embedding" : "of its own",
+           config->causal ? ", causal" : ", bidirectional");
+    cli_table table;
+    cli_table_init(&table, "lrlrrr", "tensor", "shape", "type", "norm", "min", "max");
+    for (int64_t i = 0; i < fur_model_parameters(model); i++) {
+        fur_parameter_info tensor;
+        fur_model_parameter(model, i, &tensor);
+        tensor_summary summary = summarize(&tensor);
+        char shape[2 * CLI_UNIT], norm[CLI_UNIT], least[CLI_UNIT], greatest[CLI_UNIT];
+        shape_text(shape, &tensor);
+        (void)snprintf(norm, sizeof norm, "%.4g", summary.norm);
+        (void)snprintf(least, sizeof least, "%.4g", summary.least);
+        (void)snprintf(greatest, sizeof greatest, "%.4g", summary.greatest);
+        cli_table_row(&table, tensor.name, shape, "f32", norm, least, greatest);
+    }
+    cli_table_print(&table, stdout, &session->out);
+    cli_table_clear(&table);
+}
+
+int verb_inspect(cli_session *session)
+{
+    fur_model *model = NULL;
+    if (session->options->model == NULL)
+        return cli_refuse(session, CLI_USAGE, "expected the folder of a model, such as furlong inspect runs/book-1");
+    int code = cli_session_open(session);
+    char *folder = code == CLI_OK ? cli_model_folder(session, session->options->model) : NULL;
+    if (folder == NULL)
+        return code != CLI_OK ? code : CLI_BAD_INPUT;
+    fur_status status = fur_model_load(session->context, folder, &model);
+    if (status != FUR_OK)
+        code = cli_fail_input(session, status);
+    else if (session->options->json)
+        print_json(folder, model);
+    else
+        print_text(session, folder, model);
+    if (model != NULL)
+        fur_model_destroy(model);
+    cli_free(folder);
+    return code;
+}

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* furlong plan: bytes and seconds before the run. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "plan_view.h"
+#include "verb.h"
+
+static fur_keep keep_of(const char *name)
+{
+    return strcmp(name, "nothing") == 0 ? FUR_KEEP_NOTHING : strcmp(name, "all") == 0 ? FUR_KEEP_ALL : FUR_KEEP_AUTO;
+}
+
+static int plan_longest(cli_session *session, const fur_model_config *config, const fur_plan_request *request)
+{
+    int64_t tokens = 0;
+    char a[CLI_UNIT], b[CLI_UNIT];
+    fur_plan plan;
+    fur_plan_request one = *request;
+    fur_status status = fur_plan_longest(session->context, config, request, &tokens);
+    if (status != FUR_OK)
+        return cli_fail(session, status);
+    one.row_tokens = one.document_tokens = tokens > 0 ? tokens : 1;
+    status = fur_plan_make(session->context, config, &one, &plan);
+    if (status != FUR_OK)
+        return cli_fail(session, status);
+    if (session->options->json) {
+        json_t *object = cli_plan_json(&plan);
+        cli_json_int(object, "longest", tokens);
+        cli_json_int(object, "memory_bytes", request->memory_bytes);
+        cli_json_print(stdout, object);
+    } else if (tokens > 0) {
+        printf("longest document in %s: %s tokens\n", cli_bytes(a, request->memory_bytes), cli_thousands(b, tokens));
+        cli_plan_print(&plan, request->purpose, tokens, request->memory_bytes, stdout, &session->out);
+    }
+    if (tokens == 0)
+        return cli_refuse(session, CLI_DOES_NOT_FIT, "no document fits %s: even one token needs %s",
+                          cli_bytes(a, request->memory_bytes), cli_bytes(b, plan.peak_bytes));
+    return CLI_OK;
+}
+
+static int plan_one(cli_session *session, const fur_model_config *config, const fur_plan_request *request)
+{
+    fur_plan plan;
+    char a[CLI_UNIT], b[CLI_UNIT], c[CLI_UNIT];
+    fur_status status = fur_plan_make(session->context, config, request, &plan);
+    if (status != FUR_OK)
+        return cli_fail(session, status);
+    if (session->options->json) {
+        json_t *object = cli_plan_json(&plan);
+        cli_json_int(object, "tokens", request->row_tokens);
+        cli_json_int(object, "memory_bytes", request->memory_bytes);
+        cli_json_print(stdout, object);
+    } else {
+        cli_plan_print(&plan, request->purpose, request->row_tokens, request->memory_bytes, stdout, &session->out);
+    }
+    if (plan.fits)
+        return CLI_OK;
+    int64_t longest = 0;
+    status = fur_plan_longest(session->context, config, request, &longest);
+    if (status != FUR_OK)
+        return cli_fail(session, status);
+    return cli_refuse(session, CLI_DOES_NOT_FIT, "needs %s, more than %s; the longest document that fits has %s tokens",
+                      cli_bytes(a, plan.peak_bytes), cli_bytes(b, request->memory_bytes), cli_thousands(c, longest));
+}
+
+int verb_plan(cli_session *session)
+{
+    const cli_options *options = session->options;
+    fur_model_config config;
+    fur_plan_request request;
+    int code = cli_session_open(session);
+    if (code == CLI_OK)
+        code = cli_config_open(session, "bytes-1m", options->context, options->tokenizer != NULL, &config);
+    if (code != CLI_OK)
+        return code;
+    fur_plan_request_defaults(&request);
+    code = cli_memory_limit(session, &request.memory_bytes, NULL);
+    if (code != CLI_OK)
+        return code;
+    request.purpose = strcmp(options->purpose, "eval") == 0       ? FUR_FOR_EVAL
+                      : strcmp(options->purpose, "generate") == 0 ? FUR_FOR_GENERATE
+                                                                  : FUR_FOR_TRAIN;
+    request.keep = keep_of(options->keep);
+    request.superblock = options->superblock;
+    request.document_tokens = options->context;
+    request.row_tokens = options->row_tokens > options->context ? options->row_tokens : options->context;
+    if (!options->json) {
+        cli_string line = {NULL, 0, 0};
+        cli_config_line(&line, &config);
+        printf("%s\n", line.text);
+        cli_string_clear(&line);
+    }
+    if (options->longest)
+        return plan_longest(session, &config, &request);
+    if (options->context > 0)
+        return plan_one(session, &config, &request);
+    cli_plan_row rows[CLI_PLAN_ROWS];
+    code = cli_plan_rows_make(session, &config, &request, rows);
+    if (code != CLI_OK)
+        return code;
+    if (options->json) {
+        json_t *object = json_object();
+        cli_json_int(object, "memory_bytes", request.memory_bytes);
+        (void)json_object_set_new(object, "contexts", cli_plan_rows_json(rows, CLI_PLAN_ROWS));
+        cli_json_print(stdout, object);
+    } else {
+        cli_plan_rows_print(rows, CLI_PLAN_ROWS, request.memory_bytes, stdout, &session->out);
+    }
+    return CLI_OK;
+}

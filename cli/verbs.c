@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What each verb is, in words: the help and the man pages are made from this and from the option table. */
+#include "options.h"
+
+const cli_verb_info cli_verbs[CLI_VERBS] = {
+    [CLI_DEMO] =
+        {"demo", "file", "TEXT [options]", "the whole story in a few minutes, on a text of yours",
+         "Shows the machine and what fits into it, trains the preset bytes-1m on the text for about two minutes, "
+         "prints two samples, then takes one full optimizer step with exact attention over the longest document, up to "
+         "65,536 bytes, that is planned to end in 150 seconds, inside 512 MiB.\n\n"
+         "Writes report.html, metrics.jsonl, TensorBoard events, a checkpoint in Hugging Face form and next.sh into "
+         "furlong-demo (or furlong-demo-2, ...: nothing is overwritten).\n\n"
+         "The demo is a test too: it fails if the measured peak is above the plan, or the plan more than 15 % above "
+         "the measurement.",
+         "furlong demo book.txt\tthe demo on a text\n"
+         "furlong demo book.txt --quick\t30 seconds of training and a shorter step",
+         false},
+    [CLI_TRAIN] =
+        {"train", NULL, "-f FILE [options]", "trains a model inside a memory limit",
+         "furlong train -f book.txt alone works: preset, context, a held-out tenth and the output folder are chosen "
+         "and printed. The plan is made first; what does not fit --memory is refused before any work.\n\n"
+         "The output folder holds metrics.jsonl, run.json (all settings; --config run.json repeats the run), "
+         "step-NNNNNN folders in Hugging Face form, latest, report.html and TensorBoard events. Ctrl-C saves a "
+         "checkpoint and ends; --resume goes on to the same bits. A second Ctrl-C ends at once.",
+         "furlong train -f book.txt\ttrains on a text; everything else is chosen\n"
+         "furlong train -f book.txt --preset bytes-4m -c 8K --memory 2G --max-steps 2000\ta larger model, longer "
+         "documents, at most 2 GiB\n"
+         "furlong train -f corpus/ --preset gpt2-124m -c 16K --dry-run\twhat it would take\n"
+         "furlong train --resume\tgoes on with the newest run",
+         false},
+    [CLI_EVAL] =
+        {"eval", NULL, "-m FOLDER -f FILE [options]", "loss of a model on a text, in all and by position",
+         "Loss in nats per token, perplexity, bits per byte, and the loss by position in the document, which shows "
+         "whether a longer context helps.",
+         "furlong eval -m runs/book-1 -f other.txt\tthe latest checkpoint of a run on another text\n"
+         "furlong eval -m model -f other.txt -c 64K --json\tover documents of 65,536 tokens, for a program",
+         false},
+    [CLI_GENERATE] =
+        {"generate", NULL, "-m FOLDER -p TEXT [options]", "continues a text",
+         "Prints the prompt and its continuation as it comes. With --json, one object with the text at the end.",
+         "furlong generate -m runs/book-1 -p 'In the beginning' -n 400\tcontinues a prompt\n"
+         "furlong generate -m runs/book-1 --temp 0 -f prompt.txt\tthe likeliest continuation of a file",
+         false},
+    [CLI_PLAN] =
+        {"plan", NULL, "(--preset NAME | -m FOLDER) [-c TOKENS] [options]",
+         "bytes and seconds of a run before it starts",
+         "With -c: every item of the memory of one step, its floating-point operations and seconds, and whether it "
+         "fits --memory. Without -c: one line for each context from 4K to 1M. The training run lays its memory out "
+         "with the code that counted the plan. Ends with code 4 where the plan does not fit.",
+         "furlong plan --preset gpt2-124m -c 64K --memory 8G\tdoes this fit?\n"
+         "furlong plan --preset gpt2-124m --longest --memory 8G\tthe longest document that fits",
+         false},
+    [CLI_BENCH] =
+        {"bench", "mode", "MODE [options]", "speed of the library's own operators",
+         "Modes: peak (what the machine can do), attention, projection (one operator, forward and backward), step "
+         "(whole optimizer steps), longest (the longest document that fits --memory, and its seconds). Best of several "
+         "repetitions, their number stated.",
+         "furlong bench attention --heads 12 --head-dim 64 --tokens 4096 --json\tattention of a GPT-2 layer\n"
+         "furlong bench step --preset gpt2-124m --tokens 1024\ttokens per second of training",
+         false},
+    [CLI_INSPECT] =
+        {"inspect", "model", "FOLDER [options]", "shape and weights of a model",
+         "Configuration, number of parameters, and each tensor with its shape, type, norm, least and greatest value.",
+         "furlong inspect runs/book-1\tthe latest checkpoint of a run", false},
+    [CLI_DOCTOR] =
+        {"doctor", NULL, "[options]", "what this machine can do, and what stands in the way",
+         "Processor, instruction sets, memory and its limits (control group, resource limits), disk space, and a check "
+         "of a small gradient against finite differences. Ends with code 1 if that check fails.",
+         "furlong doctor\tchecks the machine", false},
+    [CLI_VERSION] = {"version", NULL, "", "version and features",
+                     "Version, build features and the instruction set in use.", "furlong version\tprints the version",
+                     false},
+    [CLI_LONG_STEP] = {"long-step", NULL, "-m FOLDER -f FILE -c TOKENS --memory SIZE -o FOLDER", "one step of the demo",
+                       "One optimizer step over one document, in a process that limits its own memory. Used by demo.",
+                       NULL, true},
+};
