@@ -9,10 +9,12 @@
 extern "C" {
 #endif
 
-/* From step `from_step` on, documents of `context` tokens are cut from the corpus. */
+/* From step `from_step` on, documents of `context` tokens are cut from the corpus and packed into rows of `row_tokens`
+ * (0: the settings' own). Short contexts learn most per second from many small rows, long ones need large rows. */
 typedef struct fur_context_phase {
     int64_t from_step;
     int64_t context;
+    int64_t row_tokens;
 } fur_context_phase;
 #define FUR_MAX_PHASES 16
 
@@ -22,7 +24,7 @@ typedef struct fur_train_settings {
     const char *init_from;        /* folder with weights to start from, or NULL */
     const char *output_dir;       /* created; must not hold another run unless resume */
     const char *resume;           /* NULL, "latest" or a step folder */
-    int64_t row_tokens;           /* tokens of one packed row: a whole number of contexts, or of documents */
+    int64_t row_tokens;           /* tokens of a packed row, and the most that any phase's row has */
     fur_context_phase phases[FUR_MAX_PHASES]; /* phases[0].from_step == 0 */
     int phase_count;
     int64_t max_steps;

@@ -15,7 +15,7 @@ void fur_train_settings_defaults(fur_train_settings *s)
     memset(s, 0, sizeof *s);
     s->struct_size = sizeof *s;
     s->row_tokens = 4096;
-    s->phases[0] = (fur_context_phase){0, 1024};
+    s->phases[0] = (fur_context_phase){0, 1024, 0};
     s->phase_count = 1;
     s->max_steps = 1000;
     s->grad_accum = 1;
@@ -59,17 +59,25 @@ fur_status fur_train_settings_check(fur_context *context, const fur_train_settin
     FUR_TRY(check_between(error, "steps", (double)s->max_steps, 1, 1e15));
     FUR_TRY(check_between(error, "gradient accumulation", (double)s->grad_accum, 1, 1e9));
     FUR_TRY(check_between(error, "warm-up steps", (double)s->warmup_steps, 0, 1e15));
-    FUR_TRY(check_between(error, "save, eval and log steps", (double)fur_min_i64(s->save_steps, fur_min_i64(s->eval_steps, s->log_steps)), 0, 1e15));
+    FUR_TRY(check_between(error, "save, eval and log steps",
+                          (double)fur_min_i64(s->save_steps, fur_min_i64(s->eval_steps, s->log_steps)), 0, 1e15));
     FUR_TRY(check_between(error, "phases", s->phase_count, 1, FUR_MAX_PHASES));
     for (int i = 0; i < s->phase_count; i++) {
         FUR_TRY(check_between(error, "context", (double)s->phases[i].context, 1, 0x1p40));
         if (i == 0 ? s->phases[0].from_step != 0 : s->phases[i].from_step <= s->phases[i - 1].from_step)
             return fur_error_set(error, FUR_E_ARGUMENT, "context phases must begin at step 0 and rise");
-        if (s->phases[i].context > s->row_tokens)
+        FUR_TRY(
+            check_between(error, "row tokens of a phase", (double)s->phases[i].row_tokens, 0, (double)s->row_tokens));
+        if (s->phases[i].context > fur_phase_row_tokens(s, i))
             return fur_error_set(error, FUR_E_ARGUMENT, "a context of %lld tokens does not fit a row of %lld",
-                                 (long long)s->phases[i].context, (long long)s->row_tokens);
+                                 (long long)s->phases[i].context, (long long)fur_phase_row_tokens(s, i));
     }
     return FUR_OK;
+}
+
+int64_t fur_phase_row_tokens(const fur_train_settings *s, int64_t phase)
+{
+    return s->phases[phase].row_tokens ? s->phases[phase].row_tokens : s->row_tokens;
 }
 
 int64_t fur_trainer_context(const fur_train_settings *s, int64_t step, int64_t *phase)
@@ -117,15 +125,16 @@ static json_t *settings_json(const fur_train_settings *s)
 {
     json_t *phases = json_array();
     for (int i = 0; phases && i < s->phase_count; i++)
-        json_array_append_new(phases, json_pack("{s:I, s:I}", "from_step", (json_int_t)s->phases[i].from_step, "context",
-                                                (json_int_t)s->phases[i].context));
+        json_array_append_new(phases, json_pack("{s:I, s:I, s:I}", "from_step", (json_int_t)s->phases[i].from_step,
+                                                "context", (json_int_t)s->phases[i].context, "row_tokens",
+                                                (json_int_t)fur_phase_row_tokens(s, i)));
     return json_pack("{s:s*, s:I, s:o, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:f,"
                      " s:I, s:I, s:i, s:I, s:b}",
                      "init_from", s->init_from, "row_tokens", (json_int_t)s->row_tokens, "phases", phases, "max_steps",
-                     (json_int_t)s->max_steps, "grad_accum", (json_int_t)s->grad_accum, "lr", s->lr, "min_lr", s->min_lr,
-                     "beta1", s->beta1, "beta2", s->beta2, "adam_eps", s->adam_eps, "weight_decay", s->weight_decay,
-                     "grad_clip", s->grad_clip, "warmup_steps", (json_int_t)s->warmup_steps, "save_steps",
-                     (json_int_t)s->save_steps, "eval_steps", (json_int_t)s->eval_steps, "log_steps",
+                     (json_int_t)s->max_steps, "grad_accum", (json_int_t)s->grad_accum, "lr", s->lr, "min_lr",
+                     s->min_lr, "beta1", s->beta1, "beta2", s->beta2, "adam_eps", s->adam_eps, "weight_decay",
+                     s->weight_decay, "grad_clip", s->grad_clip, "warmup_steps", (json_int_t)s->warmup_steps,
+                     "save_steps", (json_int_t)s->save_steps, "eval_steps", (json_int_t)s->eval_steps, "log_steps",
                      (json_int_t)s->log_steps, "keep_checkpoints", (json_int_t)s->keep_checkpoints, "eval_tokens",
                      (json_int_t)s->eval_tokens, "held_out", s->held_out, "seed", (json_int_t)s->seed, "memory_bytes",
                      (json_int_t)s->memory_bytes, "keep", (int)s->keep, "superblock", (json_int_t)s->superblock,
@@ -136,8 +145,8 @@ static json_t *plan_json(const fur_plan *plan)
 {
     return json_pack("{s:I, s:I, s:f, s:f, s:I, s:I, s:I, s:I, s:b, s:b}", "peak_bytes", (json_int_t)plan->peak_bytes,
                      "arena_bytes", (json_int_t)plan->arena_bytes, "flops", plan->flops, "seconds", plan->seconds,
-                     "superblock", (json_int_t)plan->superblock, "token_tile", (json_int_t)plan->token_tile, "loss_tile",
-                     (json_int_t)plan->loss_tile, "vocabulary_tile", (json_int_t)plan->vocabulary_tile,
+                     "superblock", (json_int_t)plan->superblock, "token_tile", (json_int_t)plan->token_tile,
+                     "loss_tile", (json_int_t)plan->loss_tile, "vocabulary_tile", (json_int_t)plan->vocabulary_tile,
                      "keep_attention", plan->keep_attention, "keep_hidden", plan->keep_hidden);
 }
 
@@ -151,18 +160,19 @@ fur_status fur_run_json_write(const fur_trainer *t)
     json_t *program = NULL;
     if (t->settings->run_json) {
         fur_json parsed = {0};
-        FUR_TRY(fur_json_parse(error, "run_json", t->settings->run_json, (int64_t)strlen(t->settings->run_json), &parsed));
+        FUR_TRY(
+            fur_json_parse(error, "run_json", t->settings->run_json, (int64_t)strlen(t->settings->run_json), &parsed));
         program = json_incref(parsed.root);
         fur_json_clear(&parsed);
     }
     json_t *json = json_pack("{s:s, s:s, s:i, s:o*, s:o, s:o, s:{s:I, s:I, s:s}, s:o}", "furlong", fur_version(), "isa",
-                             fur_context_isa(t->context), "threads", fur_context_threads(t->context), "program", program,
-                             "settings", settings_json(t->settings), "model", fur_config_to_json(&t->model->config),
-                             "data", "documents", (json_int_t)info->documents, "tokens", (json_int_t)info->tokens,
-                             "hash", hash, "plan", plan_json(&t->plan));
+                             fur_context_isa(t->context), "threads", fur_context_threads(t->context), "program",
+                             program, "settings", settings_json(t->settings), "model",
+                             fur_config_to_json(&t->model->config), "data", "documents", (json_int_t)info->documents,
+                             "tokens", (json_int_t)info->tokens, "hash", hash, "plan", plan_json(&t->plan));
     char *path = NULL;
-    fur_status status =
-        json ? fur_path_join(error, t->settings->output_dir, "run.json", &path) : fur_memory_error(error, 4096, "run.json");
+    fur_status status = json ? fur_path_join(error, t->settings->output_dir, "run.json", &path)
+                             : fur_memory_error(error, 4096, "run.json");
     if (status == FUR_OK)
         status = fur_json_write(error, path, json, 2);
     fur_free(path);

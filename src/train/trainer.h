@@ -13,7 +13,7 @@ typedef struct fur_trainer {
     const fur_train_settings *settings;
     fur_train_fn on_event;
     void *user;
-    fur_lock *lock;           /* of the output folder */
+    fur_lock *lock; /* of the output folder */
     fur_model *model;
     fur_run *run;
     fur_plan plan;
@@ -24,7 +24,7 @@ typedef struct fur_trainer {
     double start, step_start; /* seconds on the clock */
     int64_t first_step;       /* where this process began */
     double last_eval_loss, last_progress;
-    char *checkpoint;         /* last saved folder */
+    char *checkpoint; /* last saved folder */
 } fur_trainer;
 
 /* Checks settings, takes the lock, makes or loads the model, plans, and opens the files of the run. On failure what was
@@ -35,6 +35,7 @@ void fur_trainer_close(fur_trainer *trainer);
 
 /* Context length in force at a step, and the phase's number. */
 int64_t fur_trainer_context(const fur_train_settings *settings, int64_t step, int64_t *phase);
+int64_t fur_phase_row_tokens(const fur_train_settings *settings, int64_t phase);
 /* Linear warm-up, then a cosine from lr to min_lr at max_steps. `step` counts from 0. */
 double fur_learning_rate(const fur_train_settings *settings, int64_t step);
 
