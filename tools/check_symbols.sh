@@ -15,7 +15,8 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 wrong=0
 
-nm -D --defined-only "$library" | awk '{ print $NF }' | LC_ALL=C sort -u >"$scratch/exported"
+# Names with a point are the compiler's: clang's lock of OpenMP critical sections is one for all libraries of a process.
+nm -D --defined-only "$library" | awk '$NF !~ /^\./ { print $NF }' | LC_ALL=C sort -u >"$scratch/exported"
 # A declaration may run over lines: it is read from FUR_API to the name before the first parenthesis.
 cat "$root"/include/furlong/*.h | tr '\n' ' ' | sed 's/FUR_API/\n&/g' |
     sed -n 's/^FUR_API[^(;]*[ *]\(fur_[a-z0-9_]*\)(.*/\1/p' | LC_ALL=C sort -u >"$scratch/declared"

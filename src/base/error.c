@@ -8,8 +8,8 @@
 const char *fur_status_name(fur_status status)
 {
     static const char *const names[] = {
-        "ok",          "bad argument", "bad shape",   "out of memory", "does not fit", "input/output error",
-        "bad format",  "unsupported",  "not finite",  "interrupted",   "busy",         "internal error",
+        "ok",         "bad argument", "bad shape",  "out of memory", "does not fit", "input/output error",
+        "bad format", "unsupported",  "not finite", "interrupted",   "busy",         "internal error",
     };
     size_t index = (size_t)status;
     return index < sizeof names / sizeof names[0] ? names[index] : "unknown status";
@@ -23,7 +23,7 @@ static void make_printable(char *text)
             *c = '?';
 }
 
-fur_status fur_error_set(fur_error *error, fur_status status, const char *format, ...)
+fur_status(fur_error_set)(fur_error *error, fur_status status, const char *format, ...)
 {
     if (!error)
         return status;
