@@ -149,6 +149,38 @@ static int64_t choose_block_rows(const fur_exec *exec, int64_t rows, int64_t hea
     return size;
 }
 
+static double pairs(const fur_query_piece *piece)
+{
+    double keys = 0;
+    for (int64_t i = 0; i < piece->span_count; i++)
+        keys += (double)piece->spans[i].count;
+    return keys * (double)piece->count;
+}
+
+/* Sets the owner of every run: the chunk with the least work so far. Runs that share their keys share the owner; those
+ * with more than an eighth of the work (at four chunks) are spread. A function of the problem alone. */
+static void deal_keys(const fur_attention_call *call, fur_attention_run *runs)
+{
+    double all = 0, load_C[FUR_ATTENTION_CHUNKS] = {0};
+    for (int64_t r = 0; r < call->run_count; r++)
+        all += pairs(runs[r].piece);
+    for (int64_t r = 0, next; r < call->run_count; r = next) {
+        double work = 0;
+        int64_t owner = 0;
+        next = fur_attention_next_keys(call, r);
+        for (int64_t i = r; i < next; i++)
+            work += pairs(runs[i].piece);
+        for (int64_t chunk = 1; chunk < call->chunks; chunk++)
+            owner = load_C[chunk] < load_C[owner] ? chunk : owner;
+        if (call->chunks > 1 && work > all / (double)(2 * call->chunks))
+            owner = FUR_ATTENTION_SPREAD;
+        else
+            load_C[owner] += work;
+        for (int64_t i = r; i < next; i++)
+            runs[i].owner = owner;
+    }
+}
+
 static fur_status prepare_tasks(const fur_exec *exec, const fur_attention_kernel *kernel,
                                 const fur_attention_args *args, int backward, task_set *out)
 {
@@ -178,6 +210,8 @@ static fur_status prepare_tasks(const fur_exec *exec, const fur_attention_kernel
         out->blocks += fur_div_up(piece->count * out->call.group, out->block_rows);
     }
     out->call.run_count = n;
+    if (backward)
+        deal_keys(&out->call, at.runs);
     return FUR_OK;
 }
 
@@ -197,11 +231,10 @@ static fur_attention_rows rows_of_task(const task_set *tasks, int64_t index)
     }
     const fur_attention_run *run = &call->runs[low];
     int64_t begin = (block - run->first_block) * tasks->block_rows;
-    return (fur_attention_rows){.piece = run->piece,
-                                .first_row = run->first_row,
-                                .kv_head = index % call->args->kv_heads,
-                                .begin = begin,
-                                .end = fur_min_i64(begin + tasks->block_rows, run->piece->count * call->group)};
+    fur_attention_rows rows = fur_attention_rows_of(call, run, index % call->args->kv_heads);
+    rows.begin = begin;
+    rows.end = fur_min_i64(begin + tasks->block_rows, rows.end);
+    return rows;
 }
 
 static float *scratch_of(const task_set *tasks)

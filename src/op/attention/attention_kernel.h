@@ -7,9 +7,11 @@
  *
  * Backward runs in three stages, each a loop of independent tasks:
  *   prepare  (rows of a key head)   what is needed once per row: delta, lse
- *   keys     (key head, chunk)      dk and dv of every key block whose running number is chunk modulo chunks: they
- *                                   belong to this task alone; and its part of dq
- *   finish   (rows of a key head)   dq from its parts, in the order of the chunks */
+ *   keys     (key head, chunk)      dk and dv of the chunk's keys, which belong to this task alone; and its part of dq
+ *   finish   (rows of a key head)   dq from its parts, in the order of the chunks
+ *
+ * Keys are dealt to chunks by pieces, all the keys of a piece to one, so that dq needs no parts. Only those of pieces
+ * that are a large share of the call are *spread*: block by block, in turn, to all chunks. */
 #ifndef FUR_OP_ATTENTION_KERNEL_H
 #define FUR_OP_ATTENTION_KERNEL_H
 
@@ -25,11 +27,13 @@
 #define FUR_ATTENTION_ROWS 512
 /* Chunks of keys backward at most; each beyond the first costs one more array of the size of dq. */
 #define FUR_ATTENTION_CHUNKS 4
+#define FUR_ATTENTION_SPREAD (-1)
 
 /* Virtual rows [begin, end) of one piece under one key head. */
 typedef struct fur_attention_rows {
     const fur_query_piece *piece;
     int64_t first_row; /* of the piece among the rows of all pieces, numbered without gaps */
+    int64_t owner;     /* chunk of all its keys, or FUR_ATTENTION_SPREAD */
     int64_t kv_head;
     int64_t begin, end;
 } fur_attention_rows;
@@ -37,8 +41,8 @@ typedef struct fur_attention_rows {
 /* A piece that has rows. */
 typedef struct fur_attention_run {
     const fur_query_piece *piece;
-    int64_t first_row;   /* as above */
-    int64_t first_block; /* number of its first block of FUR_ATTENTION_ROWS (or fewer) virtual rows */
+    int64_t first_row, owner; /* as above */
+    int64_t first_block;      /* number of its first block of FUR_ATTENTION_ROWS (or fewer) virtual rows */
 } fur_attention_run;
 
 /* One call, as its tasks see it. */
@@ -50,7 +54,7 @@ typedef struct fur_attention_call {
     int64_t chunks;      /* the rest: backward only, NULL unless the variant asks for it */
     float *lse2_KR;      /* lse * log2 e; +infinity for rows that see no key; R = rows * group virtual rows */
     float *delta_KR;     /* do . o */
-    float *dq_part_CTHD; /* dq of chunks 1, 2, ...; that of chunk 0 gathers in args->dq_THD */
+    float *dq_part_CTHD; /* dq of spread rows in chunks 1, 2, ...; all other dq gathers in args->dq_THD */
 } fur_attention_call;
 
 typedef struct fur_attention_kernel {
@@ -73,6 +77,24 @@ static inline int64_t fur_attention_next_keys(const fur_attention_call *call, in
         if (call->runs[r].piece->spans != piece->spans || call->runs[r].piece->span_count != piece->span_count)
             break;
     return r;
+}
+
+/* The virtual rows of a run under one key head. */
+static inline fur_attention_rows fur_attention_rows_of(const fur_attention_call *call, const fur_attention_run *run,
+                                                       int64_t kv_head)
+{
+    return (fur_attention_rows){.piece = run->piece,
+                                .first_row = run->first_row,
+                                .owner = run->owner,
+                                .kv_head = kv_head,
+                                .end = run->piece->count * call->group};
+}
+
+/* Whether block `number` of a run's keys belongs to the chunk. */
+static inline int fur_attention_owns(const fur_attention_call *call, const fur_attention_run *run, int64_t number,
+                                     int64_t chunk)
+{
+    return run->owner == FUR_ATTENTION_SPREAD ? number % call->chunks == chunk : run->owner == chunk;
 }
 
 /* Row and head of a virtual row, as offsets into q, o, do, dq (stride ld). */

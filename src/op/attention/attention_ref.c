@@ -85,9 +85,8 @@ static void key_gradient(const fur_attention_call *call, int64_t kv_head, int64_
     int64_t at = j * a->ldk + kv_head * a->head_dim, to = j * a->lddk + kv_head * a->head_dim;
     double dk_D[FUR_ATTENTION_HEAD_DIM] = {0}, dv_D[FUR_ATTENTION_HEAD_DIM] = {0};
     for (int64_t r = first; r < last; r++) {
-        const fur_query_piece *piece = call->runs[r].piece;
-        fur_attention_rows rows = {.piece = piece, .kv_head = kv_head, .end = piece->count * call->group};
-        int64_t seeing = fur_attention_first_seeing(call, piece, span->first_position + j);
+        fur_attention_rows rows = fur_attention_rows_of(call, &call->runs[r], kv_head);
+        int64_t seeing = fur_attention_first_seeing(call, rows.piece, span->first_position + j);
         for (int64_t v = fur_max_i64(0, seeing); v < rows.end; v++) {
             const float *q_D = a->q_THD + fur_attention_offset(call, &rows, v, a->ldq);
             const float *do_D = a->do_THD + fur_attention_offset(call, &rows, v, a->lddo);
@@ -108,13 +107,13 @@ static void key_gradient(const fur_attention_call *call, int64_t kv_head, int64_
 static void keys(const fur_attention_call *call, int64_t kv_head, int64_t chunk, float *scratch)
 {
     (void)scratch;
-    int64_t number = 0; /* of the key; keys of one block of FUR_ATTENTION_KEYS go to one chunk */
     for (int64_t r = 0, next; r < call->run_count; r = next) {
         const fur_query_piece *piece = call->runs[r].piece;
+        int64_t number = 0; /* of the key */
         next = fur_attention_next_keys(call, r);
         for (int64_t i = 0; i < piece->span_count; i++)
             for (int64_t j = 0; j < piece->spans[i].count; j++, number++)
-                if (number / FUR_ATTENTION_KEYS % call->chunks == chunk)
+                if (fur_attention_owns(call, &call->runs[r], number / FUR_ATTENTION_KEYS, chunk))
                     key_gradient(call, kv_head, r, next, &piece->spans[i], j);
     }
 }

@@ -190,7 +190,7 @@ static void place_scratch(int64_t head_dim, float *at, backward_scratch *out)
 static float *dq_of(const fur_attention_call *call, const fur_attention_rows *rows, int64_t chunk, int64_t v)
 {
     const fur_attention_args *a = call->args;
-    if (chunk == 0)
+    if (chunk == 0 || rows->owner != FUR_ATTENTION_SPREAD)
         return a->dq_THD + fur_attention_offset(call, rows, v, a->lddq);
     int64_t row = (chunk - 1) * call->rows + rows->first_row + v / call->group;
     return call->dq_part_CTHD + (row * a->heads + rows->kv_head * call->group + v % call->group) * a->head_dim;
@@ -327,12 +327,11 @@ static void backward_block(const fur_attention_call *call, int64_t kv_head, int6
     memset(x->dk, 0, bytes);
     memset(x->dv, 0, bytes);
     for (int64_t r = first; r < last; r++) {
-        fur_attention_rows rows = {
-            .piece = call->runs[r].piece, .first_row = call->runs[r].first_row, .kv_head = kv_head};
-        int64_t end = rows.piece->count * call->group, count;
+        fur_attention_rows rows = fur_attention_rows_of(call, &call->runs[r], kv_head);
+        int64_t count;
         int64_t seeing = fur_attention_first_seeing(call, rows.piece, x->block.position[0]);
-        for (int64_t v = fur_max_i64(0, seeing); v < end; v += count) {
-            count = fur_min_i64(QUERIES, end - v);
+        for (int64_t v = fur_max_i64(0, seeing); v < rows.end; v += count) {
+            count = fur_min_i64(QUERIES, rows.end - v);
             set_bounds(call, rows.piece, v, count, x);
             backward_tile(call, &rows, chunk, v, count, x);
         }
@@ -375,24 +374,23 @@ static void keys(const fur_attention_call *call, int64_t kv_head, int64_t chunk,
     backward_scratch x;
     place_scratch(call->args->head_dim, scratch, &x);
     for (int64_t r = 0; r < call->run_count; r++) {
-        fur_attention_rows rows = {
-            .piece = call->runs[r].piece, .first_row = call->runs[r].first_row, .kv_head = kv_head};
-        for (int64_t v = 0; v < rows.piece->count * call->group; v++)
-            memset(dq_of(call, &rows, chunk, v), 0, (size_t)call->args->head_dim * sizeof(float));
+        fur_attention_rows rows = fur_attention_rows_of(call, &call->runs[r], kv_head);
+        if (rows.owner == chunk || rows.owner == FUR_ATTENTION_SPREAD)
+            for (int64_t v = 0; v < rows.end; v++)
+                memset(dq_of(call, &rows, chunk, v), 0, (size_t)call->args->head_dim * sizeof(float));
     }
-    int64_t number = 0;
     for (int64_t r = 0, next; r < call->run_count; r = next) {
         next = fur_attention_next_keys(call, r);
         key_cursor cursor = {.piece = call->runs[r].piece};
-        while (next_block(&cursor, INT64_MAX, &x.block) > 0)
-            if (number++ % call->chunks == chunk)
+        for (int64_t number = 0; next_block(&cursor, INT64_MAX, &x.block) > 0; number++)
+            if (fur_attention_owns(call, &call->runs[r], number, chunk))
                 backward_block(call, kv_head, chunk, r, next, &x);
     }
 }
 
 static void finish(const fur_attention_call *call, const fur_attention_rows *rows)
 {
-    for (int64_t v = rows->begin; v < rows->end; v++)
+    for (int64_t v = rows->begin; v < rows->end && rows->owner == FUR_ATTENTION_SPREAD; v++)
         for (int64_t chunk = 1; chunk < call->chunks; chunk++)
             add_row(dq_of(call, rows, 0, v), dq_of(call, rows, chunk, v), 1.0f, call->args->head_dim);
 }

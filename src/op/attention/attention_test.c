@@ -247,6 +247,34 @@ static void test_gradient_is_slope(void **state)
     }
 }
 
+/* The exponential alone, which the bounds above leave much room: o_d = p_d as v is the identity, the greatest score is
+ * 0, so o_d / o_0 = exp(-x_d). Errors: 2 u of the exponential, 2 u x_d of the exponent (two roundings), u of each o. */
+static void test_exponential(void **state)
+{
+    (void)state;
+    enum { D = 1024 };
+    for (int isa = 0; isa <= (int)kit_best_isa(); isa++) {
+        problem p;
+        test_case c = {1, 1, D, 1, 0, WHOLE, KIT_ZERO, 1.0f, 0};
+        build(&p, &c, 0);
+        float *q = kit_guard_filled(D, KIT_ZERO, 0), *k = kit_guard_filled((int64_t)D * D, KIT_ZERO, 0);
+        float *v = kit_guard_filled((int64_t)D * D, KIT_ZERO, 0);
+        q[0] = 1;
+        for (int64_t j = 0; j < D; j++) {
+            k[j * D] = -(float)j / 300.0f;
+            v[j * D + j] = 1;
+        }
+        p.args.q_THD = q;
+        p.spans[0] = (fur_key_span){.k_SKD = k, .v_SKD = v, .count = D};
+        run(&p, (fur_isa)isa, 1, 0);
+        for (int64_t d = 0; d < D; d++) {
+            double x = -(double)k[d * D], want = exp(-x), got = (double)p.args.o_THD[d] / (double)p.args.o_THD[0];
+            assert_true(fabs(got - want) <= want * (4 + 2 * x) * 1.01 * KIT_U);
+        }
+        kit_guard_free_all();
+    }
+}
+
 /* ---- properties, to the bit -------------------------------------------------------------------------------------- */
 
 typedef struct results {
@@ -451,13 +479,10 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_forward_bounds),
-        cmocka_unit_test(test_backward_bounds),
-        cmocka_unit_test(test_gradient_is_slope),
-        cmocka_unit_test(test_threads_same_bits),
-        cmocka_unit_test(test_cuts_same_bits),
-        cmocka_unit_test(test_nan_does_not_leak),
-        cmocka_unit_test(test_blind),
+        cmocka_unit_test(test_forward_bounds),    cmocka_unit_test(test_backward_bounds),
+        cmocka_unit_test(test_gradient_is_slope), cmocka_unit_test(test_exponential),
+        cmocka_unit_test(test_threads_same_bits), cmocka_unit_test(test_cuts_same_bits),
+        cmocka_unit_test(test_nan_does_not_leak), cmocka_unit_test(test_blind),
         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
