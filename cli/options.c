@@ -77,7 +77,8 @@ static const cli_option table[] = {
      "tokens of one packed row: documents laid end to end that do not see each other",
      TRAIN | PLAN, "FURLONG_BATCH_TOKENS", AT(row_tokens)},
     {"context-ramp", 0, NULL, CLI_RAMP, "RAMP", NULL, NULL, 0, 0, "Training",
-     "contexts that grow: 512,2048@800,8192@900 is 512 from the start, 2,048 from step 800, 8,192 from step 900",
+     "contexts that grow: 512,2048@800,8192@900 is 512 from the start, 2,048 from step 800, 8,192 from step 900; "
+     "512/4K is 512 in rows of 4,096 tokens instead of --batch-tokens",
      TRAIN, NULL, AT(ramp)},
     {"max-steps", 0, NULL, CLI_INT, "STEPS", "1000", NULL, 1, 1e12, "Training", "optimizer steps",
      DEMO | TRAIN, NULL, AT(max_steps)},
@@ -357,6 +358,11 @@ bool cli_parse_ramp(const char *text, cli_ramp *out)
         fur_context_phase *phase = &ramp.phases[ramp.count];
         if (at != NULL)
             *at = '\0';
+        char *row = strchr(part, '/');
+        if (row != NULL)
+            *row = '\0';
+        if (row != NULL && (!cli_parse_count(row + 1, &phase->row_tokens) || phase->row_tokens < 1))
+            return false;
         if (!cli_parse_count(part, &phase->context) || phase->context < 1)
             return false;
         if ((at != NULL && !cli_parse_count(at + 1, &phase->from_step)) || (at == NULL && ramp.count > 0))

@@ -52,7 +52,8 @@ typedef struct cli_list {
     int64_t count;
 } cli_list;
 
-/* "512,2048@800,8192@900": context, then context@step. */
+/* "512,2048@800,8192@900": context, then context@step; context/row says how many tokens the rows of that stretch have.
+ */
 typedef struct cli_ramp {
     int count;
     fur_context_phase phases[FUR_MAX_PHASES];

@@ -163,6 +163,9 @@ static void choose_rows(const cli_options *options, const fur_corpus_info *info,
     settings->row_tokens = options->row_tokens;
     if (settings->row_tokens == 0)
         settings->row_tokens = longest >= 8192 ? longest : 8192 / longest * longest;
+    for (int i = 0; i < settings->phase_count && options->row_tokens == 0; i++)
+        if (settings->phases[i].row_tokens > settings->row_tokens)
+            settings->row_tokens = settings->phases[i].row_tokens;
 }
 
 static void choose_rates(const cli_options *options, fur_train_settings *settings)
@@ -243,8 +246,13 @@ char *cli_train_options_json(const cli_session *session, const fur_train_setting
         cli_json_text(object, "preset", s->model.name);
     }
     cli_string ramp = {NULL, 0, 0};
-    for (int i = 0; i < s->phase_count; i++)
-        cli_appendf(&ramp, i == 0 ? "%" PRId64 : ",%" PRId64 "@%" PRId64, s->phases[i].context, s->phases[i].from_step);
+    for (int i = 0; i < s->phase_count; i++) {
+        cli_appendf(&ramp, i == 0 ? "%" PRId64 : ",%" PRId64, s->phases[i].context);
+        if (s->phases[i].row_tokens > 0)
+            cli_appendf(&ramp, "/%" PRId64, s->phases[i].row_tokens);
+        if (i > 0)
+            cli_appendf(&ramp, "@%" PRId64, s->phases[i].from_step);
+    }
     cli_json_text(object, "context-ramp", ramp.text);
     cli_string_clear(&ramp);
     cli_json_text(object, "attention", o->attention);
@@ -365,6 +373,8 @@ void cli_train_setup_print(const cli_session *session, const cli_train_setup *se
     line.length = 0;
     for (int i = 0; i < s->phase_count; i++) {
         cli_appendf(&line, i == 0 ? "%s" : ", %s", cli_count(a, s->phases[i].context));
+        if (s->phases[i].row_tokens > 0)
+            cli_appendf(&line, " in rows of %s", cli_count(a, s->phases[i].row_tokens));
         if (i > 0)
             cli_appendf(&line, " from step %" PRId64, s->phases[i].from_step);
     }

@@ -13,10 +13,10 @@
 
 /* ---- what was found by trial, in one place ------------------------------------------------------------------ */
 
-/* A stretch of the run: documents of `context` bytes from this share of the steps on. */
+/* A stretch of the run: documents of `context` bytes in rows of `row`, from this share of the steps on. */
 typedef struct stretch {
     double from;
-    int64_t context;
+    int64_t context, row;
 } stretch;
 
 #define STRETCHES 4
@@ -24,7 +24,7 @@ typedef struct stretch {
 static const struct {
     const char *preset;
     stretch stretches[STRETCHES];
-    int64_t row_tokens; /* of one step */
+
     double lr, min_lr, weight_decay, grad_clip;
     double warmup;        /* share of the steps */
     int64_t evaluations;  /* over the run */
@@ -34,8 +34,7 @@ static const struct {
     int64_t sample_bytes;
 } recipe = {
     .preset = "bytes-1m",
-    .stretches = {{0.0, 512}, {0.80, 2048}, {0.90, 8192}, {0.96, 16384}},
-    .row_tokens = 16384,
+    .stretches = {{0.0, 512, 4096}, {0.80, 2048, 4096}, {0.92, 8192, 8192}, {0.97, 16384, 16384}},
     .lr = 6e-3,
     .min_lr = 3e-4,
     .weight_decay = 0.1,
@@ -128,15 +127,15 @@ static int show_machine(demo *d)
 
 /* ---- calibration and training ------------------------------------------------------------------------------- */
 
-/* Seconds of one step with documents of `context`: the faster of two, after one that warms up. */
-static int time_step(demo *d, fur_run *run, int64_t context, double *seconds)
+/* Seconds of one step of a phase: the faster of two, after one that warms up. */
+static int time_step(demo *d, fur_run *run, const fur_context_phase *phase, double *seconds)
 {
-    int64_t count = recipe.row_tokens / context;
+    int64_t count = phase->row_tokens / phase->context, tokens = count * phase->context;
     int64_t *offsets = cli_resize(NULL, (size_t)count + 1, sizeof *offsets);
-    int32_t *ids = cli_resize(NULL, (size_t)recipe.row_tokens * 2, sizeof *ids), *targets = ids + recipe.row_tokens;
+    int32_t *ids = cli_resize(NULL, (size_t)tokens * 2, sizeof *ids), *targets = ids + tokens;
     for (int64_t i = 0; i <= count; i++)
-        offsets[i] = i * context;
-    for (int64_t i = 0; i < recipe.row_tokens; i++) {
+        offsets[i] = i * phase->context;
+    for (int64_t i = 0; i < tokens; i++) {
         ids[i] = (unsigned char)d->text.bytes[i % d->text.train];
         targets[i] = (unsigned char)d->text.bytes[(i + 1) % d->text.train];
     }
@@ -159,6 +158,7 @@ static int time_step(demo *d, fur_run *run, int64_t context, double *seconds)
 static int choose_steps(demo *d, int64_t *steps)
 {
     fur_context *context = d->session->context;
+    const fur_context_phase *last = &d->phases[d->phase_count - 1];
     fur_plan_request request;
     fur_plan plan;
     fur_model *model = NULL;
@@ -166,16 +166,16 @@ static int choose_steps(demo *d, int64_t *steps)
     double mean = 0.0;
     int code = CLI_OK;
     fur_plan_request_defaults(&request);
-    request.row_tokens = recipe.row_tokens;
-    request.document_tokens = d->phases[d->phase_count - 1].context;
+    request.row_tokens = last->row_tokens;
+    request.document_tokens = last->context;
     fur_status status = fur_plan_make(context, &d->config, &request, &plan);
     if (status == FUR_OK)
         status = fur_model_create(context, &d->config, 1, &model);
     if (status == FUR_OK)
         status = fur_run_create(context, model, &plan, &request, &run);
     for (int i = 0; i < d->phase_count && status == FUR_OK && code == CLI_OK; i++) {
-        double seconds, end = i + 1 < d->phase_count ? recipe.stretches[i + 1].from : 1.0;
-        code = time_step(d, run, d->phases[i].context, &seconds);
+        double seconds = 0.0, end = i + 1 < d->phase_count ? recipe.stretches[i + 1].from : 1.0;
+        code = time_step(d, run, &d->phases[i], &seconds);
         mean += (end - recipe.stretches[i].from) * seconds;
     }
     if (run != NULL)
@@ -185,7 +185,7 @@ static int choose_steps(demo *d, int64_t *steps)
     if (status != FUR_OK)
         return cli_fail(d->session, status);
     /* the optimizer, the log and the evaluations take about an eighth more */
-    double wanted = d->pace.train_seconds / (1.125 * mean);
+    double wanted = mean > 0.0 ? d->pace.train_seconds / (1.125 * mean) : 40.0;
     *steps = wanted < 40.0 ? 40 : (int64_t)wanted / 10 * 10;
     return code;
 }
@@ -196,7 +196,7 @@ static void choose_phases(demo *d)
     d->phase_count = 0;
     for (int i = 0; i < STRETCHES; i++)
         if (i == 0 || recipe.stretches[i].context * 8 <= d->text.total - d->text.train)
-            d->phases[d->phase_count++].context = recipe.stretches[i].context;
+            d->phases[d->phase_count++] = (fur_context_phase){0, recipe.stretches[i].context, recipe.stretches[i].row};
 }
 
 static void place_phases(demo *d, int64_t steps)
@@ -222,7 +222,7 @@ static int train(demo *d)
     fur_train_settings_defaults(s);
     s->model = d->config;
     s->output_dir = d->folder;
-    s->row_tokens = recipe.row_tokens;
+    s->row_tokens = d->phases[d->phase_count - 1].row_tokens;
     memcpy(s->phases, d->phases, sizeof d->phases);
     s->phase_count = d->phase_count;
     s->max_steps = steps;
@@ -242,10 +242,12 @@ static int train(demo *d)
     const char *files[] = {d->text.train_path, d->text.held_out_path};
     char *run_json = cli_train_options_json(session, s, &(cli_list){&files[0], 1}, &(cli_list){&files[1], 1});
     s->run_json = run_json;
-    cli_say(session, "  %s bytes of text, a tenth held out; %s steps of %s bytes, contexts from %s, at most about %s",
-            cli_thousands(a, d->text.total), cli_thousands(b, steps), cli_count(c, recipe.row_tokens),
-            cli_count((char[CLI_UNIT]){0}, d->phases[0].context),
-            cli_seconds((char[CLI_UNIT]){0}, d->pace.train_seconds));
+    cli_string ramp = {NULL, 0, 0};
+    for (int i = 0; i < d->phase_count; i++)
+        cli_appendf(&ramp, "%s%s", i > 0 ? ", " : "", cli_count(a, d->phases[i].context));
+    cli_say(session, "  %s bytes of text, a tenth held out; %s steps, contexts of %s", cli_thousands(b, d->text.total),
+            cli_thousands(c, steps), ramp.text);
+    cli_string_clear(&ramp);
     cli_watch_init(&d->watch, session, d->folder, true);
     fur_status status =
         fur_train_run(session->context, s, d->train, d->held_out, cli_watch_event, &d->watch, &d->trained);
