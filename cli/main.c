@@ -23,7 +23,12 @@ static void wait_politely(char **argv)
 {
     if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY") || setenv("GOMP_SPINCOUNT", "3000", 1) != 0)
         return;
-    execv("/proc/self/exe", argv); /* where it fails, the run is merely less polite */
+    char program[4096]; /* by its own path, so that process lists show its name */
+    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+    if (length <= 0)
+        return;
+    program[length] = 0;
+    execv(program, argv); /* where it fails, the run is merely less polite */
 }
 
 /* Everything printed must have arrived: a full disk or a closed pipe behind stdout is a failure, not a success. */
