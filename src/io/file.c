@@ -368,7 +368,8 @@ fur_status fur_output_commit(fur_error *error, fur_output *output)
         fur_output_discard(output);
         return status;
     }
-    status = fur_folder_sync(error, parent); /* the file is whole and in place whatever this says */
+    if (parent)
+        status = fur_folder_sync(error, parent); /* the file is whole and in place whatever this says */
     fur_free(parent);
     output_free(output);
     return status;

@@ -86,19 +86,19 @@ static bool is_temporary(const char *name)
     return mark && *mark && mark[strspn(mark, "0123456789")] == 0;
 }
 
-void fur_folder_sweep(const char *path)
+void fur_folder_sweep(const char *folder)
 {
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *folder = fd < 0 ? NULL : fdopendir(fd);
-    if (!folder) {
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *list = fd < 0 ? NULL : fdopendir(fd);
+    if (!list) {
         if (fd >= 0)
             close(fd);
         return;
     }
-    for (struct dirent *entry; (entry = readdir(folder)) != NULL;)
+    for (struct dirent *entry; (entry = readdir(list)) != NULL;)
         if (is_temporary(entry->d_name) && unlinkat(fd, entry->d_name, 0) != 0)
             remove_level(fd, entry->d_name, REMOVE_LEVELS);
-    closedir(folder);
+    closedir(list);
 }
 
 /* ---- publishing ----------------------------------------------------------------------------------------------- */

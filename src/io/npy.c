@@ -43,9 +43,9 @@ static bool accept(cursor *c, char wanted)
 static fur_status parse_text(cursor *c, char *out, size_t size)
 {
     skip_spaces(c);
-    char quote = c->at < c->end ? *c->at : 0;
-    if (quote != '\'' && quote != '"')
+    if (c->at == c->end || (*c->at != '\'' && *c->at != '"'))
         return refuse(c, "a quoted name");
+    char quote = *c->at;
     const char *from = c->at + 1;
     const char *to = memchr(from, quote, (size_t)(c->end - from));
     if (!to || (size_t)(to - from) >= size || memchr(from, '\\', (size_t)(to - from)))
@@ -62,7 +62,7 @@ static fur_status parse_size(cursor *c, int64_t *out)
     int64_t value = 0;
     const char *from = c->at;
     for (; c->at < c->end && *c->at >= '0' && *c->at <= '9'; c->at++)
-        if (!fur_mul_ok(value, 10, &value) || !fur_add_ok(value, *c->at - '0', &value))
+        if (!fur_mul_ok(value, 10, &value) || !fur_add_ok(value, (int64_t)(*c->at - '0'), &value))
             return refuse(c, "a smaller size");
     if (c->at == from)
         return refuse(c, "a size");
@@ -228,11 +228,11 @@ static fur_status read_values(fur_error *error, fur_npy *npy, int64_t first, int
 {
     int64_t size = fur_dtype_bytes(npy->dtype), got;
     FUR_TRY(fur_stream_read(error, npy->stream, out, count * size, &got));
-    if (got < count * size)
-        return fur_error_set(error, FUR_E_FORMAT, "%s: ends after %lld of %lld .npy values",
-                             fur_stream_name(npy->stream), (long long)(first + got / size),
-                             (long long)(npy->rows * npy->columns));
-    return FUR_OK;
+    if (got == count * size)
+        return FUR_OK;
+    int64_t there = first + got / size, all = npy->rows * npy->columns;
+    return fur_error_set(error, FUR_E_FORMAT, "%s: ends after %lld of %lld .npy values", fur_stream_name(npy->stream),
+                         (long long)there, (long long)all);
 }
 
 /* Negative values of unsigned types stand for those too large for an id. */
@@ -249,6 +249,17 @@ static int64_t integer_at(fur_dtype dtype, const unsigned char *bytes)
     return whole;
 }
 
+static fur_status refuse_id(fur_error *error, const fur_npy *npy, int64_t id, int64_t position, int64_t limit)
+{
+    const char *name = fur_stream_name(npy->stream);
+    long long at = position, highest = limit - 1;
+    if (npy->dtype == FUR_DTYPE_U64)
+        return fur_error_set(error, FUR_E_FORMAT, "%s: token id %llu at position %lld, expected 0 to %lld", name,
+                             (unsigned long long)id, at, highest);
+    return fur_error_set(error, FUR_E_FORMAT, "%s: token id %lld at position %lld, expected 0 to %lld", name,
+                         (long long)id, at, highest);
+}
+
 fur_status fur_npy_read_ids(fur_error *error, fur_npy *npy, int64_t count, int64_t limit, int32_t *ids)
 {
     unsigned char chunk[CHUNK_BYTES];
@@ -258,15 +269,8 @@ fur_status fur_npy_read_ids(fur_error *error, fur_npy *npy, int64_t count, int64
         FUR_TRY(read_values(error, npy, npy->next_row, now, chunk));
         for (int64_t i = 0; i < now; i++) {
             int64_t id = integer_at(npy->dtype, chunk + i * size);
-            if (id < 0 || id >= limit) {
-                const char *name = fur_stream_name(npy->stream);
-                if (id < 0 && npy->dtype == FUR_DTYPE_U64)
-                    return fur_error_set(error, FUR_E_FORMAT, "%s: token id %llu at position %lld, expected 0 to %lld",
-                                         name, (unsigned long long)id, (long long)(npy->next_row + i),
-                                         (long long)limit - 1);
-                return fur_error_set(error, FUR_E_FORMAT, "%s: token id %lld at position %lld, expected 0 to %lld",
-                                     name, (long long)id, (long long)(npy->next_row + i), (long long)limit - 1);
-            }
+            if (id < 0 || id >= limit)
+                return refuse_id(error, npy, id, npy->next_row + i, limit);
             ids[first + i] = (int32_t)id;
         }
         npy->next_row += now;
@@ -285,10 +289,11 @@ fur_status fur_npy_read_f32(fur_error *error, fur_npy *npy, int64_t rows, float 
         fur_dtype_to_f32(npy->dtype, chunk, now, out + first);
     }
     int64_t bad = fur_first_nonfinite(out, count);
-    if (bad >= 0)
+    if (bad >= 0) {
+        int64_t row = (start + bad) / npy->columns, column = (start + bad) % npy->columns;
         return fur_error_set(error, FUR_E_NONFINITE, "%s: row %lld, column %lld is %g, expected a finite f32",
-                             fur_stream_name(npy->stream), (long long)((start + bad) / npy->columns),
-                             (long long)((start + bad) % npy->columns), (double)out[bad]);
+                             fur_stream_name(npy->stream), (long long)row, (long long)column, (double)out[bad]);
+    }
     npy->next_row += rows;
     return FUR_OK;
 }

@@ -261,28 +261,33 @@ const char *fur_safetensors_metadata(const fur_safetensors *file, const char *ke
     return json_string_value(json_object_get(json_object_get(file->header, "__metadata__"), key));
 }
 
-static fur_status find_shaped(fur_error *error, const fur_safetensors *file, const char *name, int rank,
-                              const int64_t *shape, const fur_tensor_info **out)
+/* NULL, and why in *status, unless the tensor is there with this shape. */
+static const fur_tensor_info *find_shaped(fur_error *error, const fur_safetensors *file, const char *name, int rank,
+                                          const int64_t *shape, fur_status *status)
 {
     const char *path = file->input.path;
     const fur_tensor_info *info = fur_safetensors_find(file, name);
-    if (!info)
-        return fur_error_set(error, FUR_E_FORMAT, "%s: tensor \"%.120s\" is missing", path, name);
+    if (!info) {
+        *status = fur_error_set(error, FUR_E_FORMAT, "%s: tensor \"%.120s\" is missing", path, name);
+        return NULL;
+    }
     if (info->rank != rank || (rank > 0 && memcmp(info->shape, shape, (size_t)rank * sizeof *shape) != 0)) {
         char has[160], wanted[160];
         fur_shape_text(info->rank, info->shape, has, sizeof has);
         fur_shape_text(rank, shape, wanted, sizeof wanted);
-        return fur_error_set(error, FUR_E_SHAPE, NAME_FORMAT "shape %s, expected %s", path, name, has, wanted);
+        *status = fur_error_set(error, FUR_E_SHAPE, NAME_FORMAT "shape %s, expected %s", path, name, has, wanted);
+        return NULL;
     }
-    *out = info;
-    return FUR_OK;
+    return info;
 }
 
 fur_status fur_safetensors_read_f32(fur_error *error, const fur_safetensors *file, const char *name, int rank,
                                     const int64_t *shape, bool finite, float *out)
 {
-    const fur_tensor_info *info = NULL;
-    FUR_TRY(find_shaped(error, file, name, rank, shape, &info));
+    fur_status status = FUR_OK;
+    const fur_tensor_info *info = find_shaped(error, file, name, rank, shape, &status);
+    if (!info)
+        return status;
     if (!fur_dtype_is_float(info->dtype))
         return fur_error_set(error, FUR_E_FORMAT, NAME_FORMAT "dtype %s, expected F32, F16, BF16 or F64",
                              file->input.path, name, fur_dtype_name(info->dtype));
@@ -306,8 +311,10 @@ fur_status fur_safetensors_read_f32(fur_error *error, const fur_safetensors *fil
 fur_status fur_safetensors_read_raw(fur_error *error, const fur_safetensors *file, const char *name, fur_dtype dtype,
                                     int rank, const int64_t *shape, void *out)
 {
-    const fur_tensor_info *info = NULL;
-    FUR_TRY(find_shaped(error, file, name, rank, shape, &info));
+    fur_status status = FUR_OK;
+    const fur_tensor_info *info = find_shaped(error, file, name, rank, shape, &status);
+    if (!info)
+        return status;
     if (info->dtype != dtype)
         return fur_error_set(error, FUR_E_FORMAT, NAME_FORMAT "dtype %s, expected %s", file->input.path, name,
                              fur_dtype_name(info->dtype), fur_dtype_name(dtype));

@@ -180,8 +180,10 @@ fur_status fur_stream_read(fur_error *error, fur_stream *stream, void *out, int6
 {
     if (!stream->zstd)
         return take(error, stream, out, capacity, count);
-    FUR_TRY(unpack(error, stream, out, capacity, count));
-    stream->decoded += *count;
+    int64_t unpacked = 0;
+    FUR_TRY(unpack(error, stream, out, capacity, &unpacked));
+    stream->decoded += unpacked;
+    *count = unpacked;
     if (stream->decoded > stream->max_decoded)
         return fur_error_set(error, FUR_E_FORMAT, "%s: holds more than %lld bytes when decompressed", stream->name,
                              (long long)stream->max_decoded);

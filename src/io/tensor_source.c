@@ -11,6 +11,11 @@
 
 #define MAX_SHARDS 4096
 
+typedef struct shard {
+    fur_safetensors *file;
+    char *name; /* from the index; NULL for a single file */
+} shard;
+
 typedef struct placed {
     const fur_tensor_info *info;
     const fur_safetensors *file;
@@ -18,8 +23,7 @@ typedef struct placed {
 
 struct fur_tensor_source {
     char *path; /* as opened, for errors */
-    fur_safetensors **shards;
-    char **shard_names; /* NULL for a single file */
+    shard *shards;
     int64_t shard_count;
     placed *tensors;
     int64_t count;
@@ -31,12 +35,10 @@ void fur_tensor_source_close(fur_tensor_source *source)
     if (!source)
         return;
     for (int64_t i = 0; i < source->shard_count; i++) {
-        fur_safetensors_close(source->shards[i]);
-        if (source->shard_names)
-            fur_free(source->shard_names[i]);
+        fur_safetensors_close(source->shards[i].file);
+        fur_free(source->shards[i].name);
     }
     fur_free(source->shards);
-    fur_free(source->shard_names);
     fur_free(source->tensors);
     fur_name_table_clear(&source->by_name);
     fur_free(source->path);
@@ -47,8 +49,7 @@ static fur_status reserve(fur_error *error, fur_tensor_source *source, int64_t s
 {
     if (shards > 0) {
         source->shards = fur_calloc((size_t)shards, sizeof *source->shards);
-        source->shard_names = fur_calloc((size_t)shards, sizeof *source->shard_names);
-        if (!source->shards || !source->shard_names)
+        if (!source->shards)
             return fur_memory_error(error, shards * (int64_t)sizeof *source->shards, source->path);
     }
     if (tensors >= 0) {
@@ -69,9 +70,9 @@ static void place(fur_tensor_source *source, const fur_safetensors *file, const 
 static fur_status open_single(fur_error *error, fur_tensor_source *source, const char *path)
 {
     FUR_TRY(reserve(error, source, 1, -1));
-    FUR_TRY(fur_safetensors_open(error, path, &source->shards[0]));
+    FUR_TRY(fur_safetensors_open(error, path, &source->shards[0].file));
     source->shard_count = 1;
-    const fur_safetensors *file = source->shards[0];
+    const fur_safetensors *file = source->shards[0].file;
     FUR_TRY(reserve(error, source, 0, fur_safetensors_count(file)));
     for (int64_t i = 0; i < fur_safetensors_count(file); i++)
         place(source, file, fur_safetensors_at(file, i));
@@ -95,16 +96,16 @@ static fur_status shard_of(fur_error *error, fur_tensor_source *source, fur_name
         index = source->shard_count;
         char *path;
         FUR_TRY(fur_path_join(error, folder, name, &path));
-        fur_status status = fur_safetensors_open(error, path, &source->shards[index]);
+        fur_status status = fur_safetensors_open(error, path, &source->shards[index].file);
         fur_free(path);
         FUR_TRY(status);
         source->shard_count++;
-        source->shard_names[index] = fur_strdup(name);
-        if (!source->shard_names[index])
+        source->shards[index].name = fur_strdup(name);
+        if (!source->shards[index].name)
             return fur_memory_error(error, (int64_t)strlen(name), "a path");
-        fur_name_table_add(names, source->shard_names[index], index);
+        fur_name_table_add(names, source->shards[index].name, index);
     }
-    *out = source->shards[index];
+    *out = source->shards[index].file;
     return FUR_OK;
 }
 
@@ -211,8 +212,8 @@ const fur_tensor_info *fur_tensor_source_find(const fur_tensor_source *source, c
 
 const char *fur_tensor_source_metadata(const fur_tensor_source *source, const char *key)
 {
-    bool single = source->shard_count == 1 && !source->shard_names[0];
-    return single ? fur_safetensors_metadata(source->shards[0], key) : NULL;
+    bool single = source->shard_count == 1 && !source->shards[0].name;
+    return single ? fur_safetensors_metadata(source->shards[0].file, key) : NULL;
 }
 
 static fur_status file_of(fur_error *error, const fur_tensor_source *source, const char *name,

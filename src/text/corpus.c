@@ -310,7 +310,7 @@ fur_status fur_corpus_open(fur_context *context, const fur_corpus_settings *sett
     FUR_TRY(fur_tokenizer_make(&context->error, settings->tokenizer, &tokenizer));
     fur_status status = fur_corpus_make(&context->error, settings, tokenizer, FUR_CORPUS_RAM, out);
     fur_tokenizer_close(tokenizer);
-    if (status != FUR_OK)
+    if (status != FUR_OK || !*out)
         return status;
     const fur_corpus_info *info = &(*out)->info;
     if (info->skipped_lines > 0)

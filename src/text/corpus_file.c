@@ -124,7 +124,7 @@ static fur_status find_text(fur_error *error, const fur_json *json, const char *
 static bool is_blank(const fur_line *line)
 {
     for (int64_t i = 0; i < line->bytes; i++)
-        if (!memchr(" \t\r", line->text[i], 3))
+        if (line->text[i] != ' ' && line->text[i] != '\t' && line->text[i] != '\r')
             return false;
     return !line->too_long;
 }
