@@ -74,7 +74,7 @@ static fur_status read_wide(fur_error *error, const fur_corpus *corpus, int64_t 
 static fur_status change_width(fur_error *error, fur_corpus *corpus, int64_t element_bytes)
 {
     fur_spool *wider;
-    FUR_TRY(fur_spool_create(error, corpus->ram_limit, &wider));
+    FUR_TRY(fur_spool_create(error, corpus->limits.ram_bytes, &wider));
     int32_t ids[CHUNK_BYTES / 4];
     int64_t step = CHUNK_BYTES / 4;
     fur_status status = FUR_OK;
@@ -212,14 +212,14 @@ static fur_status check_settings(fur_error *error, const fur_corpus_settings *se
 }
 
 fur_status fur_corpus_make(fur_error *error, const fur_corpus_settings *settings, const fur_tokenizer *tokenizer,
-                           int64_t ram_limit, fur_corpus **out)
+                           fur_corpus_limits limits, fur_corpus **out)
 {
     FUR_TRY(check_settings(error, settings));
     fur_corpus *corpus = fur_calloc(1, sizeof *corpus);
     if (!corpus)
         return fur_memory_error(error, (int64_t)sizeof *corpus, "a corpus");
     corpus->element_bytes = 1;
-    corpus->ram_limit = ram_limit;
+    corpus->limits = limits;
     fur_corpus_builder builder = {.error = error,
                                   .settings = settings,
                                   .tokenizer = tokenizer,
@@ -227,9 +227,9 @@ fur_status fur_corpus_make(fur_error *error, const fur_corpus_settings *settings
                                   .limit = settings->vocabulary ? settings->vocabulary : (int64_t)INT32_MAX + 1,
                                   .highest = -1};
     fur_hash_begin(&builder.hash);
-    fur_status status = fur_spool_create(error, ram_limit, &corpus->tokens);
+    fur_status status = fur_spool_create(error, limits.ram_bytes, &corpus->tokens);
     if (status == FUR_OK)
-        status = fur_spool_create(error, ram_limit / 4, &corpus->ends);
+        status = fur_spool_create(error, limits.ram_bytes / 4, &corpus->ends);
     for (int64_t i = 0; i < settings->path_count && status == FUR_OK; i++)
         status = add_path(&builder, settings->paths[i]);
     if (status == FUR_OK)
@@ -308,7 +308,7 @@ fur_status fur_corpus_open(fur_context *context, const fur_corpus_settings *sett
     fur_tokenizer *tokenizer;
     FUR_TRY(check_settings(&context->error, settings));
     FUR_TRY(fur_tokenizer_make(&context->error, settings->tokenizer, &tokenizer));
-    fur_status status = fur_corpus_make(&context->error, settings, tokenizer, FUR_CORPUS_RAM, out);
+    fur_status status = fur_corpus_make(&context->error, settings, tokenizer, FUR_CORPUS_LIMITS, out);
     fur_tokenizer_close(tokenizer);
     if (status != FUR_OK || !*out)
         return status;

@@ -14,8 +14,11 @@
 #include "io/hash.h"
 #include "io/spool.h"
 
-#define FUR_CORPUS_RAM      ((int64_t)64 << 20) /* tokens kept in RAM; the table of documents has a quarter of it */
-#define FUR_CORPUS_MAX_LINE ((int64_t)1 << 30)  /* bytes of one JSONL line */
+typedef struct fur_corpus_limits {
+    int64_t ram_bytes;  /* tokens kept in RAM; the table of documents has a quarter of it */
+    int64_t line_bytes; /* longest JSONL line */
+} fur_corpus_limits;
+#define FUR_CORPUS_LIMITS ((fur_corpus_limits){.ram_bytes = (int64_t)64 << 20, .line_bytes = (int64_t)1 << 30})
 
 typedef enum fur_corpus_content {
     FUR_CORPUS_NOTHING = 0,
@@ -27,7 +30,7 @@ struct fur_corpus {
     fur_corpus_info info; /* complete once open */
     fur_corpus_content content;
     int64_t element_bytes; /* of one id: 1, 2, 4; of one row of vectors: 4 features */
-    int64_t ram_limit;
+    fur_corpus_limits limits;
     fur_spool *tokens;
     fur_spool *ends;
 };
@@ -55,9 +58,9 @@ fur_status fur_corpus_end_document(fur_corpus_builder *builder);
 /* Reads a file by its name: *.jsonl, *.npy, else text; each also with .zst; "-" is standard input. */
 fur_status fur_corpus_add_file(fur_corpus_builder *builder, const char *path);
 
-/* fur_corpus_open with a tokenizer at hand and another limit on RAM. */
+/* fur_corpus_open with a tokenizer at hand and other limits. */
 fur_status fur_corpus_make(fur_error *error, const fur_corpus_settings *settings, const fur_tokenizer *tokenizer,
-                           int64_t ram_limit, fur_corpus **out);
+                           fur_corpus_limits limits, fur_corpus **out);
 /* As the public functions. */
 fur_status fur_corpus_ids(fur_error *error, const fur_corpus *corpus, int64_t document, int64_t first, int64_t count,
                           int32_t *ids);

@@ -140,7 +140,7 @@ static fur_status add_line(encoder *to, const fur_line *line, bool *bad)
     const char *text = NULL;
     int64_t bytes = 0;
     fur_status status = line->too_long ? fur_error_set(error, FUR_E_FORMAT, "%s: line of more than %lld bytes", name,
-                                                       (long long)FUR_CORPUS_MAX_LINE)
+                                                       (long long)to->builder->corpus->limits.line_bytes)
                                        : fur_json_parse(error, name, line->text, line->bytes, &json);
     if (status == FUR_OK)
         status = find_text(error, &json, &text, &bytes);
@@ -176,7 +176,7 @@ static fur_status add_jsonl(fur_corpus_builder *builder, fur_stream *stream)
 {
     encoder to = {.builder = builder, .name = fur_stream_name(stream)};
     fur_lines *lines;
-    FUR_TRY(fur_lines_open(builder->error, stream, FUR_CORPUS_MAX_LINE, &lines));
+    FUR_TRY(fur_lines_open(builder->error, stream, builder->corpus->limits.line_bytes, &lines));
     fur_status status = add_lines(&to, lines);
     fur_lines_close(lines);
     fur_free(to.ids);

@@ -41,7 +41,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     settings.path_count = 1;
     settings.skip_bad = data[0] & 1;
     fuzz_require(fur_tokenizer_make(&error, "bytes", &tokenizer) == FUR_OK, "no tokenizer");
-    fur_status status = fur_corpus_make(&error, &settings, tokenizer, data[0] & 2 ? 0 : FUR_CORPUS_RAM, &corpus);
+    fur_corpus_limits limits = FUR_CORPUS_LIMITS;
+    if (data[0] & 2)
+        limits = (fur_corpus_limits){.ram_bytes = 0, .line_bytes = 200};
+    fur_status status = fur_corpus_make(&error, &settings, tokenizer, limits, &corpus);
     if (status == FUR_OK)
         read_back(corpus);
     fur_corpus_close(corpus);

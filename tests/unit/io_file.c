@@ -157,6 +157,36 @@ static void test_write_faults(void **state)
     kit_folder_clear(&folder);
 }
 
+static int interrupted;
+static int interrupt_hook(void *user, fur_io_op op, const char *path)
+{
+    (void)user, (void)path;
+    return (op == FUR_IO_READ || op == FUR_IO_WRITE || op == FUR_IO_SYNC) && ++interrupted % 2 ? EINTR : 0;
+}
+
+/* A signal that comes first only delays. */
+static void test_interrupted(void **state)
+{
+    (void)state;
+    kit_folder folder;
+    kit_folder_init(&folder);
+    fur_error error = {0};
+    static write_case c;
+    fill(&c);
+    c.path = kit_path(&folder, "file");
+    fur_io_hook_set(interrupt_hook, NULL);
+    fur_status status = write_pieces(&c, &error);
+    char *text = NULL;
+    int64_t bytes = 0;
+    if (status == FUR_OK)
+        status = fur_file_read(&error, c.path, 1 << 20, &text, &bytes);
+    fur_io_hook_set(NULL, NULL);
+    kit_expect_ok(&error, status);
+    assert_true(interrupted >= 8 && bytes == (int64_t)sizeof c.data && memcmp(text, c.data, sizeof c.data) == 0);
+    fur_free(text);
+    kit_folder_clear(&folder);
+}
+
 static int kill_at;
 static int kill_hook(void *user, fur_io_op op, const char *path)
 {
@@ -339,7 +369,7 @@ static void test_create_and_sweep(void **state)
     kit_expect_ok(&error, fur_folder_create(&error, kit_path(&folder, "a/b/c")));
     assert_int_equal(kit_entries(kit_path(&folder, "a/b/c")), 0);
     kit_write(&folder, "a/file", "x", 1);
-    kit_expect(&error, fur_folder_create(&error, kit_path(&folder, "a/file/d")), FUR_E_IO,
+    kit_expect(&error, fur_folder_create(&error, kit_path(&folder, "a/file/d/")), FUR_E_IO,
                "a/file: cannot create the folder: Not a directory");
     kit_expect_ok(&error, fur_folder_create(&error, kit_path(&folder, "step.tmp-12/in")));
     kit_write(&folder, "step.tmp-12/in/file", "x", 1);
@@ -348,6 +378,8 @@ static void test_create_and_sweep(void **state)
     kit_write(&folder, "name.tmp-", "x", 1);
     fur_folder_sweep(folder.path);
     assert_int_equal(kit_entries(folder.path), 3); /* a, name.tmp-9x, name.tmp- */
+    fur_folder_sweep(kit_path(&folder, "none"));
+    fur_folder_remove(kit_path(&folder, "none"));
     kit_folder_clear(&folder);
 }
 
@@ -467,17 +499,12 @@ static void test_hash(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_read),
-        cmocka_unit_test(test_shrinking_input),
-        cmocka_unit_test(test_paths),
-        cmocka_unit_test(test_write_faults),
-        cmocka_unit_test(test_write_killed),
-        cmocka_unit_test(test_write_refused),
-        cmocka_unit_test(test_publish),
-        cmocka_unit_test(test_publish_killed),
-        cmocka_unit_test(test_create_and_sweep),
-        cmocka_unit_test(test_lock),
-        cmocka_unit_test(test_walk),
+        cmocka_unit_test(test_read),           cmocka_unit_test(test_shrinking_input),
+        cmocka_unit_test(test_paths),          cmocka_unit_test(test_write_faults),
+        cmocka_unit_test(test_write_killed),   cmocka_unit_test(test_interrupted),
+        cmocka_unit_test(test_write_refused),  cmocka_unit_test(test_publish),
+        cmocka_unit_test(test_publish_killed), cmocka_unit_test(test_create_and_sweep),
+        cmocka_unit_test(test_lock),           cmocka_unit_test(test_walk),
         cmocka_unit_test(test_hash),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -80,6 +80,9 @@ static void test_refused_values(void **state)
     kit_expect(&error, fur_json_number(&error, &json, "tied", 0, 9, &x), FUR_E_FORMAT, "is true");
     kit_expect(&error, fur_json_number(&error, &json, "list", 0, 9, &x), FUR_E_FORMAT, "is an array");
     kit_expect(&error, fur_json_number_or(&error, &json, "hidden_size", 0, 9, 1, &x), FUR_E_FORMAT, "is 768");
+    kit_expect(&error, fur_json_number(&error, &json, "absent", 0, 9, &x), FUR_E_FORMAT, "\"absent\" is missing");
+    kit_expect(&error, fur_json_bool(&error, &json, "absent", &b), FUR_E_FORMAT, "expected true or false");
+    kit_expect(&error, fur_json_string(&error, &json, "absent", &s), FUR_E_FORMAT, "expected a string");
     kit_expect(&error, fur_json_bool(&error, &json, "hidden_size", &b), FUR_E_FORMAT, "expected true or false");
     kit_expect(&error, fur_json_bool_or(&error, &json, "heads", true, &b), FUR_E_FORMAT, "expected true or false");
     kit_expect(&error, fur_json_string(&error, &json, "rope_scaling", &s), FUR_E_FORMAT, "is an object");

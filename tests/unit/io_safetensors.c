@@ -336,6 +336,9 @@ static void test_refused_writes(void **state)
     entries[1].shape[0] = -1;
     kit_expect(&error, fur_safetensors_write(&error, path, entries, 2, NULL, 0, NULL), FUR_E_ARGUMENT,
                "no valid shape");
+    entries[0].shape[0] = entries[1].shape[0] = (int64_t)1 << 60;
+    kit_expect(&error, fur_safetensors_write(&error, path, entries, 2, NULL, 0, NULL), FUR_E_ARGUMENT,
+               "bytes overflow");
     assert_int_equal(kit_entries(folder.path), 0);
     kit_folder_clear(&folder);
 }
@@ -444,6 +447,9 @@ static void test_shards(void **state)
     fur_error error = {0};
     write_shards(&folder);
     const char *const index = "model.safetensors.index.json";
+    assert_int_equal(rename(kit_path(&folder, "m-2.safetensors"), kit_path(&folder, "model.safetensors")), 0);
+    kit_expect_ok(&error, open_source(&folder, &error));
+    assert_int_equal(rename(kit_path(&folder, "model.safetensors"), kit_path(&folder, "m-2.safetensors")), 0);
     kit_expect(&error, open_source(&folder, &error), FUR_E_IO,
                "neither model.safetensors nor model.safetensors.index.json");
     kit_write(&folder, index, "{\"weight_map\":{\"a\":\"m-1.safetensors\",\"b\":\"m-2.safetensors\"}}", -1);

@@ -137,6 +137,13 @@ static int truncate_hook(void *user, fur_io_op op, const char *path)
     return 0;
 }
 
+/* Every other operation is interrupted by a signal before it did anything. */
+static int interrupt_hook(void *user, fur_io_op op, const char *path)
+{
+    (void)user, (void)path, (void)op;
+    return ++truncate_at % 2 ? EINTR : 0;
+}
+
 static int read_error_hook(void *user, fur_io_op op, const char *path)
 {
     (void)user, (void)path;
@@ -161,9 +168,20 @@ static void test_faults(void **state)
         fur_io_hook_set(NULL, NULL);
         kit_expect(&error, status, FUR_E_IO, "/a: cannot read: Input/output error");
     }
+    truncate_at = 0;
+    fur_stream *stream;
+    kit_expect_ok(&error, fur_stream_open(&error, c.path, FUR_STREAM_MAX_DECODED, &stream));
+    fur_io_hook_set(interrupt_hook, NULL);
+    unsigned char piece[1000];
+    int64_t count;
+    fur_status status = fur_stream_read(&error, stream, piece, sizeof piece, &count);
+    fur_io_hook_set(NULL, NULL);
+    kit_expect_ok(&error, status);
+    assert_true(count == 1000 && memcmp(piece, data, 1000) == 0 && truncate_at == 2);
+    fur_stream_close(stream);
     truncate_at = 100; /* 4,096 bytes each: the file loses its end while it is read */
     fur_io_hook_set(truncate_hook, NULL);
-    fur_status status = read_case_all(&c, &error);
+    status = read_case_all(&c, &error);
     fur_io_hook_set(NULL, NULL);
     kit_expect(&error, status, FUR_E_IO, "/a: the file became shorter while it was read: 700001 bytes at opening");
     free(data);
@@ -268,6 +286,38 @@ static void test_lines(void **state)
     kit_folder_clear(&folder);
 }
 
+static fur_status read_long_line(void *user, fur_error *error)
+{
+    fur_stream *stream;
+    fur_lines *lines;
+    fur_line line;
+    FUR_TRY(fur_stream_open(error, user, FUR_STREAM_MAX_DECODED, &stream));
+    fur_status status = fur_lines_open(error, stream, 1 << 20, &lines);
+    if (status == FUR_OK) {
+        status = fur_lines_next(error, lines, &line);
+        fur_lines_close(lines);
+    }
+    fur_stream_close(stream);
+    return status;
+}
+
+static void test_line_faults(void **state)
+{
+    (void)state;
+    kit_folder folder;
+    kit_folder_init(&folder);
+    char path[600];
+    unsigned char *data = pattern();
+    for (int64_t i = 0; i < MANY; i++)
+        data[i] = (unsigned char)(data[i] == '\n' ? ' ' : data[i]);
+    snprintf(path, sizeof path, "%s", kit_write(&folder, "a", data, MANY));
+    assert_true(kit_each_allocation_fails(read_long_line, path) >= 7);
+    fur_lines_close(NULL);
+    fur_stream_close(NULL);
+    free(data);
+    kit_folder_clear(&folder);
+}
+
 /* ---- spool ---------------------------------------------------------------------------------------------------- */
 
 typedef struct spool_case {
@@ -283,7 +333,8 @@ static fur_status fill_spool(void *user, fur_error *error)
     fur_status status = FUR_OK;
     int64_t at = 0;
     for (int64_t piece = 1; at < MANY && status == FUR_OK; piece = piece * 5 % 300007 + 1) {
-        int64_t now = piece < MANY - at ? piece : MANY - at;
+        int64_t now = at > 1000 && at < 100000 ? 300000 : piece; /* one larger than what it gathers */
+        now = now < MANY - at ? now : MANY - at;
         status = fur_spool_append(error, spool, c->data + at, now);
         at += now;
     }
@@ -338,7 +389,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_files), cmocka_unit_test(test_refused_zst), cmocka_unit_test(test_faults),
-        cmocka_unit_test(test_pipe),  cmocka_unit_test(test_lines),       cmocka_unit_test(test_spool),
+        cmocka_unit_test(test_pipe),  cmocka_unit_test(test_lines),       cmocka_unit_test(test_line_faults),
+        cmocka_unit_test(test_spool),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,13 +20,13 @@
 typedef struct open_case {
     fur_corpus_settings settings;
     const char *paths[4];
-    int64_t ram_limit;
+    fur_corpus_limits limits;
     fur_corpus *corpus;
 } open_case;
 
 static open_case with_paths(const char *first, const char *second)
 {
-    open_case c = {.ram_limit = FUR_CORPUS_RAM, .paths = {first, second}};
+    open_case c = {.limits = FUR_CORPUS_LIMITS, .paths = {first, second}};
     fur_corpus_settings_defaults(&c.settings);
     c.settings.path_count = second ? 2 : 1;
     return c;
@@ -38,7 +38,7 @@ static fur_status open_corpus(open_case *c, fur_error *error)
     fur_tokenizer *tokenizer;
     c->settings.paths = c->paths;
     FUR_TRY(fur_tokenizer_make(error, "bytes", &tokenizer));
-    fur_status status = fur_corpus_make(error, &c->settings, tokenizer, c->ram_limit, &c->corpus);
+    fur_status status = fur_corpus_make(error, &c->settings, tokenizer, c->limits, &c->corpus);
     fur_tokenizer_close(tokenizer);
     return status;
 }
@@ -263,6 +263,15 @@ static void test_bad_lines(void **state)
     open_case c = with_paths(kit_write(&folder, "a.jsonl", "x\ny\n", -1), NULL);
     c.settings.skip_bad = true;
     expect_refused(c, FUR_E_FORMAT, "no documents: 2 lines skipped");
+    /* longer than a line may be */
+    c = with_paths(
+        kit_write(&folder, "a.jsonl", "{\"text\": \"one\"}\n{\"text\": \"longer\"}\n{\"text\": \"two\"}\n", -1), NULL);
+    c.limits.line_bytes = 15;
+    expect_refused(c, FUR_E_FORMAT, "/a.jsonl:2: line of more than 15 bytes");
+    c.settings.skip_bad = true;
+    kit_expect_ok(&error, open_corpus(&c, &error));
+    assert_true(c.corpus->info.skipped_lines == 1 && c.corpus->info.documents == 2);
+    fur_corpus_close(c.corpus);
     /* skipping is for lines, not for a file that cannot be read */
     c = with_paths(kit_write_zst(&folder, "a.jsonl.zst", "{\"text\": \"one\"}\n{\"text\": \"two\"}\n", 32, 3), NULL);
     c.settings.skip_bad = true;
@@ -303,7 +312,7 @@ static void test_npy_ids(void **state)
     /* each file needs wider ids than the one before: all stay what they were, in RAM and on disk */
     for (int64_t limit = 0; limit <= 100; limit += 100) {
         c = with_paths(kit_path(&folder, "a.npy"), write_ids(&folder, "b.npy", middle, 3));
-        c.ram_limit = limit;
+        c.limits.ram_bytes = limit;
         kit_expect_ok(&error, open_corpus(&c, &error));
         assert_int_equal(c.corpus->info.vocabulary, 65536);
         assert_int_equal(c.corpus->element_bytes, 2);
@@ -354,7 +363,7 @@ static void test_npy_vectors(void **state)
     uint64_t hash = 0;
     for (int on_disk = 0; on_disk < 2; on_disk++) {
         open_case c = with_paths(path, path);
-        c.ram_limit = on_disk ? 100000 : FUR_CORPUS_RAM;
+        c.limits.ram_bytes = on_disk ? 100000 : FUR_CORPUS_LIMITS.ram_bytes;
         kit_expect_ok(&error, open_corpus(&c, &error));
         fur_corpus_info info;
         fur_corpus_info_read(c.corpus, &info);
@@ -371,6 +380,9 @@ static void test_npy_vectors(void **state)
                    "holds real vectors, expected token ids");
         fur_corpus_close(c.corpus);
     }
+    static const char none[] = "{'descr': '<f4', 'fortran_order': False, 'shape': (7, 0), }\n";
+    expect_refused(with_paths(kit_write_npy(&folder, "z.npy", none, x, 0), NULL), FUR_E_FORMAT,
+                   "z.npy: vectors of 0 features, expected 1 to 1048576");
     const char *text = kit_write(&folder, "t", "text", -1);
     expect_refused(with_paths(path, text), FUR_E_FORMAT, "/t: tokens, the files before hold real vectors");
     expect_refused(with_paths(text, path), FUR_E_FORMAT, "/x.npy: real vectors, the files before hold tokens");
@@ -404,15 +416,15 @@ static void test_places(void **state)
     const struct {
         const char *path;
         int64_t ram_limit;
-    } cases[] = {{plain, FUR_CORPUS_RAM}, {plain, 0}, {plain, 500000}, {packed, 70000}, {"-", 1 << 20}};
+    } cases[] = {{plain, FUR_CORPUS_LIMITS.ram_bytes}, {plain, 0}, {plain, 500000}, {packed, 70000}, {"-", 1 << 20}};
     uint64_t hash = 0;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         open_case c = with_paths(cases[i].path, NULL);
-        c.ram_limit = cases[i].ram_limit;
+        c.limits.ram_bytes = cases[i].ram_limit;
         kit_expect_ok(&error, open_corpus(&c, &error));
         expect_document(c.corpus, 0, data, BYTES);
         assert_true(i == 0 || c.corpus->info.hash == hash);
-        assert_true(c.corpus->info.bytes_held <= (c.ram_limit < 262144 ? 262144 : c.ram_limit) + 8192);
+        assert_true(c.corpus->info.bytes_held <= (c.limits.ram_bytes < 262144 ? 262144 : c.limits.ram_bytes) + 8192);
         hash = c.corpus->info.hash;
         fur_corpus_close(c.corpus);
     }
@@ -460,7 +472,7 @@ static void test_many_documents(void **state)
     for (int i = 0; i < COUNT; i++)
         at += (size_t)snprintf(text + at, 24, "{\"text\": \"%d\"}\n", i);
     open_case c = with_paths(kit_write(&folder, "a.jsonl", text, (int64_t)at), NULL);
-    c.ram_limit = 100000;
+    c.limits.ram_bytes = 100000;
     kit_expect_ok(&error, open_corpus(&c, &error));
     assert_int_equal(c.corpus->info.documents, COUNT);
     assert_true(c.corpus->info.bytes_held < 2 * 262144 + 8192);
@@ -530,7 +542,7 @@ static void test_cutting(void **state)
     c.paths[1] = kit_write(&folder, "a.jsonl", text, (int64_t)at);
     c.settings.path_count = 2;
     c.settings.paths = c.paths;
-    kit_expect_ok(&error, fur_corpus_make(&error, &c.settings, &words, FUR_CORPUS_RAM, &c.corpus));
+    kit_expect_ok(&error, fur_corpus_make(&error, &c.settings, &words, FUR_CORPUS_LIMITS, &c.corpus));
     assert_int_equal(c.corpus->info.vocabulary, 200001);
     expect_ids(c.corpus, 0, lengths, COUNT);
     expect_ids(c.corpus, 1, lengths, COUNT);
