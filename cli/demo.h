@@ -22,6 +22,8 @@ typedef struct demo_text {
 /* Reads the corpus, writes train.txt and held-out.txt into `folder`, and finds prompts that fit the text. */
 int demo_text_make(const cli_session *session, const fur_corpus *corpus, const char *folder, demo_text *text);
 void demo_text_clear(demo_text *text);
+/* Frees the bytes; lengths, paths and prompts stay. */
+void demo_text_drop(demo_text *text);
 /* The prompts: phrases of well-known books that this text has, else beginnings of its own lines. */
 void demo_prompts_choose(const char *bytes, int64_t count, char prompts[DEMO_PROMPTS][DEMO_PROMPT_BYTES]);
 /* Text as one word of a shell command, quoted only where it must be. */

@@ -62,6 +62,12 @@ int demo_text_make(const cli_session *session, const fur_corpus *corpus, const c
     return code;
 }
 
+void demo_text_drop(demo_text *text)
+{
+    cli_free(text->bytes);
+    text->bytes = NULL;
+}
+
 void demo_text_clear(demo_text *text)
 {
     cli_free(text->bytes);

@@ -117,9 +117,17 @@ static void show(cli_live *live, cli_string *line, int width)
     live->shown = true;
 }
 
+/* A share of a step is worth a line only where the step itself keeps one waiting. */
+static bool worth_telling(const cli_live *live, const fur_train_event *event)
+{
+    return event->step < event->max_steps && event->step_seconds > (live->style.terminal ? 2.0 : live->every);
+}
+
 void cli_live_event(cli_live *live, const fur_train_event *event)
 {
     cli_string line = {NULL, 0, 0};
+    if (event->type == FUR_EVENT_PROGRESS && !worth_telling(live, event))
+        return;
     if (event->type == FUR_EVENT_STEP || event->type == FUR_EVENT_PROGRESS) {
         if (event->type == FUR_EVENT_STEP && isfinite(event->loss))
             remember(live, event->loss);

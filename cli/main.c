@@ -21,7 +21,8 @@ static int (*const runs[CLI_VERBS])(cli_session *) = {
  * spins and had not finished in 600 s without. The runtime reads the environment before main, so main starts over. */
 static void wait_politely(char **argv)
 {
-    if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY") || setenv("GOMP_SPINCOUNT", "3000", 1) != 0)
+    static char spins[] = "GOMP_SPINCOUNT=3000";
+    if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY") || putenv(spins) != 0)
         return;
     char program[4096]; /* by its own path, so that process lists show its name */
     ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);

@@ -219,6 +219,7 @@ static int train(demo *d)
     if (code != CLI_OK)
         return code;
     place_phases(d, steps);
+    demo_text_drop(&d->text); /* the plan of the run does not know of it */
     fur_train_settings_defaults(s);
     s->model = d->config;
     s->output_dir = d->folder;
@@ -366,8 +367,8 @@ static int measure_positions(demo *d, fur_model *model, int64_t tokens)
     if (cli_loss_rises(&d->positions, &bucket)) {
         char name[2 * CLI_UNIT];
         cli_bucket_name(name, &d->positions, bucket);
-        cli_say(d->session, "  the loss rises with distance at %s: two minutes did not teach it to use all of it",
-                name);
+        cli_say(d->session,
+                "  the loss rises with distance at %s: this training did not teach it to use all of its context", name);
     }
     return CLI_OK;
 }
