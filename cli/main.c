@@ -9,6 +9,8 @@
 #include "help.h"
 #include "verb.h"
 
+extern char **environ;
+
 static int (*const runs[CLI_VERBS])(cli_session *) = {
     [CLI_DEMO] = verb_demo,           [CLI_TRAIN] = verb_train,   [CLI_EVAL] = verb_eval,
     [CLI_GENERATE] = verb_generate,   [CLI_PLAN] = verb_plan,     [CLI_BENCH] = verb_bench,
@@ -22,14 +24,20 @@ static int (*const runs[CLI_VERBS])(cli_session *) = {
 static void wait_politely(char **argv)
 {
     static char spins[] = "GOMP_SPINCOUNT=3000";
-    if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY") || putenv(spins) != 0)
-        return;
     char program[4096]; /* by its own path, so that process lists show its name */
     ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
-    if (length <= 0)
+    if (length <= 0 || getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY"))
         return;
     program[length] = 0;
-    execv(program, argv); /* where it fails, the run is merely less polite */
+    size_t count = 0;
+    while (environ[count])
+        count++;
+    char **environment = cli_resize(NULL, count + 2, sizeof *environment);
+    memcpy(environment, environ, count * sizeof *environment);
+    environment[count] = spins;
+    environment[count + 1] = NULL;
+    execve(program, argv, environment);
+    cli_free(environment); /* it failed: the run is merely less polite */
 }
 
 /* Everything printed must have arrived: a full disk or a closed pipe behind stdout is a failure, not a success. */
