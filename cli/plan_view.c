@@ -18,8 +18,14 @@ int cli_plan_rows_make(const cli_session *session, const fur_model_config *confi
         if (longer.context < row->tokens)
             longer.context = row->tokens;
         fur_status status = fur_plan_make(session->context, &longer, &one, &row->plan);
+        /* what cannot fit is answered with the smallest plan */
+        fur_plan least = row->plan;
+        one.memory_bytes = 1;
+        if (status == FUR_OK)
+            status = fur_plan_make(session->context, &longer, &one, &least);
         if (status != FUR_OK)
             return cli_fail(session, status);
+        row->least_bytes = least.peak_bytes;
         row->plain_bytes = fur_plan_plain_attention_bytes(&longer, row->tokens);
         row->checkpointed_bytes = fur_plan_checkpointed_bytes(&longer, row->tokens);
     }
@@ -32,15 +38,18 @@ void cli_plan_rows_print(const cli_plan_row *rows, int count, int64_t memory_byt
     cli_table table;
     if (memory_bytes > 0)
         (void)snprintf(limit, sizeof limit, "in %s", cli_bytes(memory, memory_bytes));
-    cli_table_init(&table, "rrrlrr", "tokens", "memory", "one step", limit, "checkpointed", "plain attention");
+    cli_table_init(&table, "rrrlrrr", "tokens", "memory", "one step", limit, "at least", "checkpointed",
+                   "plain attention");
     for (int i = 0; i < count; i++) {
-        char tokens[CLI_UNIT], peak[CLI_UNIT], seconds[CLI_UNIT], plain[CLI_UNIT], checkpointed[CLI_UNIT];
+        char tokens[CLI_UNIT], peak[CLI_UNIT], seconds[CLI_UNIT], plain[CLI_UNIT], checkpointed[CLI_UNIT],
+            least[CLI_UNIT];
         cli_table_row(&table, cli_count(tokens, rows[i].tokens), cli_bytes(peak, rows[i].plan.peak_bytes),
                       cli_seconds(seconds, rows[i].plan.seconds),
                       memory_bytes <= 0   ? ""
                       : rows[i].plan.fits ? "fits"
                                           : "does not fit",
-                      cli_bytes(checkpointed, rows[i].checkpointed_bytes), cli_bytes(plain, rows[i].plain_bytes));
+                      cli_bytes(least, rows[i].least_bytes), cli_bytes(checkpointed, rows[i].checkpointed_bytes),
+                      cli_bytes(plain, rows[i].plain_bytes));
     }
     cli_table_print(&table, file, style);
     cli_table_clear(&table);
@@ -54,6 +63,7 @@ json_t *cli_plan_rows_json(const cli_plan_row *rows, int count)
         cli_json_int(object, "tokens", rows[i].tokens);
         cli_json_bool(object, "fits", rows[i].plan.fits);
         cli_json_int(object, "peak_bytes", rows[i].plan.peak_bytes);
+        cli_json_int(object, "least_bytes", rows[i].least_bytes);
         cli_json_real(object, "seconds", rows[i].plan.seconds);
         cli_json_real(object, "flops", rows[i].plan.flops);
         cli_json_int(object, "plain_attention_bytes", rows[i].plain_bytes);

@@ -9,6 +9,7 @@
 typedef struct cli_plan_row {
     int64_t tokens;
     fur_plan plan;
+    int64_t least_bytes;        /* of the smallest plan: nothing kept that can be computed again */
     int64_t plain_bytes;        /* plain attention, everything saved */
     int64_t checkpointed_bytes; /* attention kernel, per-layer checkpoints, full logits */
 } cli_plan_row;

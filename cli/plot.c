@@ -105,7 +105,7 @@ static void tick(cli_plot *plot, bool vertical, double value, double step)
 
 static void ticks(cli_plot *plot, bool vertical)
 {
-    static const double times[] = {1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1, 10, 60, 600, 3600, 36000, 86400, 864000, 8640000};
+    static const double times[] = {1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1, 10, 60, 600, 3600, 36000, 360000, 3600000};
     const cli_axis *axis = vertical ? &plot->y : &plot->x;
     if (axis->log && axis->unit == CLI_UNIT_SECONDS) {
         for (size_t i = 0; i < sizeof times / sizeof times[0]; i++)

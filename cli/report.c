@@ -146,7 +146,7 @@ static void figures(page *p)
         (void)snprintf(text, sizeof text, "measured peak memory of that step; planned %s",
                        cli_bytes(a, step->planned_peak_bytes));
         figure(p, cli_bytes(value, step->measured_peak_bytes), text);
-        if (step->measured_peak_bytes > 0 && step->checkpointed_bytes > 0) {
+        if (step->checkpointed_bytes > step->measured_peak_bytes && step->measured_peak_bytes > 0) {
             (void)snprintf(value, sizeof value, "%.1f\xC3\x97",
                            (double)step->checkpointed_bytes / (double)step->measured_peak_bytes);
             (void)snprintf(text, sizeof text, "less than an attention kernel with per-layer checkpoints (%s)",
@@ -422,18 +422,20 @@ static void picture_headline(page *p)
                        step->planned_peak_bytes, step->limit_bytes);
     }
     if (step->plain_bytes > 0) {
-        static const char *const styles[] = {"a", "b", "other", "other"};
-        char *labels[4] = {cli_copy("Furlong, measured"), cli_copy("Furlong, planned"),
+        static const char *const styles[] = {"a", "b", "c", "other", "other"};
+        char *labels[5] = {cli_copy("Furlong, measured"), cli_copy("Furlong, planned"),
+                           cli_copy("Furlong, were memory short: nothing kept, more computed again"),
                            cli_copy("attention kernel, per-layer checkpoints (PyTorch's way)"),
                            cli_copy("plain attention, everything saved")};
-        double bytes[4] = {(double)step->measured_peak_bytes, (double)step->planned_peak_bytes,
-                           (double)step->checkpointed_bytes, (double)step->plain_bytes};
+        double bytes[5] = {(double)step->measured_peak_bytes, (double)step->planned_peak_bytes,
+                           (double)step->least_bytes, (double)step->checkpointed_bytes, (double)step->plain_bytes};
         section(p, "What the same step needs elsewhere",
                 "By the same arithmetic, without the process itself. Logarithmic: each doubling is the same length.");
-        cli_plot_byte_bars(p->out, "others", "Peak memory of one step, four ways",
-                           "Furlong needs least, plain attention most.", labels, bytes, styles, 4);
+        cli_plot_byte_bars(p->out, "others", "Peak memory of one step",
+                           "Bars of peak bytes: Furlong measured, planned and at least, then the others.", labels,
+                           bytes, styles, 5);
         section_end(p);
-        for (int i = 0; i < 4; i++)
+        for (int i = 0; i < 5; i++)
             cli_free(labels[i]);
     }
     cli_append(p->out, "</div>\n");
@@ -447,18 +449,22 @@ static void table_plan(page *p)
     const cli_report *r = p->report;
     if (r->row_count == 0)
         return;
-    char limit[2 * CLI_UNIT] = "", a[CLI_UNIT], b[CLI_UNIT], c[CLI_UNIT], d[CLI_UNIT], e[CLI_UNIT];
+    char limit[2 * CLI_UNIT] = "", a[CLI_UNIT], b[CLI_UNIT], c[CLI_UNIT], d[CLI_UNIT], e[CLI_UNIT], f[CLI_UNIT];
     if (r->row_limit_bytes > 0)
         (void)snprintf(limit, sizeof limit, "in %s", cli_bytes(a, r->row_limit_bytes));
-    section(p, "The plan", "One training step over one document, before anything runs.");
-    table(p,
-          (const char *const[]){"tokens", "peak memory", "one step", "checkpointed", "plain attention", limit, NULL});
+    section(p, "The plan",
+            "One training step over one document, before anything runs. Where memory allows, more is kept and "
+            "less computed again; \"at least\" is with nothing kept. Checkpointed is an attention kernel "
+            "with per-layer checkpoints and full logits (PyTorch's way).");
+    table(p, (const char *const[]){"tokens", "peak memory", "one step", "at least", "checkpointed", "plain attention",
+                                   limit, NULL});
     for (int i = 0; i < r->row_count; i++) {
         const cli_plan_row *row = &r->rows[i];
         cli_append(p->out, "<tr>");
         cell(p, false, "", cli_count(a, row->tokens));
         cell(p, false, "", cli_bytes(b, row->plan.peak_bytes));
         cell(p, false, "", cli_seconds(c, row->plan.seconds));
+        cell(p, false, "", cli_bytes(f, row->least_bytes));
         cell(p, false, "", cli_bytes(d, row->checkpointed_bytes));
         cell(p, false, "", cli_bytes(e, row->plain_bytes));
         cell(p, false, row->plan.fits ? "yes" : "no",

@@ -12,7 +12,7 @@ typedef struct cli_long_step {
     int64_t tokens;
     double seconds, planned_seconds;
     int64_t measured_peak_bytes, planned_peak_bytes, limit_bytes;
-    int64_t plain_bytes, checkpointed_bytes; /* what the others need: cli_plan_row */
+    int64_t least_bytes, plain_bytes, checkpointed_bytes; /* as in cli_plan_row */
     double loss;
 } cli_long_step;
 

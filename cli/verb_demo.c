@@ -322,6 +322,7 @@ static int one_step(demo *d, int row, cli_trace *trace)
     d->session->before_user = &d->watch.live;
     int code = demo_step_run(d->session, &d->watch.live, &request, step, trace);
     d->session->before_line = NULL;
+    step->least_bytes = d->rows[row].least_bytes;
     step->plain_bytes = d->rows[row].plain_bytes;
     step->checkpointed_bytes = d->rows[row].checkpointed_bytes;
     cli_free(folder);
@@ -376,7 +377,7 @@ static int measure_positions(demo *d, fur_model *model, int64_t tokens)
 /* Shorter steps first, a quarter of the length apart: they are the points of the picture. */
 static int long_steps(demo *d)
 {
-    char a[CLI_UNIT], b[CLI_UNIT], title[128];
+    char a[CLI_UNIT], b[CLI_UNIT], c[CLI_UNIT], title[128];
     int row = choose_row(d);
     if (row < 0)
         return cli_refuse(d->session, CLI_DOES_NOT_FIT, "no step of 4,096 bytes or more is planned to fit %s and %g s",
@@ -394,9 +395,9 @@ static int long_steps(demo *d)
     }
     const cli_long_step *last = &d->steps[d->step_count - 1];
     cli_say(d->session,
-            "  the same step elsewhere, by the same arithmetic: %s with an attention kernel and per-layer "
-            "checkpoints, %s with plain attention",
-            cli_bytes(a, last->checkpointed_bytes), cli_bytes(b, last->plain_bytes));
+            "  with nothing kept it would be %s; elsewhere, by the same arithmetic, %s with an attention kernel and "
+            "per-layer checkpoints, %s with plain attention",
+            cli_bytes(c, last->least_bytes), cli_bytes(a, last->checkpointed_bytes), cli_bytes(b, last->plain_bytes));
     return CLI_OK;
 }
 
@@ -445,8 +446,9 @@ static int write_files(demo *d)
     cli_config_line(&model, &d->config);
     cli_appendf(&title, "A transformer that reads %s bytes at once",
                 cli_thousands(a, d->steps[d->step_count - 1].tokens));
+    const char *file = d->session->options->files.items[0], *slash = strrchr(file, '/');
     cli_appendf(&subtitle, "Trained on %s, %s bytes, from random weights, on %d cores.",
-                d->session->options->files.items[0], cli_thousands(b, d->text.total), d->machine.cores);
+                slash != NULL ? slash + 1 : file, cli_thousands(b, d->text.total), d->machine.cores);
     cli_report report = {.title = title.text,
                          .subtitle = subtitle.text,
                          .model = model.text,
@@ -509,6 +511,7 @@ static json_t *steps_json(const demo *d)
         cli_json_int(object, "peak_rss_bytes", step->measured_peak_bytes);
         cli_json_int(object, "planned_peak_bytes", step->planned_peak_bytes);
         cli_json_int(object, "limit_bytes", step->limit_bytes);
+        cli_json_int(object, "least_bytes", step->least_bytes);
         cli_json_int(object, "plain_attention_bytes", step->plain_bytes);
         cli_json_int(object, "checkpointed_bytes", step->checkpointed_bytes);
         cli_json_real(object, "loss", step->loss);

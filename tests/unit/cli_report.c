@@ -49,6 +49,7 @@ static void fill_rows(cli_plan_row *rows)
         rows[i].plan.peak_bytes = (int64_t)(3e7 + 4700 * n);
         rows[i].plan.fits = rows[i].plan.peak_bytes < (int64_t)512 << 20;
         rows[i].plan.seconds = 8 * 8.9e5 * n / 2e11 + 9 * n * n * 128 * 4 / 2e11;
+        rows[i].least_bytes = (int64_t)(2.5e7 + 3600 * n);
         rows[i].plain_bytes = (int64_t)(8704 * n + 32 * n * n);
         rows[i].checkpointed_bytes = (int64_t)(17300 * n);
     }
@@ -90,6 +91,7 @@ static void fill_report(cli_report *report, cli_string *page)
                                    .measured_peak_bytes = row->plan.peak_bytes - (3 << 20),
                                    .planned_peak_bytes = row->plan.peak_bytes,
                                    .limit_bytes = (int64_t)512 << 20,
+                                   .least_bytes = row->least_bytes,
                                    .plain_bytes = row->plain_bytes,
                                    .checkpointed_bytes = row->checkpointed_bytes};
     }
