@@ -145,6 +145,7 @@ static int bench_step(bench *b)
     cli_json_int(b->object, "tokens", o->tokens);
     cli_json_real(b->object, "seconds", seconds);
     cli_json_real(b->object, "tokens_per_second", r->tokens_per_second);
+    cli_json_real(b->object, "peak_gflops", r->peak_gflops);
     cli_json_int(b->object, "peak_rss_bytes", r->peak_rss_bytes);
     cli_json_int(b->object, "planned_peak_bytes", r->planned_peak_bytes);
     if (!o->json)
