@@ -144,7 +144,7 @@ static int64_t count_rows(const fur_attention_args *args)
 static int64_t choose_block_rows(const fur_exec *exec, int64_t rows, int64_t heads)
 {
     int64_t size = FUR_ATTENTION_ROWS;
-    while (size > 64 && rows * heads < 6 * exec->threads * size)
+    while (size > 64 && rows * heads < size * 6 * exec->threads)
         size /= 2;
     return size;
 }

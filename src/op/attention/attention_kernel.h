@@ -59,11 +59,11 @@ typedef struct fur_attention_call {
 
 typedef struct fur_attention_kernel {
     int64_t (*forward_floats)(int64_t head_dim); /* scratch per thread */
-    void (*forward)(const fur_attention_call *call, const fur_attention_rows *rows, float *scratch);
+    void (*forward)(const fur_attention_call *call, const fur_attention_rows *rows, void *scratch);
     int64_t (*backward_floats)(int64_t head_dim);
     int has_parts;                                                                   /* uses lse2, delta and dq_part */
     void (*prepare)(const fur_attention_call *call, const fur_attention_rows *rows); /* may be NULL */
-    void (*keys)(const fur_attention_call *call, int64_t kv_head, int64_t chunk, float *scratch);
+    void (*keys)(const fur_attention_call *call, int64_t kv_head, int64_t chunk, void *scratch);
     void (*finish)(const fur_attention_call *call, const fur_attention_rows *rows);
 } fur_attention_kernel;
 

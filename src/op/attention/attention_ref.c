@@ -56,7 +56,7 @@ static void forward_row(const fur_attention_call *call, const fur_attention_rows
     *fur_attention_lse(call, rows, v) = blind ? -INFINITY : (float)(m + log(l));
 }
 
-static void forward(const fur_attention_call *call, const fur_attention_rows *rows, float *scratch)
+static void forward(const fur_attention_call *call, const fur_attention_rows *rows, void *scratch)
 {
     (void)scratch;
     for (int64_t v = rows->begin; v < rows->end; v++)
@@ -104,7 +104,7 @@ static void key_gradient(const fur_attention_call *call, int64_t kv_head, int64_
     }
 }
 
-static void keys(const fur_attention_call *call, int64_t kv_head, int64_t chunk, float *scratch)
+static void keys(const fur_attention_call *call, int64_t kv_head, int64_t chunk, void *scratch)
 {
     (void)scratch;
     for (int64_t r = 0, next; r < call->run_count; r = next) {

@@ -168,7 +168,7 @@ static int64_t width_of(int64_t head_dim)
 static int64_t backward_floats(int64_t head_dim)
 {
     int64_t width = width_of(head_dim);
-    return 2 * KEYS * head_dim + 3 * KEYS * width + 3 * QUERIES * width + 2 * QUERIES * LD_P;
+    return head_dim * 2 * KEYS + width * 3 * (KEYS + QUERIES) + (int64_t)LD_P * 2 * QUERIES;
 }
 
 static void place_scratch(int64_t head_dim, float *at, backward_scratch *out)
@@ -183,7 +183,7 @@ static void place_scratch(int64_t head_dim, float *at, backward_scratch *out)
     out->d_o = out->q + QUERIES * width;
     out->dq = out->d_o + QUERIES * width;
     out->p = out->dq + QUERIES * width;
-    out->ds = out->p + QUERIES * LD_P;
+    out->ds = out->p + (int64_t)QUERIES * LD_P;
 }
 
 /* Where chunk `chunk` gathers dq of a virtual row. */
@@ -369,7 +369,7 @@ static void prepare(const fur_attention_call *call, const fur_attention_rows *ro
     }
 }
 
-static void keys(const fur_attention_call *call, int64_t kv_head, int64_t chunk, float *scratch)
+static void keys(const fur_attention_call *call, int64_t kv_head, int64_t chunk, void *scratch)
 {
     backward_scratch x;
     place_scratch(call->args->head_dim, scratch, &x);

@@ -145,7 +145,7 @@ static int64_t panel_floats(int64_t depth)
 
 static int64_t forward_floats(int64_t head_dim)
 {
-    return PANELS * 2 * panel_floats(head_dim) + 2 * KEYS * ld_block(head_dim) + KEYS * PANEL;
+    return panel_floats(head_dim) * 2 * PANELS + ld_block(head_dim) * 2 * KEYS + (int64_t)KEYS * PANEL;
 }
 
 static void pack_queries(const fur_attention_call *call, const fur_attention_rows *rows, int64_t v, int64_t lanes,
@@ -192,13 +192,13 @@ static void set_visible(const fur_attention_call *call, const fur_query_piece *p
     }
 }
 
-static void forward(const fur_attention_call *call, const fur_attention_rows *rows, float *scratch)
+static void forward(const fur_attention_call *call, const fur_attention_rows *rows, void *scratch)
 {
     const fur_attention_args *a = call->args;
     int64_t depth = a->head_dim, ld = ld_block(depth), at = rows->kv_head * depth;
     int64_t panels = fur_div_up(rows->end - rows->begin, PANEL);
     float m[FUR_ATTENTION_ROWS], l[FUR_ATTENTION_ROWS], factor[PANEL], first_lane[KEYS];
-    float *k = scratch, *v = k + KEYS * ld, *p = v + KEYS * ld, *q = p + KEYS * PANEL;
+    float *k = scratch, *v = k + KEYS * ld, *p = v + KEYS * ld, *q = p + (int64_t)KEYS * PANEL;
     float *o = q + PANELS * panel_floats(depth);
 
     for (int64_t n = 0; n < panels; n++) {

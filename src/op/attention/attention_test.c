@@ -395,8 +395,8 @@ static void test_nan_does_not_leak(void **state)
 
             build(&p, &c, 9);
             run(&p, (fur_isa)isa, 2, 0);
-            fill_nan((float *)(uintptr_t)p.args.q_THD + t * p.args.ldq, p.args.ldq);
-            fill_nan((float *)(uintptr_t)p.args.do_THD + t * p.args.lddo, p.args.lddo);
+            fill_nan(p.q + t * p.args.ldq, p.args.ldq);
+            fill_nan(p.d_o + t * p.args.lddo, p.args.lddo);
             run(&p, (fur_isa)isa, 2, 1);
             kit_check_same_bits("dk of later keys", clean.dk + after, p.dk + after, clean.dk_bytes - (size_t)after * 4);
             kit_check_same_bits("dv of later keys", clean.dv + after, p.dv + after, clean.dk_bytes - (size_t)after * 4);

@@ -61,7 +61,7 @@ typedef struct problem {
     fur_query_piece pieces[MOST_PIECES];
     fur_key_span spans[MOST_SPANS];
     int64_t span_count, keys;
-    float *k, *v, *dk, *dv;
+    float *q, *d_o, *k, *v, *dk, *dv;
     int64_t q_floats, k_floats, lse_floats;
 } problem;
 
@@ -166,10 +166,10 @@ static void build(problem *p, const test_case *c, uint64_t seed)
     p->q_floats = (c->rows - 1) * p->args.ldq + heads;
     p->k_floats = (p->keys - 1) * p->args.ldk + kv_heads;
     p->lse_floats = (c->rows - 1) * p->args.ldlse + c->heads;
-    p->args.q_THD = kit_guard_filled(p->q_floats, c->fill, seed);
+    p->args.q_THD = p->q = kit_guard_filled(p->q_floats, c->fill, seed);
     p->args.o_THD = kit_guard_f32((c->rows - 1) * p->args.ldo + heads);
     p->args.lse_TH = kit_guard_f32(p->lse_floats);
-    p->args.do_THD = kit_guard_filled((c->rows - 1) * p->args.lddo + heads, c->fill, seed + 1);
+    p->args.do_THD = p->d_o = kit_guard_filled((c->rows - 1) * p->args.lddo + heads, c->fill, seed + 1);
     p->args.dq_THD = kit_guard_f32((c->rows - 1) * p->args.lddq + heads);
     p->k = kit_guard_filled(p->k_floats, c->fill, seed + 2);
     p->v = kit_guard_filled(p->k_floats, c->fill, seed + 3);
@@ -353,12 +353,13 @@ static void expect_backward_query(const problem *p, const query *x, double rows,
 static void expect(const problem *p, expected *e, int backward)
 {
     static query x; /* too large for some stacks */
+    int64_t group = p->c.heads / p->c.kv_heads;
     for (int64_t k = 0; k < p->args.piece_count; k++)
         for (int64_t i = 0; i < p->pieces[k].count; i++)
             for (int64_t head = 0; head < p->c.heads; head++) {
                 query_scores(p, &p->pieces[k], i, head, &x);
                 if (backward)
-                    expect_backward_query(p, &x, (double)(p->c.rows * (p->c.heads / p->c.kv_heads)), e);
+                    expect_backward_query(p, &x, (double)(p->c.rows * group), e);
                 else
                     expect_forward_query(p, &x, e);
             }
