@@ -6,6 +6,7 @@
 #include <dnnl.h>
 #include <omp.h>
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -157,6 +158,19 @@ void fur_dnnl_product_release(fur_dnnl_product *p)
     fur_free(p);
 }
 
+/* oneDNN's generated f32 kernels (seen in 2.6.3) point the stack register into a buffer on the heap while they
+ * run: a signal handler's frame would be written below that buffer, over whatever lies there. So no handler runs on a
+ * thread inside a product; those of a fault of the thread itself stay as they are. Costs two system calls a tile. */
+static void block_signals(sigset_t *before)
+{
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT};
+    sigset_t set;
+    sigfillset(&set);
+    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++)
+        sigdelset(&set, faults[i]);
+    pthread_sigmask(SIG_SETMASK, &set, before);
+}
+
 int fur_dnnl_product_run(const fur_dnnl_product *p, const fur_matmul_args *t, void *scratch)
 {
     enum { A, B, C, SCRATCH, BIAS, COUNT };
@@ -172,7 +186,10 @@ int fur_dnnl_product_run(const fur_dnnl_product *p, const fur_matmul_args *t, vo
         s = dnnl_memory_create(&memory[i], desc[i], library.engine, (void *)(uintptr_t)data[i]);
         arguments[i] = (dnnl_exec_arg_t){names[i], memory[i]};
     }
+    sigset_t before;
+    block_signals(&before);
     s = s ? s : dnnl_primitive_execute(p->primitive, library.stream, count, arguments);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     for (int i = 0; i < count; i++)
         if (memory[i])
             dnnl_memory_destroy(memory[i]);
