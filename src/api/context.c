@@ -58,9 +58,9 @@ static fur_status context_init(fur_context *context, fur_error *error, const fur
     context->base_rss_bytes = fur_process_rss_bytes();
     FUR_TRY(choose_isa(error, settings->isa, &context->exec.isa));
     FUR_TRY(fur_matmul_limit_isa(error, context->exec.isa));
-    if (fur_cpu_best_isa() == FUR_ISA_REF)
-        fur_log(context, FUR_LOG_WARNING,
-                "this processor lacks AVX2: running the plain C reference, which is exact but many times slower");
+    if (context->exec.isa == FUR_ISA_REF)
+        fur_log(context, FUR_LOG_WARNING, "%s: running the plain C reference, which is right but many times slower",
+                fur_cpu_best_isa() == FUR_ISA_REF ? "this processor lacks AVX2" : "instruction set ref is asked for");
     return FUR_OK;
 }
 

@@ -38,15 +38,15 @@ static fur_status write_state(fur_error *error, const char *folder, const fur_tr
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)s->seed);
     return write_json(
         error, folder, "trainer.json",
-        json_pack("{s:i, s:I, s:I, s:f, s:{s:I, s:I, s:I}, s:s, s:s, s:I, s:I, s:s, s:{s:I, s:I, s:I, s:I, s:I, s:b, s:b}}",
-                  "version", STATE_VERSION, "step", (json_int_t)s->step, "tokens", (json_int_t)s->tokens, "loss",
-                  s->last_loss, "cursor", "phase", (json_int_t)s->cursor.phase, "epoch", (json_int_t)s->cursor.epoch,
-                  "index", (json_int_t)s->cursor.index, "seed", seed, "data_hash", data_hash, "row_tokens",
-                  (json_int_t)s->row_tokens, "grad_accum", (json_int_t)s->grad_accum, "isa", s->isa, "plan", "tokens",
-                  (json_int_t)s->shape.tokens, "superblock", (json_int_t)s->shape.superblock, "token_tile",
-                  (json_int_t)s->shape.token_tile, "loss_tile", (json_int_t)s->shape.loss_tile, "vocabulary_tile",
-                  (json_int_t)s->shape.vocabulary_tile, "keep_attention", s->shape.keep_attention, "keep_hidden",
-                  s->shape.keep_hidden));
+        json_pack(
+            "{s:i, s:I, s:I, s:f, s:{s:I, s:I, s:I}, s:s, s:s, s:I, s:I, s:s, s:{s:I, s:I, s:I, s:I, s:I, s:b, s:b}}",
+            "version", STATE_VERSION, "step", (json_int_t)s->step, "tokens", (json_int_t)s->tokens, "loss",
+            s->last_loss, "cursor", "phase", (json_int_t)s->cursor.phase, "epoch", (json_int_t)s->cursor.epoch, "index",
+            (json_int_t)s->cursor.index, "seed", seed, "data_hash", data_hash, "row_tokens", (json_int_t)s->row_tokens,
+            "grad_accum", (json_int_t)s->grad_accum, "isa", s->isa, "plan", "tokens", (json_int_t)s->shape.tokens,
+            "superblock", (json_int_t)s->shape.superblock, "token_tile", (json_int_t)s->shape.token_tile, "loss_tile",
+            (json_int_t)s->shape.loss_tile, "vocabulary_tile", (json_int_t)s->shape.vocabulary_tile, "keep_attention",
+            s->shape.keep_attention, "keep_hidden", s->shape.keep_hidden));
 }
 
 /* ---- moments ---------------------------------------------------------------------------------------------- */
@@ -67,8 +67,11 @@ static fur_status write_moments(fur_error *error, const char *folder, const fur_
     for (size_t i = 0; status == FUR_OK && i < 2 * count; i++) {
         const fur_parameter *p = &model->table.list[i / 2];
         snprintf(names[i].text, sizeof names[i].text, "%s.%s", i % 2 ? "exp_avg_sq" : "exp_avg", p->name);
-        entries[i] = (fur_tensor_entry){.name = names[i].text, .dtype = FUR_DTYPE_F32, .rank = p->rank,
-                                        .shape = {p->shape[0], p->shape[1]}, .data = (i % 2 ? v : m) + p->offset};
+        entries[i] = (fur_tensor_entry){.name = names[i].text,
+                                        .dtype = FUR_DTYPE_F32,
+                                        .rank = p->rank,
+                                        .shape = {p->shape[0], p->shape[1]},
+                                        .data = (i % 2 ? v : m) + p->offset};
     }
     if (status == FUR_OK)
         status = fur_safetensors_write(error, path, entries, (int64_t)(2 * count), NULL, 0, NULL);
@@ -149,7 +152,8 @@ static fur_status write_manifest(fur_error *error, const char *folder)
         json_decref(files);
         return status;
     }
-    return write_json(error, folder, "manifest.json", json_pack("{s:i, s:o}", "version", STATE_VERSION, "files", files));
+    return write_json(error, folder, "manifest.json",
+                      json_pack("{s:i, s:o}", "version", STATE_VERSION, "files", files));
 }
 
 static fur_status check_listed_file(fur_error *error, const fur_json *manifest, const char *folder, const char *name,
@@ -165,8 +169,8 @@ static fur_status check_listed_file(fur_error *error, const fur_json *manifest, 
     char text[24];
     snprintf(text, sizeof text, "%016llx", (unsigned long long)hash);
     const char *wanted = json_string_value(json_object_get(entry, "xxh3"));
-    if (status == FUR_OK && (json_integer_value(json_object_get(entry, "bytes")) != bytes || !wanted ||
-                             strcmp(wanted, text) != 0))
+    if (status == FUR_OK &&
+        (json_integer_value(json_object_get(entry, "bytes")) != bytes || !wanted || strcmp(wanted, text) != 0))
         status = fur_error_set(error, FUR_E_FORMAT, "%s: its content does not match the manifest", path);
     fur_free(path);
     return status;

@@ -59,8 +59,8 @@ fur_status fur_cutter_create(fur_context *context, const fur_corpus *corpus, fur
     }
     if (out->segment_count == 0) {
         fur_cutter_destroy(out);
-        return fur_error_set(&context->error, FUR_E_ARGUMENT,
-                             "the data has no document of two tokens or more to %s, out of %lld tokens",
+        return fur_error_set(&context->error, FUR_E_SHAPE,
+                             "no document of two tokens or more to %s, out of %lld tokens",
                              part == FUR_PART_HELD_OUT ? "evaluate on" : "train on", (long long)out->info.tokens);
     }
     return FUR_OK;

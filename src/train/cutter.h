@@ -24,18 +24,19 @@ typedef struct fur_cutter {
     fur_segment *segments;
     int64_t segment_count;
     uint64_t seed;
-    bool shuffled;           /* false: in order, no offset, for evaluation */
+    bool shuffled; /* false: in order, no offset, for evaluation */
     /* of the epoch at hand */
     fur_cursor epoch_at;
     int64_t context;
-    int64_t *first_chunk;    /* [segment_count + 1] running count of chunks */
-    int64_t cut_documents;   /* documents longer than the context, for the log */
+    int64_t *first_chunk;  /* [segment_count + 1] running count of chunks */
+    int64_t cut_documents; /* documents longer than the context, for the log */
 } fur_cutter;
 
 /* Which part of a corpus: all, the held-out share at its end, or the rest. */
 typedef enum fur_corpus_part { FUR_PART_ALL = 0, FUR_PART_HELD_OUT = 1, FUR_PART_REST = 2 } fur_corpus_part;
 
-/* A single document is split by positions, several by documents. FUR_E_ARGUMENT when the part has nothing to predict. */
+/* A single document is split by positions, several by documents. FUR_E_SHAPE when the part has nothing to predict.
+ */
 fur_status fur_cutter_create(fur_context *context, const fur_corpus *corpus, fur_corpus_part part, double held_out,
                              uint64_t seed, bool shuffled, fur_cutter *out);
 void fur_cutter_destroy(fur_cutter *cutter);

@@ -59,7 +59,8 @@ fur_status fur_evaluate_with(fur_run *run, fur_cutter *cutter, int64_t context_t
     }
     out->loss = out->tokens ? sum / (double)out->tokens : (double)NAN;
     /* only the byte tokenizer's tokens are bytes */
-    out->bits_per_byte = cutter->info.features == 0 && cutter->info.vocabulary == 256 ? out->loss / log(2.0) : (double)NAN;
+    out->bits_per_byte =
+        cutter->info.features == 0 && cutter->info.vocabulary == 256 ? out->loss / log(2.0) : (double)NAN;
     out->seconds = fur_clock_seconds() - start;
     return FUR_OK;
 }
@@ -73,7 +74,8 @@ fur_status fur_data_check(fur_context *context, const fur_model_config *config, 
                              (long long)info.features, (long long)config->features,
                              config->features ? "" : " (it reads tokens)");
     if (!info.features && info.vocabulary > config->vocabulary)
-        return fur_error_set(&context->error, FUR_E_SHAPE, "the data has token ids up to %lld, the model's vocabulary is %lld",
+        return fur_error_set(&context->error, FUR_E_SHAPE,
+                             "the data has token ids up to %lld, the model's vocabulary is %lld",
                              (long long)info.vocabulary - 1, (long long)config->vocabulary);
     return FUR_OK;
 }

@@ -3,19 +3,41 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/context.h"
 #include "io/file.h"
 #include "io/json.h"
 
-fur_status fur_metrics_open(fur_context *context, const char *run_dir, fur_metrics *out)
+/* Bytes of the whole lines up to last_step; steps only rise, so the first line beyond it ends the search. */
+static off_t good_bytes(FILE *file, int64_t last_step)
+{
+    static const char start[] = "{\"step\":";
+    off_t good = 0, at = 0;
+    char part[4096];
+    for (bool first_part = true; fgets(part, sizeof part, file);) {
+        size_t length = strlen(part);
+        if (first_part &&
+            (strncmp(part, start, sizeof start - 1) != 0 || strtoll(part + sizeof start - 1, NULL, 10) > last_step))
+            break;
+        at += (off_t)length;
+        first_part = part[length - 1] == '\n';
+        if (first_part)
+            good = at;
+    }
+    return good;
+}
+
+fur_status fur_metrics_open(fur_context *context, const char *run_dir, int64_t last_step, fur_metrics *out)
 {
     memset(out, 0, sizeof *out);
     FUR_TRY(fur_path_join(&context->error, run_dir, "metrics.jsonl", &out->path));
-    out->file = fopen(out->path, "ae");
-    if (out->file)
+    out->file = fopen(out->path, "a+e");
+    if (out->file && fseek(out->file, 0, SEEK_SET) == 0 &&
+        ftruncate(fileno(out->file), good_bytes(out->file, last_step)) == 0 && fseek(out->file, 0, SEEK_END) == 0)
         return FUR_OK;
     fur_status status = fur_io_error(&context->error, out->path, "open", errno);
     fur_metrics_close(out);
@@ -51,9 +73,9 @@ static json_t *eval_line(const fur_train_event *e, const fur_eval_result *eval)
 {
     json_t *positions = json_array();
     for (int b = 0; b < eval->buckets; b++)
-        json_array_append_new(positions, json_pack("{s:I, s:I, s:o}", "from", (json_int_t)eval->bucket_first[b],
-                                                   "tokens", (json_int_t)eval->bucket_tokens[b], "loss",
-                                                   number(eval->bucket_loss[b])));
+        json_array_append_new(positions,
+                              json_pack("{s:I, s:I, s:o}", "from", (json_int_t)eval->bucket_first[b], "tokens",
+                                        (json_int_t)eval->bucket_tokens[b], "loss", number(eval->bucket_loss[b])));
     return json_pack("{s:I, s:I, s:o, s:o, s:I, s:o, s:o}", "step", (json_int_t)e->step, "tokens",
                      (json_int_t)e->tokens, "eval_loss", number(eval->loss), "eval_bits_per_byte",
                      number(eval->bits_per_byte), "eval_tokens", (json_int_t)eval->tokens, "seconds",

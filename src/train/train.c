@@ -65,7 +65,8 @@ static fur_status accumulate(fur_trainer *t, double *loss, int64_t *tokens, doub
     for (int64_t i = 0; i < s->grad_accum; i++) {
         fur_row row;
         double row_loss;
-        FUR_TRY(fur_cutter_row(&t->train, context, s->row_tokens, &t->state.cursor, &t->run->memory, &row));
+        FUR_TRY(fur_cutter_row(&t->train, context, fur_phase_row_tokens(s, phase), &t->state.cursor, &t->run->memory,
+                               &row));
         int64_t row_tokens = row.offsets[row.documents];
         /* one row: its mean is the step's, and no weight is needed */
         double weight = s->grad_accum > 1 ? (double)row_tokens : 1.0;
@@ -86,11 +87,27 @@ static fur_status gradient_error(fur_trainer *t)
         double sum;
         FUR_TRY(fur_sum_squares(&t->run->exec, p->count, t->model->gradient + p->offset, &sum));
         if (!isfinite(sum))
-            return fur_error_set(&t->context->error, FUR_E_NONFINITE, "step %lld: the gradient of %s is not finite",
-                                 (long long)t->state.step + 1, p->name);
+            return fur_error_set(&t->context->error, FUR_E_NONFINITE, "the gradient of %s is not finite", p->name);
     }
-    return fur_error_set(&t->context->error, FUR_E_NONFINITE, "step %lld: the gradient's norm is not finite",
-                         (long long)t->state.step + 1);
+    return fur_error_set(&t->context->error, FUR_E_NONFINITE, "the gradient's norm is not finite");
+}
+
+/* Weights and moments that are not finite are no state to go on from, and would take the place of one that is. */
+static fur_status check_state(const fur_trainer *t)
+{
+    const fur_run_memory *m = &t->run->memory;
+    const float *const all[] = {t->model->data, m->adam_m, m->adam_v};
+    for (size_t k = 0; k < sizeof all / sizeof all[0]; k++)
+        for (int64_t i = 0; i < t->model->table.count; i++) {
+            const fur_parameter *p = &t->model->table.list[i];
+            double sum;
+            FUR_TRY(fur_sum_squares(&t->run->exec, p->count, all[k] + p->offset, &sum));
+            if (!isfinite(sum))
+                return fur_error_set(&t->context->error, FUR_E_NONFINITE,
+                                     "step %lld: %s%s is not finite after the update", (long long)t->state.step,
+                                     k == 0 ? "" : "Adam's moment of ", p->name);
+        }
+    return FUR_OK;
 }
 
 /* Clips by the global norm and applies AdamW. */
@@ -154,6 +171,8 @@ static fur_status train_step(fur_trainer *t)
     }
     if (status != FUR_OK) {
         t->state.cursor = before;
+        if (status == FUR_E_NONFINITE)
+            fur_error_prefix(&t->context->error, "step %lld", (long long)t->state.step + 1);
         return status;
     }
     t->state.last_loss = loss;
@@ -180,6 +199,7 @@ static fur_status evaluate(fur_trainer *t)
 static fur_status save(fur_trainer *t)
 {
     char *path;
+    FUR_TRY(check_state(t));
     FUR_TRY(fur_checkpoint_save(t->context, t->settings->output_dir, t->model, t->run->memory.adam_m,
                                 t->run->memory.adam_v, &t->state, &path));
     fur_free(t->checkpoint);
@@ -196,22 +216,28 @@ static bool due(int64_t step, int64_t every, int64_t last)
     return step == last || (every > 0 && step % every == 0);
 }
 
+/* A step, and what is due after it. */
+static fur_status step_and_evaluate(fur_trainer *t)
+{
+    FUR_TRY(train_step(t));
+    if (due(t->state.step, t->settings->eval_steps, t->settings->max_steps))
+        FUR_TRY(evaluate(t));
+    if (atomic_load(&t->context->stop))
+        return fur_error_set(&t->context->error, FUR_E_INTERRUPTED, "stopped");
+    return FUR_OK;
+}
+
 static fur_status train_steps(fur_trainer *t)
 {
     const fur_train_settings *s = t->settings;
-    fur_context *context = t->context;
     while (t->state.step < s->max_steps) {
-        fur_status status = train_step(t);
-        if (status == FUR_OK && atomic_load(&context->stop))
-            status = fur_error_set(&context->error, FUR_E_INTERRUPTED, "stopped after step %lld", (long long)t->state.step);
+        fur_status status = step_and_evaluate(t);
         if (status == FUR_E_INTERRUPTED) {
             FUR_TRY(save(t));
-            return fur_error_set(&context->error, FUR_E_INTERRUPTED, "stopped after step %lld; saved %s",
+            return fur_error_set(&t->context->error, FUR_E_INTERRUPTED, "stopped after step %lld; saved %s",
                                  (long long)t->state.step, t->checkpoint);
         }
         FUR_TRY(status);
-        if (due(t->state.step, s->eval_steps, s->max_steps))
-            FUR_TRY(evaluate(t));
         if (due(t->state.step, s->save_steps, s->max_steps))
             FUR_TRY(save(t));
     }

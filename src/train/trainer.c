@@ -42,14 +42,15 @@ static fur_status compare_with_checkpoint(fur_trainer *t, const fur_trainer_stat
                              "the data is not what this run was trained on (hash %016llx, the checkpoint has %016llx)",
                              (unsigned long long)t->train.info.hash, (unsigned long long)saved->data_hash);
     if (saved->row_tokens != s->row_tokens || saved->grad_accum != s->grad_accum || saved->seed != s->seed)
-        return fur_error_set(&context->error, FUR_E_ARGUMENT,
-                             "row of %lld tokens, %lld rows a step, seed %llu: the checkpoint was made with %lld, %lld, %llu",
-                             (long long)s->row_tokens, (long long)s->grad_accum, (unsigned long long)s->seed,
-                             (long long)saved->row_tokens, (long long)saved->grad_accum,
-                             (unsigned long long)saved->seed);
+        return fur_error_set(
+            &context->error, FUR_E_ARGUMENT,
+            "row of %lld tokens, %lld rows a step, seed %llu: the checkpoint was made with %lld, %lld, %llu",
+            (long long)s->row_tokens, (long long)s->grad_accum, (unsigned long long)s->seed,
+            (long long)saved->row_tokens, (long long)saved->grad_accum, (unsigned long long)saved->seed);
     if (strcmp(saved->isa, fur_isa_name(context->exec.isa)) != 0)
-        fur_log(context, FUR_LOG_WARNING, "the run was made with %s and goes on with %s: results differ within rounding",
-                saved->isa, fur_isa_name(context->exec.isa));
+        fur_log(context, FUR_LOG_WARNING,
+                "the run was made with %s and goes on with %s: results differ within rounding", saved->isa,
+                fur_isa_name(context->exec.isa));
     return FUR_OK;
 }
 
@@ -70,9 +71,9 @@ static fur_status check_context(fur_trainer *t)
     int64_t longest = fur_cutter_longest(&t->train);
     int64_t asked = t->request.document_tokens;
     if (t->train.segment_count == 1 && asked > longest)
-        return fur_error_set(&t->context->error, FUR_E_ARGUMENT,
-                             "the data is shorter than one context: %lld tokens to train on, context %lld; use -c %lld "
-                             "or less, or more data",
+        return fur_error_set(&t->context->error, FUR_E_SHAPE,
+                             "shorter than one context: %lld tokens to train on, context %lld; use -c %lld or less, or "
+                             "more data",
                              (long long)longest + 1, (long long)asked, (long long)longest);
     return FUR_OK;
 }
@@ -113,45 +114,59 @@ static fur_status open_data(fur_trainer *t, const fur_corpus *corpus, const fur_
     return FUR_OK;
 }
 
+/* What the run begins with: a fresh model, or all of the checkpoint. */
+static fur_status open_state(fur_trainer *t, const fur_trainer_state *saved)
+{
+    const fur_train_settings *s = t->settings;
+    fur_context *context = t->context;
+    FUR_TRY(open_model(t, saved ? t->checkpoint : NULL));
+    FUR_TRY(fur_run_create(context, t->model, &t->plan, &t->request, &t->run));
+    fur_run_memory *m = &t->run->memory;
+    if (saved) {
+        t->state = *saved;
+        FUR_TRY(fur_checkpoint_read_moments(context, t->checkpoint, t->model, m->adam_m, m->adam_v));
+        fur_log(context, FUR_LOG_INFO, "resuming from %s", t->checkpoint);
+    } else {
+        memset(m->adam_m, 0, (size_t)t->model->data_bytes);
+        memset(m->adam_v, 0, (size_t)t->model->data_bytes);
+        t->state = (fur_trainer_state){.seed = s->seed,
+                                       .data_hash = t->train.info.hash,
+                                       .row_tokens = s->row_tokens,
+                                       .grad_accum = s->grad_accum,
+                                       .shape = t->run->shape};
+    }
+    snprintf(t->state.isa, sizeof t->state.isa, "%s", fur_isa_name(context->exec.isa));
+    t->first_step = t->state.step;
+    return FUR_OK;
+}
+
+/* A run that is refused leaves no folder behind: a fresh one makes its folder when all else is known to be right. */
 static fur_status open_all(fur_trainer *t, const fur_corpus *corpus, const fur_corpus *eval)
 {
     const fur_train_settings *s = t->settings;
     fur_context *context = t->context;
     fur_trainer_state saved;
-    char *checkpoint = NULL;
     FUR_TRY(fur_train_settings_check(context, s));
-    FUR_TRY(open_folder(t));
+    if (s->resume) {
+        FUR_TRY(open_folder(t));
+        FUR_TRY(fur_checkpoint_find(context, s->output_dir, s->resume, &t->checkpoint));
+        FUR_TRY(fur_checkpoint_read_state(context, t->checkpoint, &saved));
+    }
     FUR_TRY(open_data(t, corpus, eval));
-    if (s->resume)
-        FUR_TRY(fur_checkpoint_find(context, s->output_dir, s->resume, &checkpoint));
-    t->checkpoint = checkpoint;
-    if (checkpoint)
-        FUR_TRY(fur_checkpoint_read_state(context, checkpoint, &saved));
     fur_model_config config;
-    FUR_TRY(read_config(context, s, checkpoint ? checkpoint : s->init_from, &config));
+    FUR_TRY(read_config(context, s, t->checkpoint ? t->checkpoint : s->init_from, &config));
     FUR_TRY(fur_data_check(context, &config, corpus));
     if (eval)
         FUR_TRY(fur_data_check(context, &config, eval));
-    if (checkpoint)
+    if (s->resume)
         FUR_TRY(compare_with_checkpoint(t, &saved));
-    FUR_TRY(make_plan(t, &config, corpus, eval, checkpoint ? &saved : NULL));
+    FUR_TRY(make_plan(t, &config, corpus, eval, s->resume ? &saved : NULL));
     FUR_TRY(check_context(t));
-    FUR_TRY(open_model(t, checkpoint));
-    FUR_TRY(fur_run_create(context, t->model, &t->plan, &t->request, &t->run));
-    if (checkpoint) {
-        t->state = saved;
-        FUR_TRY(fur_checkpoint_read_moments(context, checkpoint, t->model, t->run->memory.adam_m, t->run->memory.adam_v));
-        fur_log(context, FUR_LOG_INFO, "resuming from %s", checkpoint);
-    } else {
-        memset(t->run->memory.adam_m, 0, (size_t)t->model->data_bytes);
-        memset(t->run->memory.adam_v, 0, (size_t)t->model->data_bytes);
-        t->state = (fur_trainer_state){.seed = s->seed, .data_hash = t->train.info.hash, .row_tokens = s->row_tokens,
-                                       .grad_accum = s->grad_accum, .shape = t->run->shape};
-    }
-    snprintf(t->state.isa, sizeof t->state.isa, "%s", fur_isa_name(context->exec.isa));
-    t->first_step = t->state.step;
-    FUR_TRY(fur_metrics_open(context, s->output_dir, &t->metrics));
-    return s->resume ? FUR_OK : fur_run_json_write(t);
+    if (!s->resume)
+        FUR_TRY(open_folder(t));
+    FUR_TRY(open_state(t, s->resume ? &saved : NULL));
+    FUR_TRY(fur_metrics_open(context, s->output_dir, t->state.step, &t->metrics));
+    return fur_run_json_write(t);
 }
 
 fur_status fur_trainer_open(fur_context *context, const fur_train_settings *settings, const fur_corpus *corpus,
