@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -60,8 +61,8 @@ static int64_t process_rss(pid_t pid)
     (void)snprintf(path, sizeof path, "/proc/%ld/status", (long)pid);
     FILE *file = fopen(path, "rb");
     while (file != NULL && fgets(line, sizeof line, file) != NULL)
-        if (sscanf(line, "VmRSS: %" SCNd64, &kibibytes) == 1)
-            break;
+        if (strncmp(line, "VmRSS:", 6) == 0)
+            kibibytes = strtoll(line + 6, NULL, 10);
     if (file != NULL)
         (void)fclose(file);
     return kibibytes * 1024;

@@ -63,7 +63,7 @@ static void remember(cli_live *live, double loss)
     if (++live->loss_pending < live->loss_stride)
         return;
     if (live->loss_count == CLI_LIVE_HISTORY) {
-        for (int i = 0; i < CLI_LIVE_HISTORY / 2; i++)
+        for (size_t i = 0; i < CLI_LIVE_HISTORY / 2; i++)
             live->loss[i] = 0.5 * (live->loss[2 * i] + live->loss[2 * i + 1]);
         live->loss_count = CLI_LIVE_HISTORY / 2;
         live->loss_stride *= 2;

@@ -27,7 +27,7 @@ void cli_live_event(cli_live *live, const fur_train_event *event);
 /* Any other progress, such as "long step: 34 s of about 96 s". */
 void cli_live_text(cli_live *live, const char *text);
 /* Removes the moving line. Call before printing anything else. */
-void cli_live_clear(void *live);
+void cli_live_clear(void *self);
 
 /* The line without its sparkline; `columns` it took are returned. For tests. */
 int cli_live_line(cli_string *out, const fur_train_event *event, bool bytes);

@@ -465,7 +465,7 @@ bool cli_option_set(cli_options *options, const cli_option *option, const char *
         return true;
     char *field = (char *)options + option->offset;
     bool yes = strcmp(text, "true") == 0;
-    cli_list *list = &options->files;
+    cli_list *list;
     switch (option->type) {
     case CLI_FLAG:
         if (!yes && strcmp(text, "false") != 0) {
@@ -643,8 +643,9 @@ static bool take_json(cli_options *options, const char *path, const char *key, c
     size_t length = strlen(key);
     const cli_option *option = NULL;
     if (length <= NEAR_LENGTH) {
-        for (size_t i = 0; i <= length; i++)
-            name[i] = key[i] == '_' ? '-' : key[i];
+        memcpy(name, key, length + 1);
+        for (char *line; (line = strchr(name, '_')) != NULL;)
+            *line = '-';
         option = cli_option_find(options->verb, name, length);
     }
     if (option == NULL) {

@@ -121,9 +121,9 @@ static void ticks(cli_plot *plot, bool vertical)
             tick(plot, vertical, pow(base, i), 1.0);
     } else {
         double step = round_step(axis->high - axis->low, vertical ? 5 : 6, axis->unit);
-        for (double value = ceil(axis->low / step - 1e-9) * step + 0.0; value <= axis->high + step * 1e-6;
-             value += step)
-            tick(plot, vertical, value, step);
+        int first = (int)ceil(axis->low / step - 1e-9), last = (int)floor(axis->high / step + 1e-6);
+        for (int i = first; i <= last; i++)
+            tick(plot, vertical, i * step, step);
     }
 }
 

@@ -44,15 +44,15 @@ bool cli_loss_rises(const fur_eval_result *result, int *bucket)
     return false;
 }
 
-void cli_bucket_name(char out[2 * CLI_UNIT], const fur_eval_result *result, int bucket)
+void cli_bucket_name(char out[CLI_TWO_UNITS], const fur_eval_result *result, int bucket)
 {
     char a[CLI_UNIT], b[CLI_UNIT];
     int64_t first = result->bucket_first[bucket];
     int64_t last = first > 0 ? 2 * first : 1024;
     if (bucket == 0)
-        (void)snprintf(out, 2 * CLI_UNIT, "first %s", cli_count(a, last));
+        (void)snprintf(out, CLI_TWO_UNITS, "first %s", cli_count(a, last));
     else
-        (void)snprintf(out, 2 * CLI_UNIT, "%s\xE2\x80\x93%s", cli_count(a, first), cli_count(b, last));
+        (void)snprintf(out, CLI_TWO_UNITS, "%s\xE2\x80\x93%s", cli_count(a, first), cli_count(b, last));
 }
 
 /* ---- parts of the page -------------------------------------------------------------------------------------- */
@@ -135,7 +135,7 @@ static const cli_long_step *headline(const cli_report *report)
 static void figures(page *p)
 {
     const cli_report *r = p->report;
-    char value[2 * CLI_UNIT], text[256], a[CLI_UNIT], b[CLI_UNIT];
+    char value[CLI_TWO_UNITS], text[256], a[CLI_UNIT], b[CLI_UNIT];
     const cli_point *eval = last_eval(r);
     const cli_long_step *step = headline(r);
     cli_append(p->out, "<div class=\"figures\">\n");
@@ -282,7 +282,7 @@ static void picture_loss(page *p)
 static void picture_memory(page *p, const char *id, const char *title, const char *text, const double *seconds,
                            const double *bytes, int64_t count, int64_t planned, int64_t limit)
 {
-    char a[CLI_UNIT], label[2 * CLI_UNIT];
+    char a[CLI_UNIT], label[CLI_TWO_UNITS];
     double high = (double)(planned > limit ? planned : limit);
     for (int64_t i = 0; i < count; i++)
         high = bytes[i] > high ? bytes[i] : high;
@@ -384,7 +384,7 @@ static void picture_positions(page *p)
     if (result == NULL)
         return;
     for (int i = 0; i < result->buckets; i++) {
-        char name[2 * CLI_UNIT];
+        char name[CLI_TWO_UNITS];
         if (result->bucket_tokens[i] == 0)
             continue;
         cli_bucket_name(name, result, i);
@@ -449,7 +449,7 @@ static void table_plan(page *p)
     const cli_report *r = p->report;
     if (r->row_count == 0)
         return;
-    char limit[2 * CLI_UNIT] = "", a[CLI_UNIT], b[CLI_UNIT], c[CLI_UNIT], d[CLI_UNIT], e[CLI_UNIT], f[CLI_UNIT];
+    char limit[CLI_TWO_UNITS] = "", a[CLI_UNIT], b[CLI_UNIT], c[CLI_UNIT], d[CLI_UNIT], e[CLI_UNIT], f[CLI_UNIT];
     if (r->row_limit_bytes > 0)
         (void)snprintf(limit, sizeof limit, "in %s", cli_bytes(a, r->row_limit_bytes));
     section(p, "The plan",

@@ -50,7 +50,7 @@ typedef struct cli_report {
 /* True where a later position bucket has a higher loss than an earlier one; *bucket is the first such. */
 bool cli_loss_rises(const fur_eval_result *result, int *bucket);
 /* "below 1K", "1K-2K", ... */
-void cli_bucket_name(char out[2 * CLI_UNIT], const fur_eval_result *result, int bucket);
+void cli_bucket_name(char out[CLI_TWO_UNITS], const fur_eval_result *result, int bucket);
 
 void cli_report_write(cli_string *out, const cli_report *report);
 

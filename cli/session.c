@@ -35,9 +35,9 @@ int cli_exit_code(fur_status status, bool reading_input)
     switch (status) {
     case FUR_OK: return CLI_OK;
     case FUR_E_ARGUMENT: return CLI_USAGE;
-    case FUR_E_SHAPE: return reading_input ? CLI_BAD_INPUT : CLI_FAILED;
-    case FUR_E_MEMORY: return CLI_DOES_NOT_FIT;
+    case FUR_E_MEMORY:
     case FUR_E_DOES_NOT_FIT: return CLI_DOES_NOT_FIT;
+    case FUR_E_SHAPE:
     case FUR_E_IO: return reading_input ? CLI_BAD_INPUT : CLI_FAILED;
     case FUR_E_FORMAT: return CLI_BAD_INPUT;
     case FUR_E_UNSUPPORTED: return reading_input ? CLI_BAD_INPUT : CLI_USAGE;

@@ -45,7 +45,8 @@ bool cli_file_write(const char *path, const char *bytes, size_t count);
 
 /* ---- units -------------------------------------------------------------------------------------------------- */
 
-#define CLI_UNIT 32                                           /* enough for every function below */
+#define CLI_UNIT      32                                      /* enough for every function below */
+#define CLI_TWO_UNITS 64                                      /* and for a text with two of them */
 const char *cli_bytes(char out[CLI_UNIT], int64_t bytes);     /* "412 MiB" */
 const char *cli_count(char out[CLI_UNIT], int64_t count);     /* "64K" where exact, else "1,234,567" */
 const char *cli_thousands(char out[CLI_UNIT], int64_t count); /* "1,234,567" */

@@ -149,7 +149,7 @@ static int64_t choose_context(int64_t tokens)
 
 static void choose_rows(const cli_options *options, const fur_corpus_info *info, fur_train_settings *settings)
 {
-    int64_t longest = 0;
+    int64_t longest = 1;
     if (options->ramp.count > 0) {
         memcpy(settings->phases, options->ramp.phases, sizeof options->ramp.phases);
         settings->phase_count = options->ramp.count;

@@ -356,7 +356,7 @@ static int measure_positions(demo *d, fur_model *model, int64_t tokens)
     cli_table table;
     cli_table_init(&table, "lrr", "position in held-out text", "bytes", "bits per byte");
     for (int i = 0; i < d->positions.buckets; i++) {
-        char name[2 * CLI_UNIT], count[CLI_UNIT], loss[CLI_UNIT];
+        char name[CLI_TWO_UNITS], count[CLI_UNIT], loss[CLI_UNIT];
         if (d->positions.bucket_tokens[i] == 0)
             continue;
         cli_bucket_name(name, &d->positions, i);
@@ -366,7 +366,7 @@ static int measure_positions(demo *d, fur_model *model, int64_t tokens)
     cli_table_print(&table, stderr, style);
     cli_table_clear(&table);
     if (cli_loss_rises(&d->positions, &bucket)) {
-        char name[2 * CLI_UNIT];
+        char name[CLI_TWO_UNITS];
         cli_bucket_name(name, &d->positions, bucket);
         cli_say(d->session,
                 "  the loss rises with distance at %s: this training did not teach it to use all of its context", name);

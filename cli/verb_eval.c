@@ -22,7 +22,7 @@ static json_t *positions_json(const fur_eval_result *result)
 
 static void print_result(const cli_session *session, const fur_eval_result *result)
 {
-    char a[CLI_UNIT], b[CLI_UNIT], loss[CLI_UNIT], bits[CLI_UNIT] = "", name[2 * CLI_UNIT];
+    char a[CLI_UNIT], b[CLI_UNIT], loss[CLI_UNIT], bits[CLI_UNIT] = "", name[CLI_TWO_UNITS];
     const cli_style *style = &session->out;
     bool bytes = isfinite(result->bits_per_byte);
     int bucket;

@@ -24,12 +24,12 @@ static tensor_summary summarize(const fur_parameter_info *tensor)
     return summary;
 }
 
-static void shape_text(char out[2 * CLI_UNIT], const fur_parameter_info *tensor)
+static void shape_text(char out[CLI_TWO_UNITS], const fur_parameter_info *tensor)
 {
     if (tensor->rank == 2)
-        (void)snprintf(out, 2 * CLI_UNIT, "%" PRId64 " x %" PRId64, tensor->shape[0], tensor->shape[1]);
+        (void)snprintf(out, CLI_TWO_UNITS, "%" PRId64 " x %" PRId64, tensor->shape[0], tensor->shape[1]);
     else
-        (void)snprintf(out, 2 * CLI_UNIT, "%" PRId64, tensor->shape[0]);
+        (void)snprintf(out, CLI_TWO_UNITS, "%" PRId64, tensor->shape[0]);
 }
 
 static json_t *config_json(const fur_model_config *config)
@@ -113,7 +113,7 @@ static void print_text(const cli_session *session, const char *folder, const fur
         fur_parameter_info tensor;
         fur_model_parameter(model, i, &tensor);
         tensor_summary summary = summarize(&tensor);
-        char shape[2 * CLI_UNIT], norm[CLI_UNIT], least[CLI_UNIT], greatest[CLI_UNIT];
+        char shape[CLI_TWO_UNITS], norm[CLI_UNIT], least[CLI_UNIT], greatest[CLI_UNIT];
         shape_text(shape, &tensor);
         (void)snprintf(norm, sizeof norm, "%.4g", summary.norm);
         (void)snprintf(least, sizeof least, "%.4g", summary.least);

@@ -19,7 +19,7 @@ typedef struct cli_watch {
 
 /* From here on lines of `session` clear the moving line first. */
 void cli_watch_init(cli_watch *watch, cli_session *session, const char *folder, bool bytes);
-void cli_watch_event(void *watch, const fur_train_event *event); /* a fur_train_fn */
+void cli_watch_event(void *self, const fur_train_event *event); /* a fur_train_fn */
 /* Ends the moving line and the event file; says so where the file could not be written. */
 void cli_watch_end(cli_watch *watch);
 void cli_watch_clear(cli_watch *watch);

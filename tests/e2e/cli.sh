@@ -3,6 +3,7 @@
 # cli.sh PROGRAM: wrong command lines end with code 2 and one line that says what was expected; help, man pages and
 # completion of every verb; stdout is data, with --json one object; a closed pipe and a full disk are failures.
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+# shellcheck source=tests/e2e/lib.sh
 . "$here/lib.sh"
 
 # ---- refusals -----------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 # demo.sh PROGRAM: the quick demo on a text that needs no network, what it leaves, and the three commands it ends with,
 # run as they stand. The demo itself fails where measured memory and plan differ too much.
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+# shellcheck source=tests/e2e/lib.sh
 . "$here/lib.sh"
 
 words 300000 >text

@@ -84,7 +84,7 @@ static void fill_report(cli_report *report, cli_string *page)
     fill_metrics(&metrics);
     fill_rows(rows);
     for (int i = 0; i < 3; i++) {
-        const cli_plan_row *row = &rows[2 * i];
+        const cli_plan_row *row = &rows[(size_t)2 * (size_t)i];
         steps[i] = (cli_long_step){.tokens = row->tokens,
                                    .seconds = row->plan.seconds * 1.07,
                                    .planned_seconds = row->plan.seconds,
@@ -131,7 +131,9 @@ static void check_tags(const char *text)
         bool closing = at[1] == '/', is_void = false;
         size_t length = strcspn(at + 1 + closing, " >/\n");
         const char *end = strchr(at, '>');
-        assert_true(length > 0 && length < sizeof name && end != NULL);
+        assert_true(length > 0 && length < sizeof name);
+        if (end == NULL)
+            fail();
         memcpy(name, at + 1 + closing, length);
         name[length] = '\0';
         for (size_t i = 0; i < 2; i++)
@@ -227,7 +229,7 @@ static void test_loss_rises(void **state)
 {
     (void)state;
     fur_eval_result result = made_up_positions();
-    char name[2 * CLI_UNIT];
+    char name[CLI_TWO_UNITS];
     int bucket = -1;
     assert_false(cli_loss_rises(&result, &bucket));
     result.bucket_tokens[3] = 0; /* an empty range says nothing */
