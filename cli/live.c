@@ -98,6 +98,7 @@ int cli_live_line(cli_string *out, const fur_train_event *event, bool bytes)
 static void show(cli_live *live, cli_string *line, int width)
 {
     const cli_style *style = &live->style;
+    cli_style_of(live->file, &live->style); /* the window may have another width by now */
     live->last = cli_clock();
     if (!style->terminal) {
         fprintf(live->file, "%s\n", line->text);

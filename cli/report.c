@@ -52,7 +52,7 @@ void cli_bucket_name(char out[CLI_TWO_UNITS], const fur_eval_result *result, int
     if (bucket == 0)
         (void)snprintf(out, CLI_TWO_UNITS, "first %s", cli_count(a, last));
     else
-        (void)snprintf(out, CLI_TWO_UNITS, "%s\xE2\x80\x93%s", cli_count(a, first), cli_count(b, last));
+        (void)snprintf(out, CLI_TWO_UNITS, "%s-%s", cli_count(a, first), cli_count(b, last));
 }
 
 /* ---- parts of the page -------------------------------------------------------------------------------------- */

@@ -323,7 +323,10 @@ void cli_table_print(const cli_table *table, FILE *file, const cli_style *style)
                 widths[i] = width;
         }
     }
-    for (int row = 0; row < table->rows; row++) {
+    bool headed = false;
+    for (int i = 0; i < table->columns; i++)
+        headed = headed || table->cells[i][0] != '\0';
+    for (int row = headed ? 0 : 1; row < table->rows; row++) {
         for (int i = 0; i < table->columns; i++) {
             const char *cell = table->cells[row * table->columns + i];
             int pad = widths[i] - text_width(cell);

@@ -130,10 +130,8 @@ static void check_tags(const char *text)
         char name[24];
         bool closing = at[1] == '/', is_void = false;
         size_t length = strcspn(at + 1 + closing, " >/\n");
-        const char *end = strchr(at, '>');
+        const char *end = at + strcspn(at, ">");
         assert_true(length > 0 && length < sizeof name);
-        if (end == NULL)
-            fail();
         memcpy(name, at + 1 + closing, length);
         name[length] = '\0';
         for (size_t i = 0; i < 2; i++)
@@ -239,8 +237,7 @@ static void test_loss_rises(void **state)
     assert_true(cli_loss_rises(&result, &bucket));
     assert_int_equal(bucket, 5);
     cli_bucket_name(name, &result, 5);
-    assert_string_equal(name, "16K\xE2\x80\x93"
-                              "32K");
+    assert_string_equal(name, "16K-32K");
 }
 
 static void test_live(void **state)
