@@ -14,14 +14,11 @@
 #include "model/family.h"
 #include "plan/plan.h"
 
-/* A fresh run may not go where another one was; a resumed one must. */
-static fur_status open_folder(fur_trainer *t)
+/* A fresh run may not go where another one was. */
+static fur_status check_unused(const fur_trainer *t)
 {
     fur_error *error = &t->context->error;
     const fur_train_settings *s = t->settings;
-    FUR_TRY(fur_folder_create(error, s->output_dir));
-    FUR_TRY(fur_lock_acquire(error, s->output_dir, &t->lock));
-    fur_folder_sweep(s->output_dir);
     char *path;
     FUR_TRY(fur_path_join(error, s->output_dir, "run.json", &path));
     bool used = fur_path_exists(path);
@@ -30,6 +27,17 @@ static fur_status open_folder(fur_trainer *t)
         return fur_error_set(error, FUR_E_ARGUMENT, "%s already holds a run: use --resume latest, or another folder",
                              s->output_dir);
     return FUR_OK;
+}
+
+static fur_status open_folder(fur_trainer *t)
+{
+    fur_error *error = &t->context->error;
+    const fur_train_settings *s = t->settings;
+    if (!s->resume)
+        FUR_TRY(fur_folder_create(error, s->output_dir));
+    FUR_TRY(fur_lock_acquire(error, s->output_dir, &t->lock));
+    fur_folder_sweep(s->output_dir);
+    return check_unused(t); /* another run may have begun there since it was asked */
 }
 
 /* Differences that do not stop a resumed run but change its bits, or make it another run. */
@@ -95,11 +103,13 @@ static fur_status read_config(fur_context *context, const fur_train_settings *s,
 static fur_status open_model(fur_trainer *t, const char *checkpoint)
 {
     const fur_train_settings *s = t->settings;
-    if (checkpoint)
-        return fur_model_load(t->context, checkpoint, &t->model);
-    if (s->init_from)
-        return fur_model_load(t->context, s->init_from, &t->model);
-    return fur_model_create(t->context, &s->model, s->seed, &t->model);
+    const char *folder = checkpoint ? checkpoint : s->init_from;
+    if (!folder)
+        return fur_model_create(t->context, &s->model, s->seed, &t->model);
+    fur_status status = fur_model_load(t->context, folder, &t->model);
+    if (status == FUR_E_NONFINITE) /* before the first step it is the file's fault, not the run's */
+        status = t->context->error.status = FUR_E_FORMAT;
+    return status;
 }
 
 static fur_status open_data(fur_trainer *t, const fur_corpus *corpus, const fur_corpus *eval)
@@ -147,6 +157,7 @@ static fur_status open_all(fur_trainer *t, const fur_corpus *corpus, const fur_c
     fur_context *context = t->context;
     fur_trainer_state saved;
     FUR_TRY(fur_train_settings_check(context, s));
+    FUR_TRY(check_unused(t)); /* early, since what follows takes a while */
     if (s->resume) {
         FUR_TRY(open_folder(t));
         FUR_TRY(fur_checkpoint_find(context, s->output_dir, s->resume, &t->checkpoint));
@@ -162,9 +173,9 @@ static fur_status open_all(fur_trainer *t, const fur_corpus *corpus, const fur_c
         FUR_TRY(compare_with_checkpoint(t, &saved));
     FUR_TRY(make_plan(t, &config, corpus, eval, s->resume ? &saved : NULL));
     FUR_TRY(check_context(t));
+    FUR_TRY(open_state(t, s->resume ? &saved : NULL));
     if (!s->resume)
         FUR_TRY(open_folder(t));
-    FUR_TRY(open_state(t, s->resume ? &saved : NULL));
     FUR_TRY(fur_metrics_open(context, s->output_dir, t->state.step, &t->metrics));
     return fur_run_json_write(t);
 }
