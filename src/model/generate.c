@@ -105,6 +105,10 @@ fur_status fur_generate(fur_context *context, const fur_model *model, const int3
     int64_t tokens = 0;
     FUR_TRY(check(context, model, prompt, prompt_count, count, sampling, &tokens));
     generation g = {.run = {.context = context, .model = (fur_model *)(uintptr_t)model, .exec = context->exec}};
+    fur_run_shape shape = generation_shape(&model->config, tokens);
+    if (!fur_run_shape_is_sane(&model->config, &model->table, &shape))
+        return fur_error_set(&context->error, FUR_E_DOES_NOT_FIT, "no machine has the memory for %lld tokens",
+                             (long long)tokens);
     fur_arena counting = fur_arena_counting();
     lay_out(context, model, tokens, &counting, &g);
     int64_t peak = fur_context_process_bytes(context) + model->data_bytes + counting.peak;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The memory of a run, piece by piece: the single source of every size that the plan prints and the run uses. */
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "base/size.h"
@@ -153,6 +154,18 @@ static void layout_row(const fur_model_config *c, int64_t tokens, fur_arena *are
         m->row_ids_T = fur_arena_push(arena, tokens * (int64_t)sizeof(int32_t));
         m->row_targets_T = fur_arena_push(arena, tokens * (int64_t)sizeof(int32_t));
     }
+}
+
+bool fur_run_shape_is_sane(const fur_model_config *c, const fur_parameter_table *table, const fur_run_shape *shape)
+{
+    double T = (double)shape->tokens, rows = fmin((double)shape->superblock, T);
+    double widest = (double)c->width + (double)fur_config_query_width(c) + (double)fur_config_key_width(c) +
+                    (double)fur_config_inner_width(c) + (double)c->hidden + (double)c->heads + (double)c->features +
+                    (double)fur_config_head_width(c) + 8;
+    double of_row = T * (double)(c->layers + 2) * 8 * widest, of_block = rows * 64 * widest;
+    return shape->tokens > 0 && shape->superblock > 0 && shape->token_tile > 0 && shape->loss_tile > 0 &&
+           shape->vocabulary_tile > 0 &&
+           (of_row + of_block + 3 * (double)table->elements) * (double)sizeof(float) < (double)FUR_RUN_MOST_BYTES;
 }
 
 void fur_run_layout(const fur_exec *exec, const fur_model_config *c, const fur_parameter_table *table,

@@ -111,6 +111,9 @@ fur_status fur_run_create(fur_context *context, fur_model *model, const fur_plan
     if (!plan->fits)
         return fur_error_set(&context->error, FUR_E_DOES_NOT_FIT, "the plan needs %lld bytes, the limit is %lld",
                              (long long)plan->peak_bytes, (long long)request->memory_bytes);
+    fur_run_shape shape = fur_run_shape_of(plan, request);
+    if (!fur_run_shape_is_sane(&model->config, &model->table, &shape))
+        return fur_error_set(&context->error, FUR_E_ARGUMENT, "this plan was not made for this model");
     if (request->purpose == FUR_FOR_TRAIN && model->gradient)
         return fur_error_set(&context->error, FUR_E_BUSY, "another run holds this model's gradients");
     fur_run *run = fur_calloc(1, sizeof *run);
@@ -118,7 +121,7 @@ fur_status fur_run_create(fur_context *context, fur_model *model, const fur_plan
         return fur_error_set(&context->error, FUR_E_MEMORY, "no memory for a run");
     run->context = context;
     run->model = model;
-    run->shape = fur_run_shape_of(plan, request);
+    run->shape = shape;
     run->exec = context->exec;
     fur_status status = fur_arena_create(&context->error, plan->arena_bytes, &run->arena);
     if (status == FUR_OK) {
@@ -162,7 +165,8 @@ static fur_status check_row(const fur_run *run, const fur_row *row)
     if (row->documents < 1 || !row->offsets || row->offsets[0] != 0)
         return fur_error_set(error, FUR_E_SHAPE, "a row needs at least one document, its offsets starting at 0");
     for (int64_t d = 0; d < row->documents; d++) {
-        int64_t length = row->offsets[d + 1] - row->offsets[d];
+        int64_t from = row->offsets[d], to = row->offsets[d + 1];
+        int64_t length = to > from ? to - from : 0; /* from is at least 0 here */
         if (length < 1 || length > c->context)
             return fur_error_set(error, FUR_E_SHAPE, "document %lld of the row has %lld tokens, expected 1 to %lld",
                                  (long long)d, (long long)length, (long long)c->context);

@@ -65,6 +65,11 @@ typedef struct fur_run_memory {
 /* Called after each group of pieces with its name, so that the plan can list them; may be NULL. */
 typedef void (*fur_layout_item_fn)(void *user, const char *name, int64_t bytes);
 
+/* Whether a run of this shape is below FUR_RUN_MOST_BYTES by a generous count in floating point. Beyond it no machine has
+ * the memory, and integer sizes begin to overflow: ask before fur_run_layout. */
+#define FUR_RUN_MOST_BYTES ((int64_t)1 << 60)
+bool fur_run_shape_is_sane(const fur_model_config *config, const fur_parameter_table *table, const fur_run_shape *shape);
+
 /* exec: threads and instruction set (workspace sizes depend on them). */
 void fur_run_layout(const fur_exec *exec, const fur_model_config *config, const fur_parameter_table *table,
                     const fur_run_shape *shape, fur_arena *arena, fur_layout_item_fn on_item, void *user,

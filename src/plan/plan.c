@@ -36,8 +36,12 @@ static fur_status check_request(fur_error *error, const fur_model_config *config
     if (document > config->context)
         return fur_error_set(error, FUR_E_ARGUMENT, "documents of %lld tokens, the model's context is %lld",
                              (long long)document, (long long)config->context);
-    if (r->memory_bytes < 0 || r->data_bytes < 0 || r->superblock < 0 || r->superblock > (int64_t)1 << 24)
-        return fur_error_set(error, FUR_E_ARGUMENT, "memory, data bytes and superblock of a plan cannot be negative");
+    if (r->memory_bytes < 0 || r->data_bytes < 0 || r->data_bytes > FUR_RUN_MOST_BYTES)
+        return fur_error_set(error, FUR_E_ARGUMENT, "memory of %lld bytes, %lld of them data: expected 0 to 2^60",
+                             (long long)r->memory_bytes, (long long)r->data_bytes);
+    if (r->superblock < 0 || r->superblock > (int64_t)1 << 24)
+        return fur_error_set(error, FUR_E_ARGUMENT, "a superblock of %lld tokens, expected 0 (chosen) to 2^24",
+                             (long long)r->superblock);
     return FUR_OK;
 }
 
@@ -128,13 +132,19 @@ static void evaluate(const planner *p, const fur_run_shape *shape, fur_plan *out
     add_item(out, "process and libraries", fur_context_process_bytes(p->context));
     add_item(out, "data", p->request->data_bytes);
     add_item(out, "weights", p->table->elements * (int64_t)sizeof(float));
-    fur_arena counting = fur_arena_counting();
-    fur_run_memory unused;
-    fur_run_layout(&p->context->exec, p->config, p->table, shape, &counting, add_item, out, &unused);
-    out->arena_bytes = counting.peak;
+    bool sane = fur_run_shape_is_sane(p->config, p->table, shape);
+    if (sane) {
+        fur_arena counting = fur_arena_counting();
+        fur_run_memory unused;
+        fur_run_layout(&p->context->exec, p->config, p->table, shape, &counting, add_item, out, &unused);
+        out->arena_bytes = counting.peak;
+    } else {
+        out->arena_bytes = FUR_RUN_MOST_BYTES;
+        add_item(out, "more than any machine has", FUR_RUN_MOST_BYTES);
+    }
     for (int i = 0; i < out->item_count; i++)
         out->peak_bytes += out->items[i].bytes;
-    out->fits = p->request->memory_bytes == 0 || out->peak_bytes <= p->request->memory_bytes;
+    out->fits = sane && (p->request->memory_bytes == 0 || out->peak_bytes <= p->request->memory_bytes);
     int64_t document = p->request->document_tokens ? p->request->document_tokens : p->request->row_tokens;
     work w = row_work(p->config, p->table, shape, document);
     out->flops = w.products + w.attention;
@@ -205,7 +215,7 @@ static fur_status planner_init(planner *p, fur_context *context, const fur_model
 {
     *p = (planner){.context = context, .config = config, .table = table, .request = request,
                    .gflops = request->measured_gflops};
-    if (p->gflops <= 0)
+    if (!(p->gflops > 0))
         FUR_TRY(fur_rate_measure(context, &p->gflops));
     return fur_parameter_table_create(&context->error, config, table);
 }
@@ -295,13 +305,19 @@ static double logits_bytes(const fur_model_config *c, double tokens)
     return 3 * tokens * (double)fur_config_head_width(c) * 4; /* logits, log-softmax, gradient */
 }
 
+/* Far beyond any machine the number says no more. */
+static int64_t whole_bytes(double bytes)
+{
+    return bytes < (double)FUR_RUN_MOST_BYTES ? (int64_t)bytes : FUR_RUN_MOST_BYTES;
+}
+
 int64_t fur_plan_plain_attention_bytes(const fur_model_config *c, int64_t tokens)
 {
     double n = (double)tokens, layers = (double)c->layers;
     double scores = (double)c->heads * n * n * 4;
     double parameters = 16.0 * (double)fur_config_parameter_count(c);
-    return (int64_t)(parameters + layers * (saved_per_layer(c) * n * (double)c->width * 4 + scores) + 2 * scores +
-                     logits_bytes(c, n));
+    return whole_bytes(parameters + layers * (saved_per_layer(c) * n * (double)c->width * 4 + scores) + 2 * scores +
+                       logits_bytes(c, n));
 }
 
 int64_t fur_plan_checkpointed_bytes(const fur_model_config *c, int64_t tokens)
@@ -310,5 +326,5 @@ int64_t fur_plan_checkpointed_bytes(const fur_model_config *c, int64_t tokens)
     double f = 2 * (double)fur_config_inner_width(c) / (double)c->width;
     double in_layer = (saved_per_layer(c) + f) * row, parameters = 16.0 * (double)fur_config_parameter_count(c);
     double top = in_layer > logits_bytes(c, n) ? in_layer : logits_bytes(c, n);
-    return (int64_t)(parameters + (double)c->layers * row + top);
+    return whole_bytes(parameters + (double)c->layers * row + top);
 }
