@@ -187,7 +187,10 @@ static fur_status evaluate(fur_trainer *t)
         return FUR_OK;
     fur_eval_result result;
     int64_t context = fur_trainer_context(t->settings, fur_max_i64(0, t->state.step - 1), NULL);
-    FUR_TRY(fur_evaluate_with(t->run, &t->eval, context, t->settings->eval_tokens, &result));
+    t->run->on_progress = NULL; /* evaluation is no part of a step */
+    fur_status status = fur_evaluate_with(t->run, &t->eval, context, t->settings->eval_tokens, &result);
+    t->run->on_progress = on_progress;
+    FUR_TRY(status);
     t->last_eval_loss = result.loss;
     fur_train_event event = event_of(t, FUR_EVENT_EVAL);
     event.loss = result.loss;
