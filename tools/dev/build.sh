@@ -18,7 +18,15 @@ build_preset() {
         cat "$build_preset_log" >&2
         die "could not configure build/$build_preset_name"
     }
-    cmake --build "build/$build_preset_name" -j "$(processors)" >&2 || die "build/$build_preset_name does not build"
+    # On a terminal ninja keeps to one line; elsewhere its many lines go to a file, shown where it fails.
+    if [ -t 2 ]; then
+        cmake --build "build/$build_preset_name" -j "$(processors)" >&2
+    else
+        cmake --build "build/$build_preset_name" -j "$(processors)" >"build/$build_preset_name/build.log" 2>&1 || {
+            tail -n 60 "build/$build_preset_name/build.log" >&2
+            false
+        }
+    fi || die "build/$build_preset_name does not build"
     say "built build/$build_preset_name in $(since "$build_preset_start")"
 }
 
