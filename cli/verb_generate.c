@@ -114,6 +114,9 @@ static int generate(cli_session *session, const fur_model *model, const fur_toke
     sampling.top_k = (int)options->top_k;
     sampling.top_p = (float)options->top_p;
     sampling.seed = (uint64_t)options->seed;
+    if (config->features > 0)
+        return cli_refuse(session, CLI_BAD_INPUT, "%s: the model reads real vectors, expected one that reads tokens",
+                          options->model);
     int code = read_prompt(session, &prompt);
     if (code == CLI_OK)
         code = encode(session, tokenizer, &prompt, &ids, &prompt_count);

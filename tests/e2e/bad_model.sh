@@ -3,6 +3,7 @@
 # bad_model.sh PROGRAM: configurations and weights that are damaged, hostile or not ours: code 3 and one line that names
 # the file and what in it. A llama of one layer and width 8 is written here byte by byte, so that each byte can be wrong.
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+# shellcheck source=tests/e2e/lib.sh
 . "$here/lib.sh"
 
 words 3000 >text

@@ -3,6 +3,7 @@
 # disk.sh PROGRAM: folders that cannot be written, folders in use, a disk that is full in the middle of a save: one line,
 # a code, the last checkpoint as it was, nothing half-written.
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+# shellcheck source=tests/e2e/lib.sh
 . "$here/lib.sh"
 
 words 20000 >text

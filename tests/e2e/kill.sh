@@ -3,6 +3,7 @@
 # kill.sh PROGRAM [COUNT]: kill -9 at a random moment of a save, COUNT times (10): `--resume latest` loads every time.
 # Every step saves, and the moments are drawn over the time of a save: strictly after the last checkpoint appeared.
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+# shellcheck source=tests/e2e/lib.sh
 . "$here/lib.sh"
 
 count=${2-10}
@@ -38,7 +39,7 @@ while [ "$loaded" -lt "$count" ]; do
 done
 kill -KILL "$run"
 wait "$run" 2>wait.log || true
-expect 0 train --resume latest -o run --max-steps "$(($(cat run/latest | sed 's/step-0*//') + 1))"
+expect 0 train --resume latest -o run --max-steps "$(($(sed "s/step-0*//" run/latest) + 1))"
 no_leftovers run
 echo "killed $count times, $torn of them with a save in progress: --resume latest loaded $loaded times"
 [ "$torn" -gt 0 ] || fail "no kill hit a save"

@@ -117,3 +117,9 @@ wait_for() {
         sleep 0.05
     done
 }
+
+# npy DTYPE SHAPE: the header of a .npy file, version 1
+npy() {
+    npy_text="{'descr': '$1', 'fortran_order': False, 'shape': ($2), }"
+    printf '\223NUMPY\001\000\166\000%-117s\n' "$npy_text"
+}

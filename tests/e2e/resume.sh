@@ -4,6 +4,7 @@
 # other threads, with more or less kept for backward, and repeated from its run.json. Packed documents, rows that add up
 # to a step, a context that grows on the way.
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+# shellcheck source=tests/e2e/lib.sh
 . "$here/lib.sh"
 
 documents 300 >docs.jsonl

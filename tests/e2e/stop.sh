@@ -3,6 +3,7 @@
 # stop.sh PROGRAM: SIGINT and SIGTERM in the middle of a step end the run with a checkpoint from which it goes on to the
 # same bits; a second signal ends it at once; a second run on the folder of a running one is refused.
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+# shellcheck source=tests/e2e/lib.sh
 . "$here/lib.sh"
 
 words 40000 >text
