@@ -150,7 +150,7 @@ static const cli_option table[] = {
      TRAIN | EVAL | GENERATE | PLAN | BENCH | LONG_STEP, "FURLONG_MEMORY", AT(memory)},
     {"keep", 0, NULL, CLI_CHOICE, "WHAT", "auto", "auto|nothing|all", 0, 0, "Machine",
      "what backward finds ready instead of computing again; changes seconds and bytes, never the result",
-     TRAIN | PLAN, NULL, AT(keep)},
+     TRAIN | PLAN | BENCH, NULL, AT(keep)},
     {"superblock", 0, NULL, CLI_COUNT, "TOKENS", "(chosen)", NULL, 1, 16777216, "Machine",
      "tokens that go through a layer at once", TRAIN | PLAN, NULL, AT(superblock)},
     {"threads", 't', NULL, CLI_INT, "COUNT", "(the physical cores)", NULL, 1, 4096, "Machine", "threads",

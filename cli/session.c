@@ -119,6 +119,12 @@ void cli_session_close(cli_session *session)
     session->context = NULL;
 }
 
+fur_keep cli_keep_of(const cli_options *options)
+{
+    const char *name = options->keep;
+    return strcmp(name, "nothing") == 0 ? FUR_KEEP_NOTHING : strcmp(name, "all") == 0 ? FUR_KEEP_ALL : FUR_KEEP_AUTO;
+}
+
 int cli_memory_limit(const cli_session *session, int64_t *bytes, bool *chosen)
 {
     bool given = session->options->memory > 0;

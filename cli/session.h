@@ -41,6 +41,9 @@ void cli_say(const cli_session *session, const char *format, ...) CLI_PRINTF(2, 
 int cli_session_open(cli_session *session);
 void cli_session_close(cli_session *session);
 
+/* --keep */
+fur_keep cli_keep_of(const cli_options *options);
+
 /* --memory, or its default; *chosen tells which where not NULL. */
 int cli_memory_limit(const cli_session *session, int64_t *bytes, bool *chosen);
 

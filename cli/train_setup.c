@@ -186,9 +186,7 @@ static void choose_rates(const cli_options *options, fur_train_settings *setting
     settings->seed = (uint64_t)options->seed;
     settings->superblock = options->superblock;
     settings->skip_nonfinite = options->skip_nonfinite;
-    settings->keep = strcmp(options->keep, "nothing") == 0 ? FUR_KEEP_NOTHING
-                     : strcmp(options->keep, "all") == 0   ? FUR_KEEP_ALL
-                                                           : FUR_KEEP_AUTO;
+    settings->keep = cli_keep_of(options);
 }
 
 static int choose_model(cli_session *session, cli_train_setup *setup, int64_t longest)

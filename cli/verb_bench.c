@@ -135,7 +135,7 @@ static int bench_step(bench *b)
     int code = cli_config_open(b->session, "bytes-1m", o->tokens, false, &config);
     if (code != CLI_OK)
         return code;
-    fur_status status = fur_bench_step(b->session->context, &config, o->tokens, o->memory, &b->result);
+    fur_status status = fur_bench_step(b->session->context, &config, o->tokens, o->memory, cli_keep_of(o), &b->result);
     if (status != FUR_OK)
         return cli_fail(b->session, status);
     const fur_bench_result *r = &b->result;

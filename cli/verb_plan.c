@@ -6,11 +6,6 @@
 #include "plan_view.h"
 #include "verb.h"
 
-static fur_keep keep_of(const char *name)
-{
-    return strcmp(name, "nothing") == 0 ? FUR_KEEP_NOTHING : strcmp(name, "all") == 0 ? FUR_KEEP_ALL : FUR_KEEP_AUTO;
-}
-
 static int plan_longest(cli_session *session, const fur_model_config *config, const fur_plan_request *request)
 {
     int64_t tokens = 0;
@@ -81,7 +76,7 @@ int verb_plan(cli_session *session)
     request.purpose = strcmp(options->purpose, "eval") == 0       ? FUR_FOR_EVAL
                       : strcmp(options->purpose, "generate") == 0 ? FUR_FOR_GENERATE
                                                                   : FUR_FOR_TRAIN;
-    request.keep = keep_of(options->keep);
+    request.keep = cli_keep_of(options);
     request.superblock = options->superblock;
     request.document_tokens = options->context;
     request.row_tokens = options->row_tokens > options->context ? options->row_tokens : options->context;

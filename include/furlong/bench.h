@@ -25,9 +25,9 @@ FUR_API fur_status fur_bench_attention(fur_context *context, int64_t tokens, int
                                        int64_t head_dim, bool causal, fur_bench_result *out);
 FUR_API fur_status fur_bench_projection(fur_context *context, int64_t tokens, int64_t in, int64_t out_width,
                                         fur_bench_result *out);
-/* Whole optimizer steps of a preset on random tokens, one document of `tokens`. */
+/* Whole optimizer steps of a preset on random tokens, one document of `tokens`. A step of 20 s or more is taken once. */
 FUR_API fur_status fur_bench_step(fur_context *context, const fur_model_config *config, int64_t tokens,
-                                  int64_t memory_bytes, fur_bench_result *out);
+                                  int64_t memory_bytes, fur_keep keep, fur_bench_result *out);
 
 #ifdef __cplusplus
 }

@@ -169,4 +169,4 @@ bad model/model.safetensors 'model.embed_tokens.weight' 'element 77 is nan'
 refused 3 'element 77 is nan' -- generate -m model -p x
 refused 3 'element 77 is nan' -- inspect model
 refused 3 'element 77 is nan' -- train -m model -f text -c 16 -o run
-[ ! -e run ] && [ ! -e runs ] || fail "a refused run left a folder"
+for folder in run runs; do [ ! -e $folder ] || fail "a refused run left a folder"; done

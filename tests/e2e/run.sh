@@ -33,7 +33,8 @@ for key in loss perplexity bits_per_byte tokens; do
     grep -q "\"$key\":[0-9]" out || fail "eval has no number under $key"
 done
 sed 's/.*"by_position":\[//; s/\].*//; s/},{/}\n{/g' out >positions
-[ "$(wc -l <positions)" -eq 2 ] && grep -q '"first":1024,' positions || fail "by_position: $(cat positions)"
+[ "$(wc -l <positions)" -eq 2 ] || fail "by_position: $(cat positions)"
+grep -q '"first":1024,' positions || fail "by_position: $(cat positions)"
 # The loss of all is the mean of the positions' losses, weighted by their tokens; bits per byte are nats / ln 2.
 sed -n 's/.*"first":\([0-9]*\),"tokens":\([0-9]*\),"loss":\([0-9.e-]*\).*/\2 \3/p' positions >sums
 awk -v loss="$(sed 's/^{"loss":\([^,]*\).*/\1/' out)" -v bits="$(sed 's/.*"bits_per_byte":\([^,]*\).*/\1/' out)" \
