@@ -25,27 +25,27 @@ static json_t *gpt2_json(const fur_model_config *c)
 
 static json_t *gpt_neox_json(const fur_model_config *c)
 {
-    return json_pack("{s:s, s:[s], s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:f, s:f, s:b, s:f, s:f, s:b, s:b, s:f, s:f, s:s}",
-                     "model_type", "gpt_neox", "architectures", "GPTNeoXForCausalLM", "vocab_size",
-                     (json_int_t)c->vocabulary, "max_position_embeddings", (json_int_t)c->context, "hidden_size",
-                     (json_int_t)c->width, "num_hidden_layers", (json_int_t)c->layers, "num_attention_heads",
-                     (json_int_t)c->heads, "intermediate_size", (json_int_t)c->hidden, "hidden_act", "gelu_new",
-                     "layer_norm_eps", c->norm_eps, "initializer_range", c->init_std, "tie_word_embeddings", c->tied,
-                     "rotary_pct", 1.0, "rotary_emb_base", c->rope_theta, "use_parallel_residual", 0, "attention_bias",
-                     1, "attention_dropout", 0.0, "hidden_dropout", 0.0, "torch_dtype", "float32");
+    return json_pack(
+        "{s:s, s:[s], s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:f, s:f, s:b, s:f, s:f, s:b, s:b, s:f, s:f, s:s}",
+        "model_type", "gpt_neox", "architectures", "GPTNeoXForCausalLM", "vocab_size", (json_int_t)c->vocabulary,
+        "max_position_embeddings", (json_int_t)c->context, "hidden_size", (json_int_t)c->width, "num_hidden_layers",
+        (json_int_t)c->layers, "num_attention_heads", (json_int_t)c->heads, "intermediate_size", (json_int_t)c->hidden,
+        "hidden_act", "gelu_new", "layer_norm_eps", c->norm_eps, "initializer_range", c->init_std,
+        "tie_word_embeddings", c->tied, "rotary_pct", 1.0, "rotary_emb_base", c->rope_theta, "use_parallel_residual", 0,
+        "attention_bias", 1, "attention_dropout", 0.0, "hidden_dropout", 0.0, "torch_dtype", "float32");
 }
 
 static json_t *llama_json(const fur_model_config *c)
 {
-    return json_pack("{s:s, s:[s], s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:f, s:f, s:b, s:f, s:b, s:b, s:f, s:s}",
-                     "model_type", "llama", "architectures", "LlamaForCausalLM", "vocab_size",
-                     (json_int_t)c->vocabulary, "max_position_embeddings", (json_int_t)c->context, "hidden_size",
-                     (json_int_t)c->width, "num_hidden_layers", (json_int_t)c->layers, "num_attention_heads",
-                     (json_int_t)c->heads, "num_key_value_heads", (json_int_t)c->kv_heads, "head_dim",
-                     (json_int_t)c->head_dim, "intermediate_size", (json_int_t)c->hidden, "hidden_act", "silu",
-                     "rms_norm_eps", c->norm_eps, "initializer_range", c->init_std, "tie_word_embeddings", c->tied,
-                     "rope_theta", c->rope_theta, "attention_bias", 0, "mlp_bias", 0, "attention_dropout", 0.0,
-                     "torch_dtype", "float32");
+    return json_pack(
+        "{s:s, s:[s], s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:f, s:f, s:b, s:f, s:b, s:b, s:f, s:s}",
+        "model_type", "llama", "architectures", "LlamaForCausalLM", "vocab_size", (json_int_t)c->vocabulary,
+        "max_position_embeddings", (json_int_t)c->context, "hidden_size", (json_int_t)c->width, "num_hidden_layers",
+        (json_int_t)c->layers, "num_attention_heads", (json_int_t)c->heads, "num_key_value_heads",
+        (json_int_t)c->kv_heads, "head_dim", (json_int_t)c->head_dim, "intermediate_size", (json_int_t)c->hidden,
+        "hidden_act", "silu", "rms_norm_eps", c->norm_eps, "initializer_range", c->init_std, "tie_word_embeddings",
+        c->tied, "rope_theta", c->rope_theta, "attention_bias", 0, "mlp_bias", 0, "attention_dropout", 0.0,
+        "torch_dtype", "float32");
 }
 
 static json_t *furlong_json(const fur_model_config *c)
@@ -53,20 +53,19 @@ static json_t *furlong_json(const fur_model_config *c)
     json_t *attention = json_array();
     for (int64_t layer = 0; attention && layer < c->layers; layer++)
         json_array_append_new(attention, json_string(fur_attention_kind_name(c->attention[layer])));
-    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:f, s:s, s:s, s:f, s:b, s:b, s:b,"
-                     " s:f, s:o, s:s, s:s}",
-                     "model_type", "furlong", "vocab_size", (json_int_t)c->vocabulary, "features",
-                     (json_int_t)c->features, "outputs", (json_int_t)c->outputs, "max_position_embeddings",
-                     (json_int_t)c->context, "hidden_size", (json_int_t)c->width, "num_hidden_layers",
-                     (json_int_t)c->layers, "num_attention_heads", (json_int_t)c->heads, "num_key_value_heads",
-                     (json_int_t)c->kv_heads, "head_dim", (json_int_t)c->head_dim, "intermediate_size",
-                     (json_int_t)c->hidden, "norm", c->norm == FUR_NORM_RMSNORM ? "rmsnorm" : "layernorm", "norm_eps",
-                     c->norm_eps, "activation", c->activation == FUR_ACTIVATION_SWIGLU ? "swiglu" : "gelu_tanh",
-                     "position", c->position == FUR_POSITION_ROPE ? "rope" : "learned", "rope_theta", c->rope_theta,
-                     "bias", c->bias, "tie_word_embeddings", c->tied, "causal", c->causal, "initializer_range",
-                     c->init_std, "attention", attention, "projection_qkvo",
-                     fur_projection_kind_name(c->projection_qkvo), "projection_ffn",
-                     fur_projection_kind_name(c->projection_ffn));
+    return json_pack(
+        "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:f, s:s, s:s, s:f, s:b, s:b, s:b,"
+        " s:f, s:o, s:s, s:s}",
+        "model_type", "furlong", "vocab_size", (json_int_t)c->vocabulary, "features", (json_int_t)c->features,
+        "outputs", (json_int_t)c->outputs, "max_position_embeddings", (json_int_t)c->context, "hidden_size",
+        (json_int_t)c->width, "num_hidden_layers", (json_int_t)c->layers, "num_attention_heads", (json_int_t)c->heads,
+        "num_key_value_heads", (json_int_t)c->kv_heads, "head_dim", (json_int_t)c->head_dim, "intermediate_size",
+        (json_int_t)c->hidden, "norm", c->norm == FUR_NORM_RMSNORM ? "rmsnorm" : "layernorm", "norm_eps", c->norm_eps,
+        "activation", c->activation == FUR_ACTIVATION_SWIGLU ? "swiglu" : "gelu_tanh", "position",
+        c->position == FUR_POSITION_ROPE ? "rope" : "learned", "rope_theta", c->rope_theta, "bias", c->bias,
+        "tie_word_embeddings", c->tied, "causal", c->causal, "initializer_range", c->init_std, "attention", attention,
+        "projection_qkvo", fur_projection_kind_name(c->projection_qkvo), "projection_ffn",
+        fur_projection_kind_name(c->projection_ffn));
 }
 
 json_t *fur_config_to_json(const fur_model_config *config)
@@ -121,6 +120,12 @@ static fur_status read_gpt2(fur_error *error, const fur_json *j, fur_model_confi
     FUR_TRY(fur_json_string_or(error, j, "activation_function", "gelu_new", &activation));
     if (strcmp(activation, "gelu_new") != 0 && strcmp(activation, "gelu_pytorch_tanh") != 0)
         return refuse(error, j, "activation_function", activation, "gelu_new");
+    bool scaled, by_layer;
+    FUR_TRY(fur_json_bool_or(error, j, "scale_attn_weights", true, &scaled));
+    FUR_TRY(fur_json_bool_or(error, j, "scale_attn_by_inverse_layer_idx", false, &by_layer));
+    if (!scaled || by_layer)
+        return refuse(error, j, scaled ? "scale_attn_by_inverse_layer_idx" : "scale_attn_weights",
+                      scaled ? "true" : "false", "scores scaled by 1 / sqrt(head_dim)");
     FUR_TRY(fur_json_number_or(error, j, "layer_norm_epsilon", 1e-20, 0.1, 1e-5, &c->norm_eps));
     FUR_TRY(fur_json_bool_or(error, j, "tie_word_embeddings", true, &c->tied));
     c->norm = FUR_NORM_LAYERNORM;
@@ -132,11 +137,30 @@ static fur_status read_gpt2(fur_error *error, const fur_json *j, fur_model_confi
     return FUR_OK;
 }
 
+/* transformers 5 keeps all of it in rope_parameters, older ones under keys of the family's. Only plain RoPE over whole
+ * heads is ours. */
+static fur_status read_rope(fur_error *error, const fur_json *j, const char *share_key, double share,
+                            const char *base_key, fur_model_config *c)
+{
+    const char *type;
+    FUR_TRY(fur_json_number_or(error, j, share_key, 0, 1, share, &share));
+    FUR_TRY(fur_json_number_or(error, j, "rope_parameters.partial_rotary_factor", 0, 1, share, &share));
+    if (share < 1)
+        return refuse(error, j, share_key, "below 1", "whole heads rotated");
+    FUR_TRY(fur_json_number_or(error, j, base_key, 1.001, 1e12, 1e4, &c->rope_theta));
+    FUR_TRY(fur_json_number_or(error, j, "rope_parameters.rope_theta", 1.001, 1e12, c->rope_theta, &c->rope_theta));
+    if (fur_json_find(j, "rope_scaling"))
+        return refuse(error, j, "rope_scaling", "set", "plain RoPE only");
+    FUR_TRY(fur_json_string_or(error, j, "rope_parameters.rope_type", "default", &type));
+    if (strcmp(type, "default") != 0)
+        return refuse(error, j, "rope_parameters.rope_type", type, "plain RoPE only");
+    return FUR_OK;
+}
+
 static fur_status read_gpt_neox(fur_error *error, const fur_json *j, fur_model_config *c)
 {
     const char *activation;
-    double rotary;
-    bool parallel;
+    bool parallel, bias;
     FUR_TRY(read_size(error, j, "vocab_size", &c->vocabulary));
     FUR_TRY(read_size(error, j, "max_position_embeddings", &c->context));
     FUR_TRY(read_size(error, j, "hidden_size", &c->width));
@@ -146,13 +170,13 @@ static fur_status read_gpt_neox(fur_error *error, const fur_json *j, fur_model_c
     FUR_TRY(fur_json_string_or(error, j, "hidden_act", "gelu", &activation));
     if (strcmp(activation, "gelu_new") != 0 && strcmp(activation, "gelu_pytorch_tanh") != 0)
         return refuse(error, j, "hidden_act", activation, "gelu_new");
-    FUR_TRY(fur_json_number_or(error, j, "rotary_pct", 0, 1, 0.25, &rotary));
-    if (rotary < 1)
-        return refuse(error, j, "rotary_pct", "below 1", "whole heads rotated");
+    FUR_TRY(read_rope(error, j, "rotary_pct", 0.25, "rotary_emb_base", c));
     FUR_TRY(fur_json_bool_or(error, j, "use_parallel_residual", true, &parallel));
     if (parallel)
         return refuse(error, j, "use_parallel_residual", "true", "sequential residuals");
-    FUR_TRY(fur_json_number_or(error, j, "rotary_emb_base", 1.001, 1e12, 1e4, &c->rope_theta));
+    FUR_TRY(fur_json_bool_or(error, j, "attention_bias", true, &bias));
+    if (!bias)
+        return refuse(error, j, "attention_bias", "false", "gpt_neox with biases");
     FUR_TRY(fur_json_number_or(error, j, "layer_norm_eps", 1e-20, 0.1, 1e-5, &c->norm_eps));
     FUR_TRY(fur_json_bool_or(error, j, "tie_word_embeddings", false, &c->tied));
     c->norm = FUR_NORM_LAYERNORM;
@@ -179,15 +203,7 @@ static fur_status read_llama(fur_error *error, const fur_json *j, fur_model_conf
     if (strcmp(activation, "silu") != 0)
         return refuse(error, j, "hidden_act", activation, "silu");
     FUR_TRY(fur_json_number_or(error, j, "rms_norm_eps", 1e-20, 0.1, 1e-6, &c->norm_eps));
-    FUR_TRY(fur_json_number_or(error, j, "rope_parameters.rope_theta", 1.001, 1e12, 0, &c->rope_theta));
-    if (c->rope_theta == 0.0)
-        FUR_TRY(fur_json_number_or(error, j, "rope_theta", 1.001, 1e12, 1e4, &c->rope_theta));
-    if (fur_json_find(j, "rope_scaling"))
-        return refuse(error, j, "rope_scaling", "set", "plain RoPE only");
-    const char *rope_type;
-    FUR_TRY(fur_json_string_or(error, j, "rope_parameters.rope_type", "default", &rope_type));
-    if (strcmp(rope_type, "default") != 0)
-        return refuse(error, j, "rope_parameters.rope_type", rope_type, "plain RoPE only");
+    FUR_TRY(read_rope(error, j, "partial_rotary_factor", 1, "rope_theta", c));
     FUR_TRY(fur_json_bool_or(error, j, "attention_bias", false, &bias));
     FUR_TRY(fur_json_bool_or(error, j, "mlp_bias", false, &mlp_bias));
     if (bias || mlp_bias)
