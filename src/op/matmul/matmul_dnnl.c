@@ -3,15 +3,17 @@
 
 #if FUR_HAVE_DNNL
 
-#include <dnnl.h>
-#include <omp.h>
-#include <pthread.h>
-#include <signal.h>
-#include <string.h>
+#    include <dnnl.h>
+#    include <omp.h>
+#    include <pthread.h>
+#    include <signal.h>
+#    include <string.h>
 
-#include "base/alloc.h"
+#    include "base/alloc.h"
 
-#define CACHE_SLOTS 1024
+/* Three quarters are used, about 18 KB each: base/context.c plans for them. Rows of ever new lengths fill the cache
+ * with shapes that do not come back; the common ones came first, and the rest is made for each call (0.3 ms). */
+#    define CACHE_SLOTS 512
 
 typedef struct product_key {
     int64_t m, n, k, lda, ldb, ldc;
@@ -38,7 +40,12 @@ static product_key key_of(const fur_matmul_args *t)
 {
     product_key key;
     memset(&key, 0, sizeof key); /* compared as bytes */
-    key = (product_key){t->m, t->n, t->k, t->lda, t->ldb, t->ldc,
+    key = (product_key){t->m,
+                        t->n,
+                        t->k,
+                        t->lda,
+                        t->ldb,
+                        t->ldc,
                         (t->a_transposed ? 1 : 0) | (t->b_transposed ? 2 : 0) | (t->accumulate ? 4 : 0) |
                             (t->bias_N ? 8 : 0)};
     return key;
@@ -123,11 +130,10 @@ static fur_status acquire_locked(fur_error *error, const fur_matmul_args *t, fur
     p->key = key;
     s = s ? s : make_primitive(p, t);
     if (s != dnnl_success || (int64_t)dnnl_memory_desc_get_size(&p->scratch) > FUR_DNNL_SCRATCH_BYTES) {
-        fur_status status =
-            fur_error_set(error, s == dnnl_out_of_memory ? FUR_E_MEMORY : FUR_E_INTERNAL,
-                          "matmul: oneDNN status %d, scratch %zu, for tile [%lld,%lld,%lld]", (int)s,
-                          s ? (size_t)0 : dnnl_memory_desc_get_size(&p->scratch), (long long)t->m, (long long)t->n,
-                          (long long)t->k);
+        fur_status status = fur_error_set(error, s == dnnl_out_of_memory ? FUR_E_MEMORY : FUR_E_INTERNAL,
+                                          "matmul: oneDNN status %d, scratch %zu, for tile [%lld,%lld,%lld]", (int)s,
+                                          s ? (size_t)0 : dnnl_memory_desc_get_size(&p->scratch), (long long)t->m,
+                                          (long long)t->n, (long long)t->k);
         if (p->primitive)
             dnnl_primitive_destroy(p->primitive);
         fur_free(p);
@@ -203,8 +209,9 @@ fur_status fur_matmul_limit_isa(fur_error *error, fur_isa isa)
     if (isa != FUR_ISA_REF && (int)isa != library.isa_cap) {
         dnnl_cpu_isa_t cap = isa >= FUR_ISA_AVX512 ? dnnl_cpu_isa_avx512_core : dnnl_cpu_isa_avx2;
         if (library.engine || dnnl_set_max_cpu_isa(cap) != dnnl_success)
-            status = fur_error_set(error, FUR_E_UNSUPPORTED,
-                                   "one process uses one instruction set for matrix products: start another for this one");
+            status =
+                fur_error_set(error, FUR_E_UNSUPPORTED,
+                              "one process uses one instruction set for matrix products: start another for this one");
         else
             library.isa_cap = (int)isa;
     }
@@ -254,8 +261,6 @@ fur_status fur_matmul_limit_isa(fur_error *error, fur_isa isa)
     return FUR_OK;
 }
 
-void fur_matmul_cache_clear(void)
-{
-}
+void fur_matmul_cache_clear(void) {}
 
 #endif
