@@ -65,7 +65,8 @@ static void layout_loss(const fur_model_config *c, const fur_run_shape *shape, i
     s->h_tC = fur_arena_push_f32(arena, tile * c->width);
     if (gradient)
         s->dh_tC = fur_arena_push_f32(arena, tile * c->width);
-    s->logits_tV = fur_arena_push_f32(arena, tile * fur_min_i64(shape->vocabulary_tile, fur_config_head_width(c)));
+    int64_t head = fur_config_head_width(c); /* squared errors want whole rows of outputs */
+    s->logits_tV = fur_arena_push_f32(arena, tile * (c->features ? head : fur_min_i64(shape->vocabulary_tile, head)));
     s->maximum_t = fur_arena_push_f32(arena, tile);
     s->sum_t = fur_arena_push_f32(arena, tile);
     s->target_logit_t = fur_arena_push_f32(arena, tile);

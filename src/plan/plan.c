@@ -12,8 +12,8 @@
 
 /* Fractions of the product rate that the parts reach, and bytes per second of passes over memory. Measured on AVX-512
  * (docs/NUMERICS.md, "Seconds of the plan"). */
-#define PRODUCT_FRACTION 0.85
-#define ATTENTION_FRACTION 0.62
+#define PRODUCT_FRACTION                  0.85
+#define ATTENTION_FRACTION                0.62
 #define MEMORY_BYTES_PER_SECOND_PER_GFLOP 4e7 /* memory speed grows with cores much as the product rate does */
 
 void fur_plan_request_defaults(fur_plan_request *request)
@@ -28,7 +28,8 @@ static fur_status check_request(fur_error *error, const fur_model_config *config
         return fur_error_set(error, FUR_E_ARGUMENT, "fur_plan_request has %zu bytes, this library expects %zu",
                              r->struct_size, sizeof *r);
     if (r->row_tokens < 1 || r->row_tokens > (int64_t)1 << 40)
-        return fur_error_set(error, FUR_E_ARGUMENT, "a row of %lld tokens, expected 1 to 2^40", (long long)r->row_tokens);
+        return fur_error_set(error, FUR_E_ARGUMENT, "a row of %lld tokens, expected 1 to 2^40",
+                             (long long)r->row_tokens);
     int64_t document = r->document_tokens ? r->document_tokens : r->row_tokens;
     if (document < 1 || document > r->row_tokens)
         return fur_error_set(error, FUR_E_ARGUMENT, "documents of %lld tokens in a row of %lld", (long long)document,
@@ -166,7 +167,9 @@ static void choose_loss_tiles(const fur_model_config *c, int64_t superblock, int
     int64_t width = fur_config_head_width(c);
     shape->vocabulary_tile = width;
     shape->loss_tile = fur_min_i64(superblock, fur_max_i64(64, logits / width / 64 * 64));
-    if (shape->loss_tile * width > 2 * logits) { /* a vocabulary too wide for 64 rows at once */
+    if (c->features) { /* squared errors want whole rows of outputs */
+        shape->loss_tile = fur_min_i64(superblock, fur_max_i64(1, logits / width));
+    } else if (shape->loss_tile * width > 2 * logits) { /* a vocabulary too wide for 64 rows at once */
         shape->vocabulary_tile = fur_max_i64(1024, logits / 64 / 1024 * 1024);
         shape->loss_tile = fur_min_i64(superblock, 64);
     }
@@ -189,8 +192,8 @@ static void consider(const planner *p, int64_t superblock, int64_t logits, int k
     fur_plan plan;
     evaluate(p, &shape, &plan);
     int better = !*found || (plan.fits && !best->fits) ||
-                 (plan.fits == best->fits && (plan.fits ? plan.seconds < best->seconds * 0.999
-                                                        : plan.peak_bytes < best->peak_bytes));
+                 (plan.fits == best->fits &&
+                  (plan.fits ? plan.seconds < best->seconds * 0.999 : plan.peak_bytes < best->peak_bytes));
     if (better)
         *best = plan;
     *found = 1;
@@ -213,8 +216,8 @@ static void search(const planner *p, fur_plan *out)
 static fur_status planner_init(planner *p, fur_context *context, const fur_model_config *config,
                                const fur_plan_request *request, fur_parameter_table *table)
 {
-    *p = (planner){.context = context, .config = config, .table = table, .request = request,
-                   .gflops = request->measured_gflops};
+    *p = (planner){
+        .context = context, .config = config, .table = table, .request = request, .gflops = request->measured_gflops};
     if (!(p->gflops > 0))
         FUR_TRY(fur_rate_measure(context, &p->gflops));
     return fur_parameter_table_create(&context->error, config, table);
@@ -291,11 +294,12 @@ fur_status fur_plan_refuse(fur_context *context, const fur_model_config *config,
 
 /* ---- what others need (docs/ARCHITECTURE.md, "Memory of the others") ---------------------------------------- */
 
-/* Values saved per token and layer without checkpoints, in units of width: x, middle, two norm outputs, q, k, v, attention
- * output and its copy, inner values before and after the activation. */
+/* Values saved per token and layer without checkpoints, in units of width: x, middle, two norm outputs, q, k, v,
+ * attention output and its copy, inner values before and after the activation. */
 static double saved_per_layer(const fur_model_config *c)
 {
-    double r = (double)fur_config_key_width(c) / (double)c->width, q = (double)fur_config_query_width(c) / (double)c->width;
+    double r = (double)fur_config_key_width(c) / (double)c->width,
+           q = (double)fur_config_query_width(c) / (double)c->width;
     double f = ((double)fur_config_inner_width(c) + (double)c->hidden) / (double)c->width;
     return 4 + 3 * q + 2 * r + f;
 }

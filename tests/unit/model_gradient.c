@@ -16,6 +16,7 @@
 
 #include "kit/model.h"
 #include "kit/oracle.h"
+#include "plan/plan.h"
 
 typedef struct scene {
     const char *name;
@@ -172,6 +173,40 @@ static void model_gradient_of_1000_tokens(void **state)
         check_superblock(&s, 0, FUR_KEEP_AUTO);
         scene_close(&s);
     }
+}
+
+/* Tiles that no plan of a small model would choose: a vocabulary in several pieces, feedforward tiles that divide
+ * nothing. */
+static void model_gradient_of_any_tiles(void **state)
+{
+    (void)state;
+    static const int64_t tiles[][4] = {{37, 5, 13, 17}, {1000, 37, 200, 1}, {64, 64, 1, 96}, {100, 1, 7, 1000}};
+    for (int i = 0; i < kit_model_case_count; i++)
+        for (size_t k = 0; k < sizeof tiles / sizeof tiles[0]; k++) {
+            const kit_model_case *at = &kit_model_cases[i];
+            scene s;
+            scene_open(at->name, &at->config, at->lengths, 1, NULL, NULL, 1.0, &s);
+            kit_run run = {.context = s.context, .model = s.model};
+            fur_plan_request_defaults(&run.request);
+            run.request.row_tokens = s.row.tokens;
+            run.request.measured_gflops = 100;
+            fur_run_shape shape = {.purpose = FUR_FOR_TRAIN,
+                                   .tokens = s.row.tokens,
+                                   .superblock = tiles[k][0],
+                                   .token_tile = tiles[k][1],
+                                   .loss_tile = tiles[k][2],
+                                   .vocabulary_tile = tiles[k][3],
+                                   .optimizer = 1};
+            kit_ok(s.context, fur_plan_of_shape(s.context, &s.o->config, &run.request, &shape, &run.plan));
+            kit_ok(s.context, fur_run_create(s.context, s.model, &run.plan, &run.request, &run.run));
+            kit_gradient g;
+            kit_gradient_create(&run, &s.row, NULL, 1.0, &g);
+            check_gradient(&s, &g, tiles[k][0]);
+            check_outputs(&s, &run);
+            kit_gradient_destroy(&g);
+            kit_run_destroy(&run);
+            scene_close(&s);
+        }
 }
 
 static void model_gradient_has_its_weight(void **state)
@@ -349,9 +384,10 @@ static void model_loss_callback_can_refuse(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(model_gradient_of_every_shape), cmocka_unit_test(model_gradient_of_1000_tokens),
-        cmocka_unit_test(model_gradient_has_its_weight), cmocka_unit_test(model_gradient_accumulates),
-        cmocka_unit_test(model_gradient_of_a_callback),  cmocka_unit_test(model_loss_callback_can_refuse),
+        cmocka_unit_test(model_gradient_of_every_shape),  cmocka_unit_test(model_gradient_of_1000_tokens),
+        cmocka_unit_test(model_gradient_of_any_tiles),    cmocka_unit_test(model_gradient_has_its_weight),
+        cmocka_unit_test(model_gradient_accumulates),     cmocka_unit_test(model_gradient_of_a_callback),
+        cmocka_unit_test(model_loss_callback_can_refuse),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
