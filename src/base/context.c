@@ -4,13 +4,15 @@
 
 #include "base/context.h"
 
-/* Resident growth after the context was made that no arena holds: code of the libraries once it runs, thread stacks,
- * stdio (9 MB measured), and generated kernels: 18 KB for each shape of product, at most 384 of them at once. */
-#define LIBRARY_BYTES ((int64_t)20 << 20)
+/* Resident growth after the context was made that no arena holds: code of the libraries once it runs and stdio (9 MB
+ * measured), generated kernels (18 KB for each shape of product, at most 384 of them at once), and for each thread its
+ * stack and the tiles that oneDNN packs there (1 to 2 MB). Held to by bench/show/memory.sh. */
+#define LIBRARY_BYTES ((int64_t)16 << 20)
+#define THREAD_BYTES  ((int64_t)2 << 20)
 
 int64_t fur_context_process_bytes(const fur_context *context)
 {
-    return context->base_rss_bytes + LIBRARY_BYTES;
+    return context->base_rss_bytes + LIBRARY_BYTES + context->exec.threads * THREAD_BYTES;
 }
 
 void fur_log(const fur_context *context, fur_log_level level, const char *format, ...)
