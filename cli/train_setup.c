@@ -276,8 +276,8 @@ char *cli_train_options_json(const cli_session *session, const fur_train_setting
     cli_json_text(object, "keep", keeps[s->keep]);
     if (s->superblock > 0)
         cli_json_int(object, "superblock", s->superblock);
-    if (o->memory > 0)
-        cli_json_int(object, "memory", o->memory);
+    if (s->memory_bytes > 0) /* chosen or given: another limit may mean other blocks, and so other bits */
+        cli_json_int(object, "memory", s->memory_bytes);
     cli_json_bool(object, "skip-bad", o->skip_bad);
     cli_json_bool(object, "skip-nonfinite", s->skip_nonfinite);
     (void)json_object_set_new(root, "options", object);
@@ -301,6 +301,27 @@ static int open_files(cli_session *session, cli_train_setup *setup)
         fur_corpus_info_read(setup->corpus, &setup->info);
     setup->bytes = setup->info.features == 0 && !all_arrays(&options->files);
     return code;
+}
+
+/* Rows that were not asked for are halved until they fit, down to one longest document; what then does not fit either
+ * is refused when the run begins. */
+static int fit_rows(const cli_session *session, cli_train_setup *setup, int64_t longest)
+{
+    fur_train_settings *settings = &setup->settings;
+    int64_t least = longest;
+    for (int i = 0; i < settings->phase_count; i++)
+        least = settings->phases[i].row_tokens > least ? settings->phases[i].row_tokens : least;
+    while (session->options->row_tokens == 0 && settings->row_tokens > least) {
+        fur_plan plan;
+        fur_status status = fur_train_plan(session->context, settings, setup->corpus, &plan);
+        if (status != FUR_OK)
+            return cli_fail_data(session, status);
+        if (plan.fits)
+            break;
+        int64_t half = settings->row_tokens / 2 / longest * longest;
+        settings->row_tokens = half > least ? half : least;
+    }
+    return CLI_OK;
 }
 
 int cli_train_setup_make(cli_session *session, cli_train_setup *setup)
@@ -334,9 +355,10 @@ int cli_train_setup_make(cli_session *session, cli_train_setup *setup)
         setup->output_dir = options->output_dir != NULL ? cli_copy(options->output_dir) : run_folder(&options->files);
     settings->output_dir = setup->output_dir;
     settings->resume = options->resume;
+    code = fit_rows(session, setup, longest);
     setup->run_json = cli_train_options_json(session, settings, &options->files, &options->eval_files);
     settings->run_json = setup->run_json;
-    return CLI_OK;
+    return code;
 }
 
 void cli_train_setup_clear(cli_train_setup *setup)

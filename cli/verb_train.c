@@ -120,8 +120,16 @@ typedef struct run_watch {
 static void on_event(void *self, const fur_train_event *event)
 {
     run_watch *watch = self;
-    if (!watch->begun)
-        cli_train_setup_print(watch->watch.session, watch->setup);
+    const cli_session *session = watch->watch.session;
+    fur_machine machine;
+    if (!watch->begun) {
+        char a[CLI_UNIT], b[CLI_UNIT];
+        cli_train_setup_print(session, watch->setup);
+        if (fur_machine_read(session->context, &machine) == FUR_OK && machine.memory_available > 0 &&
+            event->planned_peak_bytes - event->rss_bytes > machine.memory_available)
+            cli_say(session, "warning: the run takes up to %s, and %s are free now",
+                    cli_bytes(a, event->planned_peak_bytes), cli_bytes(b, machine.memory_available));
+    }
     watch->begun = true;
     cli_watch_event(&watch->watch, event);
 }

@@ -18,9 +18,9 @@
 
 /* At least 3 repetitions, then until half a second has gone, at most 50. */
 #define LEAST_REPETITIONS 3
-#define MOST_REPETITIONS 50
-#define BENCH_SECONDS 0.5
-#define ENOUGH_SECONDS 20.0 /* what takes this long is not repeated */
+#define MOST_REPETITIONS  50
+#define BENCH_SECONDS     0.5
+#define ENOUGH_SECONDS    20.0 /* what takes this long is not repeated */
 
 /* Superblock in which the sweep would call attention. */
 #define BENCH_SUPERBLOCK 4096
@@ -92,8 +92,8 @@ static fur_status attention_backward(void *user)
     for (int64_t first = last; first >= 0; first -= BENCH_SUPERBLOCK)
         FUR_TRY(fur_attention_exact.query_backward(
             &b->exec, &b->shape, &b->state, &b->documents, first, fur_min_i64(BENCH_SUPERBLOCK, b->tokens - first),
-            b->q + first * b->width, b->o + first * b->width, b->lse + first * b->shape.heads, b->do_ + first * b->width,
-            b->dq + first * b->width));
+            b->q + first * b->width, b->o + first * b->width, b->lse + first * b->shape.heads,
+            b->do_ + first * b->width, b->dq + first * b->width));
     return FUR_OK;
 }
 
@@ -181,10 +181,12 @@ fur_status fur_bench_projection(fur_context *context, int64_t tokens, int64_t in
     if (tokens < 1 || tokens > (int64_t)1 << 24 || in < 1 || in > 1 << 20 || out_width < 1 || out_width > 1 << 20)
         return fur_error_set(&context->error, FUR_E_ARGUMENT, "projection of %lld tokens, %lld to %lld is out of range",
                              (long long)tokens, (long long)in, (long long)out_width);
-    projection_bench b = {.exec = context->exec, .map = {.kind = fur_projection_kind_at(0), .in = in, .out = out_width}};
+    projection_bench b = {.exec = context->exec,
+                          .map = {.kind = fur_projection_kind_at(0), .in = in, .out = out_width}};
     int64_t floats = tokens * (in + out_width) + 2 * in * out_width;
     fur_arena arena;
-    FUR_TRY(fur_arena_create(&context->error, floats * 4 + b.map.kind->workspace(&b.exec, &b.map, tokens) + 4096, &arena));
+    FUR_TRY(
+        fur_arena_create(&context->error, floats * 4 + b.map.kind->workspace(&b.exec, &b.map, tokens) + 4096, &arena));
     b.exec.workspace = &arena;
     b.x = fur_arena_push_f32(&arena, tokens * in);
     b.y = fur_arena_push_f32(&arena, tokens * out_width);
@@ -225,8 +227,13 @@ static fur_status one_step(void *user)
     double loss;
     fur_model_zero_gradients(model);
     FUR_TRY(fur_model_loss_and_gradient(b->run, &b->row, NULL, 1.0, &loss, NULL));
-    fur_adamw_args args = {.lr = 1e-4, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1,
-                           .step = ++b->step, .grad_scale = 1.0f};
+    fur_adamw_args args = {.lr = 1e-4,
+                           .beta1 = 0.9,
+                           .beta2 = 0.95,
+                           .eps = 1e-8,
+                           .weight_decay = 0.1,
+                           .step = ++b->step,
+                           .grad_scale = 1.0f};
     return fur_adamw_step(&b->run->exec, model->table.elements, model->data, model->gradient, b->run->memory.adam_m,
                           b->run->memory.adam_v, &args);
 }
