@@ -8,6 +8,7 @@ peers_python=build/peers/bin/python
 need_peers() {
     # shellcheck disable=SC2086 # lists of words
     need $packages_python $packages_build
+    export PYTHONDONTWRITEBYTECODE=1 # no caches beside the scripts
     peers_stamp=build/peers/requirements.txt
     cmp -s bench/peers/requirements.txt "$peers_stamp" && return 0
     say "To install into build/peers: $(grep -c == bench/peers/requirements.txt) Python packages from PyPI, PyTorch among them;"
