@@ -294,7 +294,9 @@ static void picture_memory(page *p, const char *id, const char *title, const cha
     cli_plot_area(&plot, "a", seconds, bytes, count);
     cli_plot_line(&plot, "a", seconds, bytes, count);
     (void)snprintf(label, sizeof label, "planned peak %s", cli_bytes(a, planned));
-    cli_plot_level(&plot, "plan", (double)planned, label, true);
+    /* below its line where the limit's line would run through it */
+    bool close = limit > planned && (double)(limit - planned) < 0.1 * plot.y.high;
+    cli_plot_level(&plot, "plan", (double)planned, label, !close);
     if (limit > 0) {
         (void)snprintf(label, sizeof label, "limit %s", cli_bytes(a, limit));
         cli_plot_level(&plot, "limit", (double)limit, label, (double)limit < 0.93 * plot.y.high);

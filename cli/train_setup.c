@@ -162,7 +162,7 @@ static void choose_rows(const cli_options *options, const fur_corpus_info *info,
         longest = settings->phases[i].context > longest ? settings->phases[i].context : longest;
     settings->row_tokens = options->row_tokens;
     if (settings->row_tokens == 0)
-        settings->row_tokens = longest >= 8192 ? longest : 8192 / longest * longest;
+        settings->row_tokens = longest >= 8192 ? longest : 8192 - 8192 % longest;
     for (int i = 0; i < settings->phase_count && options->row_tokens == 0; i++)
         if (settings->phases[i].row_tokens > settings->row_tokens)
             settings->row_tokens = settings->phases[i].row_tokens;
@@ -318,7 +318,8 @@ static int fit_rows(const cli_session *session, cli_train_setup *setup, int64_t 
             return cli_fail_data(session, status);
         if (plan.fits)
             break;
-        int64_t half = settings->row_tokens / 2 / longest * longest;
+        int64_t half = settings->row_tokens / 2;
+        half -= half % longest;
         settings->row_tokens = half > least ? half : least;
     }
     return CLI_OK;

@@ -112,6 +112,8 @@ fur_status fur_machine_read(fur_context *context, fur_machine *out)
     memset(out, 0, sizeof *out);
     fur_cpu_name(out->cpu_name, sizeof out->cpu_name);
     for (int isa = 0; isa < FUR_ISA_COUNT; isa++) {
+        if (!fur_isa_exists((fur_isa)isa))
+            continue;
         char *list = isa <= (int)fur_cpu_best_isa() ? out->isa_available : out->isa_missing;
         size_t used = strlen(list);
         snprintf(list + used, sizeof out->isa_available - used, "%s%s", used ? " " : "", fur_isa_name((fur_isa)isa));

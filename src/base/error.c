@@ -40,6 +40,8 @@ fur_status(fur_error_set)(fur_error *error, fur_status status, const char *forma
 
 fur_status fur_error_prefix(fur_error *error, const char *format, ...)
 {
+    if (!error)
+        return FUR_OK;
     char prefix[256];
     va_list arguments;
     va_start(arguments, format);

@@ -13,7 +13,7 @@ typedef struct fur_error {
 
 /* Formats the text (cut at 511 bytes, control characters replaced by '?') and returns `status`. error may be NULL. */
 fur_status fur_error_set(fur_error *error, fur_status status, const char *format, ...) FUR_PRINTF(3, 4);
-/* Puts "prefix: " before the present text, and returns its status. */
+/* Puts "prefix: " before the present text, and returns its status. error NULL: FUR_OK. */
 fur_status fur_error_prefix(fur_error *error, const char *format, ...) FUR_PRINTF(2, 3);
 
 #ifdef __clang_analyzer__

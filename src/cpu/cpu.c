@@ -58,6 +58,15 @@ const char *fur_isa_name(fur_isa isa)
     return (int)isa >= 0 && isa < FUR_ISA_COUNT ? isa_names[isa] : "unknown";
 }
 
+int fur_isa_exists(fur_isa isa)
+{
+#if defined(__x86_64__)
+    return (int)isa >= 0 && isa < FUR_ISA_COUNT;
+#else
+    return isa == FUR_ISA_REF;
+#endif
+}
+
 int fur_isa_from_name(const char *name)
 {
     for (int i = 0; i < FUR_ISA_COUNT; i++)
@@ -180,8 +189,12 @@ int fur_cpu_cores(void)
     int cores = affinity_cores();
     char path[1200], line[128];
     for (int up = 0; cgroup_path(path, sizeof path, "cpu.max", up); up++) {
-        long long quota, period;
-        if (read_line(path, line, sizeof line) && sscanf(line, "%lld %lld", &quota, &period) == 2 && period > 0) {
+        if (!read_line(path, line, sizeof line))
+            continue;
+        /* "QUOTA PERIOD", or "max PERIOD", from which no digit is taken */
+        char *rest, *end;
+        long long quota = strtoll(line, &rest, 10), period = strtoll(rest, &end, 10);
+        if (rest != line && end != rest && quota > 0 && period > 0) {
             int allowed = (int)fur_max_i64(1, fur_min_i64(quota / period, 1 << 20));
             cores = allowed < cores ? allowed : cores;
         }

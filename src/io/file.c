@@ -58,7 +58,7 @@ fur_status fur_io_error(fur_error *error, const char *path, const char *verb, in
     return fur_error_set(error, FUR_E_IO, "%s: cannot %s: %s", path, verb, reason);
 }
 
-fur_status fur_memory_error(fur_error *error, int64_t bytes, const char *what)
+fur_status(fur_memory_error)(fur_error *error, int64_t bytes, const char *what)
 {
     return fur_error_set(error, FUR_E_MEMORY, "out of memory: %lld bytes for %s", (long long)bytes, what);
 }

@@ -20,6 +20,9 @@
 fur_status fur_io_error(fur_error *error, const char *path, const char *verb, int error_number);
 /* FUR_E_MEMORY, "out of memory: BYTES bytes for WHAT". */
 fur_status fur_memory_error(fur_error *error, int64_t bytes, const char *what);
+#ifdef __clang_analyzer__
+#    define fur_memory_error(error, bytes, what) ((void)fur_memory_error(error, bytes, what), FUR_E_MEMORY)
+#endif
 /* Allocated text, freed with fur_free; NULL when out of memory. */
 char *fur_format(const char *format, ...) FUR_PRINTF(1, 2);
 /* "folder/name"; free with fur_free. */

@@ -205,7 +205,10 @@ fur_status fur_run_loss(fur_run *run, const fur_loss *loss, int gradient, double
         return loss_over_row(run, loss, gradient, weight, out_loss);
     }
     /* The head's gradients carry the weight too, so the built-in losses apply it where the gradient begins. */
-    head_loss self = {.run = run, .weight = weight, .head = fur_map_at(&run->model->table.head, run->model->data), .nll_T = nll_T};
+    head_loss self = {.run = run,
+                      .weight = weight,
+                      .head = fur_map_at(&run->model->table.head, run->model->data),
+                      .nll_T = nll_T};
     if (gradient)
         self.sink = fur_sink_at(&run->model->table.head, run->model->gradient);
     int vectors = run->model->config.features > 0;

@@ -73,7 +73,7 @@ bool fur_run_shape_is_sane(const fur_model_config *config, const fur_parameter_t
 /* exec: threads and instruction set (workspace sizes depend on them). */
 void fur_run_layout(const fur_exec *exec, const fur_model_config *config, const fur_parameter_table *table,
                     const fur_run_shape *shape, fur_arena *arena, fur_layout_item_fn on_item, void *user,
-                    fur_run_memory *out);
+                    fur_run_memory *m);
 
 /* Told how much of a row's work is done, 0 to 1, at most a few times per superblock. */
 typedef void (*fur_progress_fn)(void *user, double done);

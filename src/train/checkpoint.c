@@ -137,8 +137,8 @@ static fur_status write_manifest(fur_error *error, const char *folder)
         char *path;
         status = fur_path_join(error, folder, listed_files[i], &path);
         if (status == FUR_OK && fur_path_exists(path)) {
-            uint64_t hash;
-            int64_t bytes;
+            uint64_t hash = 0;
+            int64_t bytes = 0;
             status = hash_file(error, path, &hash, &bytes);
             char text[24];
             snprintf(text, sizeof text, "%016llx", (unsigned long long)hash);
@@ -163,8 +163,8 @@ static fur_status check_listed_file(fur_error *error, const fur_json *manifest, 
     if (strchr(name, '/') || !json_is_object(entry))
         return fur_error_set(error, FUR_E_FORMAT, "%s: bad entry '%.100s'", manifest->name, name);
     FUR_TRY(fur_path_join(error, folder, name, &path));
-    uint64_t hash;
-    int64_t bytes;
+    uint64_t hash = 0;
+    int64_t bytes = 0;
     fur_status status = hash_file(error, path, &hash, &bytes);
     char text[24];
     snprintf(text, sizeof text, "%016llx", (unsigned long long)hash);

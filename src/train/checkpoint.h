@@ -30,8 +30,8 @@ fur_status fur_checkpoint_save(fur_context *context, const char *run_dir, const 
                                const float *adam_v, const fur_trainer_state *state, char **path);
 /* Resolves "latest" (with fall-back) or a step folder to an existing, undamaged folder; caller frees. */
 fur_status fur_checkpoint_find(fur_context *context, const char *run_dir, const char *which, char **path);
-fur_status fur_checkpoint_read_state(fur_context *context, const char *path, fur_trainer_state *out);
-fur_status fur_checkpoint_read_moments(fur_context *context, const char *path, const fur_model *model, float *adam_m,
+fur_status fur_checkpoint_read_state(fur_context *context, const char *folder, fur_trainer_state *out);
+fur_status fur_checkpoint_read_moments(fur_context *context, const char *folder, const fur_model *model, float *adam_m,
                                        float *adam_v);
 /* Removes the oldest step folders until `keep` are left; 0 keeps all. */
 void fur_checkpoint_prune(const char *run_dir, int64_t keep);

@@ -155,7 +155,7 @@ static fur_status open_all(fur_trainer *t, const fur_corpus *corpus, const fur_c
 {
     const fur_train_settings *s = t->settings;
     fur_context *context = t->context;
-    fur_trainer_state saved;
+    fur_trainer_state saved = {0};
     FUR_TRY(fur_train_settings_check(context, s));
     FUR_TRY(check_unused(t)); /* early, since what follows takes a while */
     if (s->resume) {
