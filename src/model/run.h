@@ -10,6 +10,7 @@
 #include "attention/kind.h"
 #include "base/context.h"
 #include "furlong/model.h"
+#include "model/observer.h"
 #include "model/parameters.h"
 #include "store/store.h"
 
@@ -83,6 +84,7 @@ struct fur_run {
     fur_progress_fn on_progress; /* may be NULL */
     void *progress_user;
     double work_done, work_total; /* of the row, in flops */
+    const fur_observer *observer; /* may be NULL */
     fur_model *model;
     fur_run_shape shape;
     fur_arena arena;

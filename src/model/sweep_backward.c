@@ -49,6 +49,10 @@ static fur_status keys_backward(fur_run *run, fur_layer *layer, const fur_scratc
     float *dk, *dv;
     FUR_TRY(layer->kind->key_gradients(&run->exec, &layer->shape, &layer->state, first, count, &dk, &dv));
     FUR_TRY(fur_layer_rotate_back(run, s, count, layer->shape.kv_heads, dk));
+    if (run->observer) {
+        fur_observed_keys seen = {layer->index, first, count, dk, dv};
+        FUR_TRY(run->observer->keys(run->observer->user, &seen));
+    }
     FUR_TRY(fur_map_backward(run, &layer->at->k, count, s->h_BC, dk, add, dh_BC));
     return fur_map_backward(run, &layer->at->v, count, s->h_BC, dv, 1, dh_BC);
 }
@@ -75,6 +79,10 @@ static fur_status query_block_backward(fur_run *run, fur_layer *layer, int64_t f
     FUR_TRY(layer->kind->query_backward(&run->exec, &layer->shape, &layer->state, &run->documents, first, count,
                                         s->q_BQ, o, lse, s->do_BQ, s->dq_BQ));
     FUR_TRY(fur_layer_rotate_back(run, s, count, layer->shape.heads, s->dq_BQ));
+    if (run->observer) {
+        fur_observed_queries seen = {layer->index, first, count, x, o, lse, s->dq_BQ};
+        FUR_TRY(run->observer->queries(run->observer->user, &seen));
+    }
     float *dh = s->mid_BC; /* mid is done */
     FUR_TRY(fur_map_backward(run, &layer->at->q, count, s->h_BC, s->dq_BQ, 0, dh));
     if (keys_ready)
@@ -102,6 +110,8 @@ static fur_status layer_backward(fur_run *run, int64_t index)
     int64_t step = run->shape.superblock, last = (run->tokens - 1) / step * step;
     fur_layer layer = fur_layer_begin(run, index, 1);
     int keys_ready = layer.kind->keys_ready_at_once(&layer.shape);
+    if (run->observer)
+        FUR_TRY(run->observer->layer(run->observer->user, index, run->tokens, run->memory.x_TC));
     layer.kind->begin_backward(&run->exec, &layer.shape, &layer.state, run->tokens);
     for (int64_t first = 0; first < run->tokens; first += step) {
         int64_t count = fur_superblock_rows(run, first);
