@@ -337,3 +337,14 @@ fur_status fur_json_write(fur_error *error, const char *path, const json_t *valu
     }
     return fur_output_commit(error, state.output);
 }
+
+fur_status fur_json_put(fur_error *error, const char *folder, const char *name, json_t *value)
+{
+    char *path = NULL;
+    fur_status status = value ? fur_path_join(error, folder, name, &path) : fur_memory_error(error, 4096, name);
+    if (status == FUR_OK)
+        status = fur_json_write(error, path, value, 2);
+    fur_free(path);
+    json_decref(value);
+    return status;
+}

@@ -56,5 +56,7 @@ fur_status fur_json_string_or(fur_error *error, const fur_json *json, const char
 /* Writes a value made since fur_json_setup, or parsed, with a final newline, whole or not at all (io/file.h). indent 0:
  * one line. */
 fur_status fur_json_write(fur_error *error, const char *path, const json_t *value, int indent);
+/* The same to folder/name, and takes `value`, which may be NULL for want of memory. */
+fur_status fur_json_put(fur_error *error, const char *folder, const char *name, json_t *value);
 
 #endif

@@ -51,22 +51,11 @@ json_t *fur_tokenizer_files_bytes(void)
                      "vocab", byte_vocabulary(), "merges");
 }
 
-static fur_status write_one(fur_error *error, const char *folder, const char *name, json_t *json)
-{
-    char *path = NULL;
-    fur_status status = json ? fur_path_join(error, folder, name, &path) : fur_memory_error(error, 4096, name);
-    if (status == FUR_OK)
-        status = fur_json_write(error, path, json, 2);
-    fur_free(path);
-    json_decref(json);
-    return status;
-}
-
 fur_status fur_tokenizer_files_write_bytes(fur_error *error, const char *folder, int64_t context)
 {
     fur_json_setup();
-    FUR_TRY(write_one(error, folder, "tokenizer.json", fur_tokenizer_files_bytes()));
-    return write_one(error, folder, "tokenizer_config.json",
+    FUR_TRY(fur_json_put(error, folder, "tokenizer.json", fur_tokenizer_files_bytes()));
+    return fur_json_put(error, folder, "tokenizer_config.json",
                      json_pack("{s:s, s:I, s:b}", "tokenizer_class", "PreTrainedTokenizerFast", "model_max_length",
                                (json_int_t)context, "clean_up_tokenization_spaces", 0));
 }

@@ -19,24 +19,13 @@
 
 /* ---- small files ------------------------------------------------------------------------------------------ */
 
-static fur_status write_json(fur_error *error, const char *folder, const char *name, json_t *json)
-{
-    char *path = NULL;
-    fur_status status = json ? fur_path_join(error, folder, name, &path) : fur_memory_error(error, 4096, name);
-    if (status == FUR_OK)
-        status = fur_json_write(error, path, json, 2);
-    fur_free(path);
-    json_decref(json);
-    return status;
-}
-
 static fur_status write_state(fur_error *error, const char *folder, const fur_trainer_state *s)
 {
     fur_json_setup();
     char data_hash[24], seed[24]; /* 64-bit values as text: JSON numbers of other readers are doubles */
     snprintf(data_hash, sizeof data_hash, "%016llx", (unsigned long long)s->data_hash);
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)s->seed);
-    return write_json(
+    return fur_json_put(
         error, folder, "trainer.json",
         json_pack(
             "{s:i, s:I, s:I, s:f, s:{s:I, s:I, s:I}, s:s, s:s, s:I, s:I, s:s, s:{s:I, s:I, s:I, s:I, s:I, s:b, s:b}}",
@@ -152,7 +141,7 @@ static fur_status write_manifest(fur_error *error, const char *folder)
         json_decref(files);
         return status;
     }
-    return write_json(error, folder, "manifest.json",
+    return fur_json_put(error, folder, "manifest.json",
                       json_pack("{s:i, s:o}", "version", STATE_VERSION, "files", files));
 }
 
