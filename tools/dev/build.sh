@@ -147,7 +147,8 @@ verb_asan() {
     build_preset asan
     asan_code=0
     # Tests ask for more memory than there is on purpose: that must come back as NULL, as it does without a sanitizer.
-    ASAN_OPTIONS="allocator_may_return_null=1:detect_stack_use_after_return=1:strict_string_checks=1${ASAN_OPTIONS:+:$ASAN_OPTIONS}" \
+    # Its stack for use after return is aligned to 32 bytes; GCC 12 stores AVX-512 vectors there as if to 64 (GCC bug 110027).
+    ASAN_OPTIONS="allocator_may_return_null=1:detect_stack_use_after_return=0:strict_string_checks=1${ASAN_OPTIONS:+:$ASAN_OPTIONS}" \
         UBSAN_OPTIONS="print_stacktrace=1:halt_on_error=1${UBSAN_OPTIONS:+:$UBSAN_OPTIONS}" \
         run_tests asan --timeout 1800 "$@" || asan_code=$?
     [ -z "$tests_line" ] || echo "$tests_line"
