@@ -41,6 +41,10 @@ FUR_API fur_status fur_run_create(fur_context *context, fur_model *model, const 
 FUR_API void fur_run_destroy(fur_run *run);
 FUR_API int64_t fur_run_arena_peak_bytes(const fur_run *run);
 
+/* What the draws of dropout depend on, besides layer, place, token and channel or head and position: the same seed and
+ * step give the same draws whatever the blocks and threads. 0 and 0 before the first call. */
+FUR_API void fur_run_set_random(fur_run *run, uint64_t seed, uint64_t step);
+
 /* Loss of a row, mean over counted positions, and its gradients ADDED to the parameters' gradients times `weight`.
  * loss == NULL: cross-entropy with row->target_T, or mean squared error with row->target_TO.
  * dx_TI: gradient by the real-vector input [T, features], or by the embedded tokens [T, width]; NULL if not wanted.

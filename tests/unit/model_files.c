@@ -58,6 +58,13 @@ static void what_is_saved_loads_to_the_bit(void **state)
                     written.bias == read.bias && written.tied == read.tied && written.causal == read.causal &&
                     written.features == read.features && written.outputs == read.outputs &&
                     written.init_std == read.init_std);
+        assert_int_equal(memcmp(written.window, read.window, sizeof read.window), 0);
+        assert_true(written.sink_tokens == read.sink_tokens && written.sink_logits == read.sink_logits &&
+                    written.qk_norm == read.qk_norm && written.softcap == read.softcap &&
+                    written.dropout == read.dropout && written.attention_dropout == read.attention_dropout &&
+                    written.rope_scaling.type == read.rope_scaling.type &&
+                    written.rope_scaling.factor == read.rope_scaling.factor &&
+                    written.rope_scaling.original_context == read.rope_scaling.original_context);
         assert_true(written.position == FUR_POSITION_LEARNED || written.rope_theta == read.rope_theta);
         check_same_weights(model, back);
         /* and once more over what is there */
@@ -173,7 +180,7 @@ static void a_wrong_config_is_refused_by_name(void **state)
         {neox_text, "rotary_pct", NULL, FUR_E_UNSUPPORTED, "rotary_pct"},
         {neox_text, "rotary_pct", "0.25", FUR_E_UNSUPPORTED, "rotary_pct"},
         {neox_text, "rope_parameters", "{\"partial_rotary_factor\": 0.25}", FUR_E_UNSUPPORTED, "rotary"},
-        {neox_text, "rope_scaling", "{\"type\": \"linear\"}", FUR_E_UNSUPPORTED, "rope_scaling"},
+        {neox_text, "rope_scaling", "{\"type\": \"linear\", \"factor\": 2}", FUR_E_UNSUPPORTED, "rope_scaling"},
         {neox_text, "attention_bias", "false", FUR_E_UNSUPPORTED, "attention_bias"},
         {neox_text, "hidden_act", "\"gelu\"", FUR_E_UNSUPPORTED, "gelu"},
         {llama_text, "intermediate_size", NULL, FUR_E_FORMAT, "intermediate_size"},
@@ -184,8 +191,18 @@ static void a_wrong_config_is_refused_by_name(void **state)
         {llama_text, "head_dim", "1099511627776", FUR_E_FORMAT, "head_dim"},
         {llama_text, "rope_theta", "0", FUR_E_FORMAT, "rope_theta"},
         {llama_text, "rope_theta", "1e300", FUR_E_FORMAT, "rope_theta"},
-        {llama_text, "rope_scaling", "{\"rope_type\": \"llama3\"}", FUR_E_UNSUPPORTED, "rope_scaling"},
-        {llama_text, "rope_parameters", "{\"rope_type\": \"yarn\"}", FUR_E_UNSUPPORTED, "yarn"},
+        {llama_text, "rope_scaling", "{\"rope_type\": \"longrope\"}", FUR_E_UNSUPPORTED, "rope_scaling"},
+        {llama_text, "rope_parameters", "{\"rope_type\": \"yarn\"}", FUR_E_FORMAT, "factor"},
+        {llama_text, "rope_parameters", "{\"rope_type\": \"yarn\", \"factor\": 0.5}", FUR_E_FORMAT, "factor"},
+        {llama_text, "rope_scaling", "{\"type\": \"ntk\", \"factor\": 2}", FUR_E_UNSUPPORTED, "ntk"},
+        {llama_text, "rope_scaling", "{\"rope_type\": \"llama3\", \"factor\": 2}", FUR_E_FORMAT, "low_freq_factor"},
+        {llama_text, "rope_scaling",
+         "{\"type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 4, \"high_freq_factor\": 1}", FUR_E_FORMAT,
+         "high_freq_factor"},
+        {llama_text, "rope_scaling", "{\"type\": \"yarn\", \"factor\": 2, \"truncate\": false}", FUR_E_UNSUPPORTED,
+         "truncate"},
+        {llama_text, "attention_dropout", "1", FUR_E_FORMAT, "attention_dropout"},
+        {gpt2_text, "embd_pdrop", "0.1", FUR_E_UNSUPPORTED, "embd_pdrop"},
         {llama_text, "rope_parameters", "{\"rope_type\": 1}", FUR_E_FORMAT, "rope_type"},
         {llama_text, "attention_bias", "true", FUR_E_UNSUPPORTED, "attention_bias"},
         {llama_text, "mlp_bias", "true", FUR_E_UNSUPPORTED, "mlp_bias"},
@@ -201,6 +218,14 @@ static void a_wrong_config_is_refused_by_name(void **state)
         {furlong_text, "vocab_size", "0", FUR_E_FORMAT, "vocabulary"},
         {furlong_text, "num_hidden_layers", "100000", FUR_E_FORMAT, "num_hidden_layers"},
         {furlong_text, "norm_eps", "1", FUR_E_FORMAT, "norm_eps"},
+        {furlong_text, "window", "[4096]", FUR_E_FORMAT, "2 layers"},
+        {furlong_text, "window", "[4096, -1]", FUR_E_FORMAT, "window of layer 1"},
+        {furlong_text, "window", "[4096, 1.5]", FUR_E_FORMAT, "window of layer 1"},
+        {furlong_text, "sink_tokens", "-1", FUR_E_FORMAT, "sink_tokens"},
+        {furlong_text, "softcap", "-1", FUR_E_FORMAT, "softcap"},
+        {furlong_text, "dropout", "1", FUR_E_FORMAT, "dropout"},
+        {furlong_text, "qk_norm", "1", FUR_E_FORMAT, "qk_norm"},
+        {furlong_text, "position", "\"t5\"", FUR_E_UNSUPPORTED, "t5"},
     };
     fur_context *context = kit_context(1);
     kit_folder folder;
