@@ -57,7 +57,7 @@ static const cli_option table[] = {
      "how a new model knows positions", TRAIN | PLAN, NULL, AT(position)},
     {"rope-scaling", 0, NULL, CLI_TEXT, "SCALING", "(none)", NULL, 0, 0, "Model",
      "angles for a context longer than the one first trained on: linear:FACTOR, ntk:FACTOR, dynamic:FACTOR:ORIGINAL, "
-     "yarn:FACTOR:ORIGINAL, llama3:FACTOR:ORIGINAL", TRAIN | EVAL | GENERATE | PLAN, NULL, AT(rope_scaling)},
+     "yarn:FACTOR:ORIGINAL, llama3:FACTOR:ORIGINAL", TRAIN | PLAN, NULL, AT(rope_scaling)},
     {"softcap", 0, NULL, CLI_REAL, "VALUE", "(none)", NULL, 0, 999999, "Model",
      "attention scores stay below it in size, by a tanh; 0: none", TRAIN | PLAN, NULL, AT(softcap)},
     {"qk-norm", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Model",

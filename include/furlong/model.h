@@ -18,6 +18,10 @@ FUR_API fur_status fur_model_create(fur_context *context, const fur_model_config
 FUR_API fur_status fur_model_load(fur_context *context, const char *folder, fur_model **out);
 /* Writes config.json and model.safetensors into an existing folder; each written beside, synced and renamed. */
 FUR_API fur_status fur_model_save(fur_context *context, const fur_model *model, const char *folder);
+/* Gives *model what `config` has of windows, sink tokens, RoPE scaling, softcap and dropout, and, but with learned
+ * positions, its context; everything else stays. Where it then belongs to another family, *model is another one and
+ * holds the same weights; for that moment both are in memory. */
+FUR_API fur_status fur_model_reshape(fur_context *context, const fur_model_config *config, fur_model **model);
 FUR_API void fur_model_destroy(fur_model *model);
 FUR_API const fur_model_config *fur_model_config_of(const fur_model *model);
 

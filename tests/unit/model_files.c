@@ -253,6 +253,138 @@ static void a_wrong_config_is_refused_by_name(void **state)
     fur_context_destroy(context);
 }
 
+static bool same_scaling(const fur_rope_scaling *a, const fur_rope_scaling *b)
+{
+    return a->type == b->type && a->factor == b->factor && a->original_context == b->original_context &&
+           a->attention_factor == b->attention_factor && a->beta_fast == b->beta_fast && a->beta_slow == b->beta_slow &&
+           a->low_freq_factor == b->low_freq_factor && a->high_freq_factor == b->high_freq_factor;
+}
+
+/* Scalings of every kind that transformers has for Llama, in both forms, and what is absent. */
+static void rope_scalings_of_files_are_read(void **state)
+{
+    (void)state;
+    fur_context *context = kit_context(1);
+    kit_folder folder;
+    kit_folder_init(&folder);
+    fur_json_setup();
+    static const struct {
+        const char *key, *value;
+        fur_rope_scaling scaling;
+    } list[] = {
+        {"rope_scaling", "{\"type\": \"linear\", \"factor\": 4}", {.type = FUR_ROPE_LINEAR, .factor = 4}},
+        {"rope_parameters",
+         "{\"rope_type\": \"linear\", \"factor\": 4.0, \"rope_theta\": 1e4}",
+         {.type = FUR_ROPE_LINEAR, .factor = 4}},
+        {"rope_scaling",
+         "{\"type\": \"dynamic\", \"factor\": 2.0}",
+         {.type = FUR_ROPE_DYNAMIC, .factor = 2, .original_context = 64}},
+        {"rope_scaling",
+         "{\"rope_type\": \"yarn\", \"factor\": 8, \"original_max_position_embeddings\": 16}",
+         {.type = FUR_ROPE_YARN, .factor = 8, .original_context = 16, .beta_fast = 32, .beta_slow = 1}},
+        {"rope_scaling",
+         "{\"type\": \"yarn\", \"factor\": 8, \"mscale\": 1, \"mscale_all_dim\": 1, \"beta_fast\": 16}",
+         {.type = FUR_ROPE_YARN,
+          .factor = 8,
+          .original_context = 64,
+          .attention_factor = 1,
+          .beta_fast = 16,
+          .beta_slow = 1}},
+        {"rope_parameters",
+         "{\"rope_type\": \"llama3\", \"factor\": 32, \"original_max_position_embeddings\": 8192, "
+         "\"low_freq_factor\": 1, \"high_freq_factor\": 4}",
+         {.type = FUR_ROPE_LLAMA3,
+          .factor = 32,
+          .original_context = 8192,
+          .low_freq_factor = 1,
+          .high_freq_factor = 4}},
+    };
+    for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) {
+        fur_model_config config;
+        char *text = altered(llama_text, list[i].key, list[i].value);
+        kit_ok(context, read_config(context, &folder, text, -1, &config));
+        if (!same_scaling(&config.rope_scaling, &list[i].scaling))
+            fail_msg("%s: type %d, factor %g, original %lld, attention %g", text, (int)config.rope_scaling.type,
+                     config.rope_scaling.factor, (long long)config.rope_scaling.original_context,
+                     config.rope_scaling.attention_factor);
+        assert_string_equal(fur_config_family(&config), "llama");
+        free_text(text);
+    }
+    kit_folder_clear(&folder);
+    fur_context_destroy(context);
+}
+
+static void windows_by_layer_are_set_or_refused(void **state)
+{
+    (void)state;
+    fur_context *context = kit_context(1);
+    fur_model_config c = kit_model_cases[3].config; /* 3 layers, context 512 */
+    kit_ok(context, fur_config_set_window(context, &c, "64"));
+    assert_true(c.window[0] == 64 && c.window[2] == 64 && c.window[3] == 0);
+    kit_ok(context, fur_config_set_window(context, &c, "32@0,none@1-2"));
+    assert_true(c.window[0] == 32 && c.window[1] == 0 && c.window[2] == 0);
+    kit_ok(context, fur_config_set_window(context, &c, "1K@0,7@2"));
+    assert_true(c.window[0] == 0 && c.window[2] == 7); /* 1,024 is no window in 512 */
+    static const char *const bad[] = {
+        "", "0", "-1", "1.5", "x", "7@", "7@3", "7@2-1", "7@0-1x", "7,", "99999999999999999999"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        assert_int_equal(fur_config_set_window(context, &c, bad[i]), FUR_E_ARGUMENT);
+        assert_non_null(strstr(fur_context_error(context), "--window"));
+        assert_true(c.window[2] == 7);
+    }
+    static const char *const scalings[] = {"linear",   "linear:",   "linear:0.5", "linear:2:3", "yarn:4",
+                                           "yarn:4:0", "yarn:4:-1", "llama3:x:5", "none:1",     "longrope:4:8",
+                                           ""};
+    for (size_t i = 0; i < sizeof scalings / sizeof scalings[0]; i++)
+        assert_int_equal(fur_config_set_rope_scaling(context, &c, scalings[i]), FUR_E_ARGUMENT);
+    kit_ok(context, fur_config_set_rope_scaling(context, &c, "yarn:4:128"));
+    assert_true(c.rope_scaling.type == FUR_ROPE_YARN && c.rope_scaling.original_context == 128);
+    kit_ok(context, fur_config_set_rope_scaling(context, &c, "none"));
+    assert_true(c.rope_scaling.type == FUR_ROPE_PLAIN);
+    c = kit_model_cases[0].config;
+    assert_int_equal(fur_config_set_rope_scaling(context, &c, "linear:2"), FUR_E_ARGUMENT);
+    assert_non_null(strstr(fur_context_error(context), "learned"));
+    fur_context_destroy(context);
+}
+
+/* Another family, the same weights: a softcap far above all scores changes outputs by its rounding alone. */
+static void a_reshaped_model_computes_the_same(void **state)
+{
+    (void)state;
+    enum { T = 100 };
+    fur_context *context = kit_context(1);
+    for (int i = 0; i < kit_model_case_count; i++) {
+        const fur_model_config *c = &kit_model_cases[i].config;
+        fur_model *model = kit_model(context, c, 3);
+        fur_model_config wanted = *c;
+        kit_row row;
+        kit_run run;
+        static float y[2][T * 128];
+        int64_t outputs = c->features ? c->outputs : c->vocabulary;
+        if (!(c->softcap > 0))
+            wanted.softcap = 1e5;
+        wanted.dropout = 0.5;
+        for (int after = 0; after < 2; after++) {
+            if (after)
+                kit_ok(context, fur_model_reshape(context, &wanted, &model));
+            kit_row_create(c, (int64_t[]){T, 0}, 1, 4, &row);
+            kit_run_create(context, model, &row, 64, FUR_KEEP_NOTHING, &run);
+            kit_ok(context, fur_model_outputs(run.run, &row.row, y[after]));
+            assert_int_equal(fur_model_reshape(context, &wanted, &model), FUR_E_BUSY);
+            kit_run_destroy(&run);
+            kit_row_destroy(&row);
+        }
+        assert_true(fur_model_config_of(model)->softcap > 0);
+        assert_string_equal(fur_config_family(fur_model_config_of(model)), "furlong");
+        for (int64_t j = 0; j < T * outputs; j++)
+            if (!(fabsf(y[0][j] - y[1][j]) <= 1e-4f * (1 + fabsf(y[0][j]))))
+                fail_msg("%s: output %lld was %g, is %g", kit_model_cases[i].name, (long long)j, (double)y[0][j],
+                         (double)y[1][j]);
+        fur_model_destroy(model);
+    }
+    fur_context_destroy(context);
+}
+
 /* The two forms in which transformers has written RoPE's settings. */
 static void both_forms_of_rope_settings_are_read(void **state)
 {
@@ -554,10 +686,12 @@ static void bad_generation_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_is_saved_loads_to_the_bit),       cmocka_unit_test(a_wrong_config_is_refused_by_name),
-        cmocka_unit_test(both_forms_of_rope_settings_are_read), cmocka_unit_test(wrong_weights_are_refused_by_name),
-        cmocka_unit_test(greedy_generation_is_the_argmax),      cmocka_unit_test(sampling_is_a_function_of_its_seed),
-        cmocka_unit_test(sampling_follows_the_distribution),    cmocka_unit_test(bad_generation_is_refused),
+        cmocka_unit_test(what_is_saved_loads_to_the_bit),     cmocka_unit_test(a_wrong_config_is_refused_by_name),
+        cmocka_unit_test(rope_scalings_of_files_are_read),    cmocka_unit_test(windows_by_layer_are_set_or_refused),
+        cmocka_unit_test(a_reshaped_model_computes_the_same), cmocka_unit_test(both_forms_of_rope_settings_are_read),
+        cmocka_unit_test(wrong_weights_are_refused_by_name),  cmocka_unit_test(greedy_generation_is_the_argmax),
+        cmocka_unit_test(sampling_is_a_function_of_its_seed), cmocka_unit_test(sampling_follows_the_distribution),
+        cmocka_unit_test(bad_generation_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
