@@ -53,7 +53,10 @@ static void exact_cost(const fur_attention_shape *shape, int64_t rows, int64_t d
     double pairs = window * (window + 1) / 2 + (n - window) * window;
     if (!shape->causal)
         pairs = 2 * pairs - n;
-    pairs += sinks * (n - window - sinks / 2);
+    pairs += sinks * (n - window) - sinks * (sinks - 1) / 2; /* seen from behind the window */
+    double ahead = fmin((double)shape->features.sink_tokens, n) - window;
+    if (!shape->causal && window < n && ahead > 0)
+        pairs += ahead * (ahead + 1) / 2;
     out->flops_forward = a_pair * pairs * (double)rows / n;
     out->flops_backward = 2.5 * out->flops_forward;
     out->flops_last = a_pair * (window + sinks);
