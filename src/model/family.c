@@ -220,8 +220,12 @@ static fur_status read_scaling(fur_error *error, const fur_json *j, const char *
 {
     fur_rope_scaling *s = &c->rope_scaling;
     const char *type;
-    FUR_TRY(fur_json_string_or(error, j, key_of(object, "type").text, "default", &type)); /* older files */
+    FUR_TRY(fur_json_string_or(error, j, key_of(object, "type").text, "", &type)); /* older files */
     FUR_TRY(fur_json_string_or(error, j, key_of(object, "rope_type").text, type, &type));
+    if (!*type && fur_json_find(j, "rope_scaling")) /* a scaling of no kind */
+        return fur_json_string(error, j, "rope_scaling.rope_type", &type);
+    if (!*type)
+        return FUR_OK;
     if (strcmp(type, "default") == 0)
         return FUR_OK;
     int kind = FUR_ROPE_LINEAR;
