@@ -264,12 +264,14 @@ static void check_gradients(scene *s)
     for (int i = 0; i < 2; i++) {
         kit_gradient one =
             gradient_of(s, s->model, s->context, superblocks[i], i % 2 ? FUR_KEEP_ALL : FUR_KEEP_NOTHING);
-        kit_gradient more = gradient_of(s, s->model, two, superblocks[i], FUR_KEEP_NOTHING);
         check_gradient(s, o, &truth, &f32, &one, superblocks[i]);
-        kit_check_same_bits("gradient at 2 threads", one.all, more.all, (size_t)one.count * sizeof(float));
-        kit_check_same_bits("dx at 2 threads", one.dx, more.dx, (size_t)one.dx_count * sizeof(float));
+        if (i == 1) { /* few and large calls: where there are fewer processors than threads, each call waits */
+            kit_gradient more = gradient_of(s, s->model, two, superblocks[i], FUR_KEEP_NOTHING);
+            kit_check_same_bits("gradient at 2 threads", one.all, more.all, (size_t)one.count * sizeof(float));
+            kit_check_same_bits("dx at 2 threads", one.dx, more.dx, (size_t)one.dx_count * sizeof(float));
+            kit_gradient_destroy(&more);
+        }
         kit_gradient_destroy(&one);
-        kit_gradient_destroy(&more);
     }
     fur_context_destroy(two);
     oracle_output_clear(&truth);
