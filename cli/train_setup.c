@@ -382,7 +382,7 @@ int cli_train_setup_make(cli_session *session, cli_train_setup *setup)
         options->ramp.count = 0;
     }
     choose_rows(options, &setup->info, settings);
-    int64_t longest = 0;
+    int64_t longest = 1;
     for (int i = 0; i < settings->phase_count; i++)
         longest = settings->phases[i].context > longest ? settings->phases[i].context : longest;
     code = choose_model(session, setup, longest);

@@ -77,8 +77,8 @@ static fur_status norm_heads(const fur_run *run, int64_t w, int64_t count, int64
                             NULL, x, NULL);
 }
 
-fur_status fur_layer_norm_back(fur_run *run, int64_t w, const fur_map_offsets *map, const fur_scratch *s,
-                               int64_t count, int64_t heads, float *dx)
+fur_status fur_layer_norm_back(fur_run *run, int64_t w, const fur_map_offsets *map, const fur_scratch *s, int64_t count,
+                               int64_t heads, float *dx)
 {
     const fur_model_config *c = &run->model->config;
     if (w < 0)
@@ -120,8 +120,7 @@ static fur_status rotate(const fur_run *run, const fur_scratch *s, int64_t count
     if (c->position != FUR_POSITION_ROPE)
         return FUR_OK;
     fur_rope rope = fur_config_rope(c);
-    return fur_rope_apply(&run->exec, count, heads, c->head_dim, &rope, s->position_B, inverse, x,
-                          heads * c->head_dim);
+    return fur_rope_apply(&run->exec, count, heads, c->head_dim, &rope, s->position_B, inverse, x, heads * c->head_dim);
 }
 
 fur_status fur_layer_rotate_back(const fur_run *run, const fur_scratch *s, int64_t count, int64_t heads, float *x)
