@@ -89,6 +89,10 @@ typedef struct cli_options {
     /* model and data */
     const char *model, *preset, *tokenizer, *attention, *projection, *prompt;
     cli_list files, eval_files;
+    const char *window, *position, *rope_scaling;
+    int64_t sink_tokens;
+    bool sink_logits, qk_norm;
+    double softcap, dropout, attention_dropout;
     int64_t context, row_tokens;
     cli_ramp ramp;
     bool skip_bad;

@@ -206,6 +206,48 @@ int cli_corpus_open(const cli_session *session, const cli_list *files, int64_t v
     return status == FUR_OK ? CLI_OK : cli_fail_input(session, status);
 }
 
+/* What --window and the options beside it ask of a model's shape. Weights that a model of a folder lacks, or positions
+ * it did not learn, cannot be asked for. */
+static int apply_attention(const cli_session *session, int64_t longest, fur_model_config *config)
+{
+    const cli_options *options = session->options;
+    fur_status status = FUR_OK;
+    bool loaded = options->model != NULL;
+    if (loaded && ((cli_given(options, "sink-logits") && !config->sink_logits) ||
+                   (cli_given(options, "qk-norm") && !config->qk_norm) || cli_given(options, "position")))
+        return cli_refuse(session, CLI_USAGE, "%s: the model in %s was made without it",
+                          cli_given(options, "position")                      ? "--position"
+                          : cli_given(options, "qk-norm") && !config->qk_norm ? "--qk-norm"
+                                                                              : "--sink-logits",
+                          options->model);
+    config->sink_logits |= options->sink_logits;
+    config->qk_norm |= options->qk_norm;
+    if (options->position != NULL)
+        config->position = strcmp(options->position, "rope") == 0    ? FUR_POSITION_ROPE
+                           : strcmp(options->position, "alibi") == 0 ? FUR_POSITION_ALIBI
+                                                                     : FUR_POSITION_LEARNED;
+    if (cli_given(options, "sink-tokens"))
+        config->sink_tokens = options->sink_tokens;
+    if (cli_given(options, "softcap"))
+        config->softcap = options->softcap;
+    if (cli_given(options, "dropout"))
+        config->dropout = options->dropout;
+    if (cli_given(options, "attention-dropout"))
+        config->attention_dropout = options->attention_dropout;
+    if (options->window != NULL)
+        status = fur_config_set_window(session->context, config, options->window);
+    int64_t widest = 0;
+    for (int64_t layer = 0; layer < config->layers; layer++)
+        widest = config->window[layer] > widest ? config->window[layer] : widest;
+    if (status == FUR_OK && options->window != NULL && longest > 0 && widest >= longest)
+        cli_say(session, "--window: %" PRId64 " tokens are no window in a context of %" PRId64, widest, longest);
+    if (status == FUR_OK && options->rope_scaling != NULL)
+        status = fur_config_set_rope_scaling(session->context, config, options->rope_scaling);
+    if (status == FUR_OK)
+        status = fur_config_check(session->context, config);
+    return status == FUR_OK ? CLI_OK : cli_fail(session, status);
+}
+
 int cli_config_open(const cli_session *session, const char *preset, int64_t longest, bool bytes,
                     fur_model_config *config)
 {
@@ -223,6 +265,9 @@ int cli_config_open(const cli_session *session, const char *preset, int64_t long
         cli_free(folder);
         if (status != FUR_OK)
             return cli_fail_input(session, status);
+        bool stretched = options->rope_scaling != NULL && config->position == FUR_POSITION_ROPE;
+        if ((stretched || config->position == FUR_POSITION_ALIBI) && longest > config->context)
+            config->context = longest;
         if (longest > config->context)
             return cli_refuse(session, CLI_USAGE, "--ctx-size: the model has positions up to %" PRId64 ", got %" PRId64,
                               config->context, longest);
@@ -236,5 +281,5 @@ int cli_config_open(const cli_session *session, const char *preset, int64_t long
         status = fur_config_set_attention(session->context, config, options->attention);
     if (status == FUR_OK && options->projection != NULL)
         status = fur_config_set_projection(session->context, config, options->projection);
-    return status == FUR_OK ? CLI_OK : cli_fail(session, status);
+    return status == FUR_OK ? apply_attention(session, longest, config) : cli_fail(session, status);
 }

@@ -189,11 +189,25 @@ static void choose_rates(const cli_options *options, fur_train_settings *setting
     settings->keep = cli_keep_of(options);
 }
 
+/* A checkpoint's model is the run's: what would make it another one is refused, not passed over. */
+static int check_resumed(const cli_session *session)
+{
+    static const char *const shaping[] = {"window",  "sink-tokens", "sink-logits", "position",         "rope-scaling",
+                                          "softcap", "qk-norm",     "dropout",     "attention-dropout"};
+    for (size_t i = 0; i < sizeof shaping / sizeof shaping[0]; i++)
+        if (session->options->resume != NULL && cli_source_of(session->options, shaping[i]) == CLI_FROM_COMMAND)
+            return cli_refuse(session, CLI_USAGE, "--%s: a resumed run keeps its model; start a new one with --model",
+                              shaping[i]);
+    return CLI_OK;
+}
+
 static int choose_model(cli_session *session, cli_train_setup *setup, int64_t longest)
 {
     const fur_corpus_info *info = &setup->info;
     fur_model_config *config = &setup->settings.model;
-    int code = cli_config_open(session, "bytes-1m", longest, setup->bytes, config);
+    int code = check_resumed(session);
+    if (code == CLI_OK)
+        code = cli_config_open(session, "bytes-1m", longest, setup->bytes, config);
     if (code != CLI_OK)
         return code;
     if (session->options->model != NULL) {
@@ -201,6 +215,7 @@ static int choose_model(cli_session *session, cli_train_setup *setup, int64_t lo
         if (setup->init_from == NULL)
             return CLI_BAD_INPUT;
         setup->settings.init_from = setup->init_from;
+        setup->settings.reshape = true;
     } else if (info->features > 0) {
         fur_config_use_vectors(config, info->features, info->features);
     } else if (setup->bytes && strncmp(config->name, "bytes", 5) != 0) {
@@ -226,6 +241,30 @@ static void add_files(json_t *object, const char *name, const cli_list *files)
         (void)json_object_set_new(object, name, list);
     else
         json_decref(list);
+}
+
+/* What was given of the options that shape attention; the others are the preset's or the model's. */
+static void add_attention(json_t *object, const cli_options *o)
+{
+    const struct {
+        const char *name, *value;
+    } texts[] = {{"window", o->window}, {"position", o->position}, {"rope-scaling", o->rope_scaling}};
+    const struct {
+        const char *name;
+        double value;
+    } numbers[] = {{"softcap", o->softcap}, {"dropout", o->dropout}, {"attention-dropout", o->attention_dropout}};
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
+        if (texts[i].value != NULL)
+            cli_json_text(object, texts[i].name, texts[i].value);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        if (cli_given(o, numbers[i].name))
+            cli_json_real(object, numbers[i].name, numbers[i].value);
+    if (cli_given(o, "sink-tokens"))
+        cli_json_int(object, "sink-tokens", o->sink_tokens);
+    if (o->sink_logits)
+        cli_json_bool(object, "sink-logits", true);
+    if (o->qk_norm)
+        cli_json_bool(object, "qk-norm", true);
 }
 
 char *cli_train_options_json(const cli_session *session, const fur_train_settings *s, const cli_list *files,
@@ -255,6 +294,7 @@ char *cli_train_options_json(const cli_session *session, const fur_train_setting
     cli_string_clear(&ramp);
     cli_json_text(object, "attention", o->attention);
     cli_json_text(object, "projection", o->projection);
+    add_attention(object, o);
     if (o->isa != NULL)
         cli_json_text(object, "isa", o->isa);
     cli_json_int(object, "threads", fur_context_threads(session->context));
@@ -342,7 +382,7 @@ int cli_train_setup_make(cli_session *session, cli_train_setup *setup)
         options->ramp.count = 0;
     }
     choose_rows(options, &setup->info, settings);
-    int64_t longest = 0;
+    int64_t longest = 1;
     for (int i = 0; i < settings->phase_count; i++)
         longest = settings->phases[i].context > longest ? settings->phases[i].context : longest;
     code = choose_model(session, setup, longest);

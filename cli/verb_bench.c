@@ -82,12 +82,14 @@ static int bench_peak(bench *b)
 static int bench_attention(bench *b)
 {
     const cli_options *o = b->session->options;
-    int64_t kv_heads = o->kv_heads > 0 ? o->kv_heads : o->heads;
+    int64_t kv_heads = o->kv_heads > 0 ? o->kv_heads : o->heads, window = 0;
     char name[96], tokens[CLI_UNIT];
     if (o->kind != NULL && strcmp(o->kind, "exact") != 0)
         return cli_refuse(b->session, CLI_USAGE, "--kind: expected exact for attention, got %s", o->kind);
+    if (o->window != NULL && (!cli_parse_count(o->window, &window) || window < 1))
+        return cli_refuse(b->session, CLI_USAGE, "--window: expected a count of at least 1, got '%s'", o->window);
     fur_status status = fur_bench_attention(b->session->context, o->tokens, o->heads, kv_heads, o->head_dim,
-                                            !o->bidirectional, &b->result);
+                                            !o->bidirectional, window, &b->result);
     if (status != FUR_OK)
         return cli_fail(b->session, status);
     common(b);
@@ -97,6 +99,7 @@ static int bench_attention(bench *b)
     cli_json_int(b->object, "kv_heads", kv_heads);
     cli_json_int(b->object, "head_dim", o->head_dim);
     cli_json_bool(b->object, "causal", !o->bidirectional);
+    cli_json_int(b->object, "window", window);
     add_operator(b);
     (void)snprintf(name, sizeof name, "exact attention, %s tokens, %" PRId64 " heads x %" PRId64,
                    cli_count(tokens, o->tokens), o->heads, o->head_dim);

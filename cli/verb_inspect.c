@@ -49,7 +49,19 @@ static json_t *config_json(const fur_model_config *config)
     cli_json_text(object, "norm", config->norm == FUR_NORM_RMSNORM ? "rmsnorm" : "layernorm");
     cli_json_real(object, "norm_eps", config->norm_eps);
     cli_json_text(object, "activation", config->activation == FUR_ACTIVATION_SWIGLU ? "swiglu" : "gelu_tanh");
-    cli_json_text(object, "position", config->position == FUR_POSITION_ROPE ? "rope" : "learned");
+    static const char *const positions[] = {"learned", "rope", "alibi"};
+    cli_json_text(object, "position", positions[config->position]);
+    cli_json_text(object, "rope_scaling", fur_rope_scaling_name((int)config->rope_scaling.type));
+    cli_json_int(object, "sink_tokens", config->sink_tokens);
+    cli_json_bool(object, "sink_logits", config->sink_logits);
+    cli_json_bool(object, "qk_norm", config->qk_norm);
+    cli_json_real(object, "softcap", config->softcap);
+    cli_json_real(object, "dropout", config->dropout);
+    cli_json_real(object, "attention_dropout", config->attention_dropout);
+    json_t *windows = json_array();
+    for (int64_t i = 0; i < config->layers; i++)
+        (void)json_array_append_new(windows, json_integer(config->window[i]));
+    (void)json_object_set_new(object, "window", windows);
     cli_json_real(object, "rope_theta", config->rope_theta);
     cli_json_bool(object, "bias", config->bias);
     cli_json_bool(object, "tied", config->tied);
@@ -104,8 +116,10 @@ static void print_text(const cli_session *session, const char *folder, const fur
     printf("%s, %s, %s positions up to %s, hidden width %" PRId64 ", head %s%s\n",
            config->norm == FUR_NORM_RMSNORM ? "RMSNorm" : "LayerNorm",
            config->activation == FUR_ACTIVATION_SWIGLU ? "SwiGLU" : "GELU",
-           config->position == FUR_POSITION_ROPE ? "rotary" : "learned", cli_count(count, config->context),
-           config->hidden, config->tied ? "tied to the embedding" : "of its own",
+           config->position == FUR_POSITION_ROPE    ? "rotary"
+           : config->position == FUR_POSITION_ALIBI ? "ALiBi"
+                                                    : "learned",
+           cli_count(count, config->context), config->hidden, config->tied ? "tied to the embedding" : "of its own",
            config->causal ? ", causal" : ", bidirectional");
     cli_table table;
     cli_table_init(&table, "lrlrrr", "tensor", "shape", "type", "norm", "min", "max");

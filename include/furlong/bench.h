@@ -21,8 +21,9 @@ typedef struct fur_bench_result {
 } fur_bench_result;
 
 FUR_API fur_status fur_bench_peak(fur_context *context, fur_bench_result *out);
+/* window 0, or one not below `tokens`: none. Flops count what is visible. */
 FUR_API fur_status fur_bench_attention(fur_context *context, int64_t tokens, int64_t heads, int64_t kv_heads,
-                                       int64_t head_dim, bool causal, fur_bench_result *out);
+                                       int64_t head_dim, bool causal, int64_t window, fur_bench_result *out);
 FUR_API fur_status fur_bench_projection(fur_context *context, int64_t tokens, int64_t in, int64_t out_width,
                                         fur_bench_result *out);
 /* Whole optimizer steps of a preset on random tokens, one document of `tokens`. A step of 20 s or more is taken once. */

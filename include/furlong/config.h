@@ -15,7 +15,32 @@ extern "C" {
 
 typedef enum fur_norm_type { FUR_NORM_LAYERNORM = 0, FUR_NORM_RMSNORM = 1 } fur_norm_type;
 typedef enum fur_activation { FUR_ACTIVATION_GELU_TANH = 0, FUR_ACTIVATION_SWIGLU = 1 } fur_activation;
-typedef enum fur_position_type { FUR_POSITION_LEARNED = 0, FUR_POSITION_ROPE = 1 } fur_position_type;
+typedef enum fur_position_type {
+    FUR_POSITION_LEARNED = 0,
+    FUR_POSITION_ROPE = 1,
+    FUR_POSITION_ALIBI = 2 /* scores fall linearly with distance, by head (arXiv 2108.12409) */
+} fur_position_type;
+
+/* How RoPE's angles are stretched over a context longer than the one first trained on. Frequencies, i in [0, D / 2):
+ * f_i = theta^(-2 i / D). The definitions are those of Hugging Face transformers, in double. */
+typedef enum fur_rope_scaling_type {
+    FUR_ROPE_PLAIN = 0,
+    FUR_ROPE_LINEAR = 1,  /* f_i / factor */
+    FUR_ROPE_NTK = 2,     /* theta times factor^(D / (D - 2)) */
+    FUR_ROPE_DYNAMIC = 3, /* NTK with factor * context / original_context - (factor - 1); `context` as configured,
+                             whatever the length of a row; plain up to original_context */
+    FUR_ROPE_YARN = 4,    /* arXiv 2309.00071: f_i and f_i / factor mixed by wavelength; cos, sin times attention_factor */
+    FUR_ROPE_LLAMA3 = 5   /* Llama 3.1: long waves f_i / factor, short ones f_i, between them a mixture */
+} fur_rope_scaling_type;
+
+typedef struct fur_rope_scaling {
+    fur_rope_scaling_type type;
+    double factor;            /* at least 1; ignored with FUR_ROPE_PLAIN, as is all that follows */
+    int64_t original_context; /* dynamic, YaRN, Llama 3 */
+    double attention_factor;  /* YaRN; 0: 0.1 ln(factor) + 1 */
+    double beta_fast, beta_slow;                /* YaRN: turns within original_context; 0: 32 and 1 */
+    double low_freq_factor, high_freq_factor;   /* Llama 3: original_context over wavelength; 0: 1 and 4 */
+} fur_rope_scaling;
 
 /* All sizes count elements. Checked by fur_config_check; every function that takes a config calls it. */
 typedef struct fur_model_config {
@@ -34,6 +59,7 @@ typedef struct fur_model_config {
     fur_activation activation;
     fur_position_type position;
     double rope_theta;
+    fur_rope_scaling rope_scaling;
     bool bias;            /* biases on every projection (GPT-2) */
     bool tied;            /* the output head shares the embedding */
     bool causal;          /* false: every token of a document sees every other */
@@ -41,6 +67,14 @@ typedef struct fur_model_config {
     char name[48];        /* preset it came from, or "" */
     char attention[FUR_MAX_LAYERS];  /* kind of each layer as an index into fur_attention_kind_name */
     char projection_qkvo, projection_ffn; /* kind index, fur_projection_kind_name */
+    int64_t window[FUR_MAX_LAYERS]; /* of each layer: a token sees itself and window - 1 before it (and as many after it,
+                                       if not causal); 0: no window */
+    int64_t sink_tokens;  /* the first ones of a document, seen in spite of windows */
+    bool sink_logits;     /* each head learns a logit that joins the softmax's denominator (gpt-oss) */
+    bool qk_norm;         /* RMSNorm of each head of q and k before RoPE (Qwen 3) */
+    double softcap;       /* scores become softcap tanh(s / softcap) (Gemma 2); 0: none */
+    double dropout;           /* training only: of embeddings, and of what attention and feedforward add */
+    double attention_dropout; /* training only: of attention's weights */
 } fur_model_config;
 
 /* Presets by name: bytes-1m, bytes-4m, gpt2-124m, llama-135m, llama-1b. `context` > 0 replaces the preset's
@@ -59,6 +93,13 @@ FUR_API int64_t fur_config_parameter_count(const fur_model_config *config);
 /* `--attention exact@0-3,...` and `--projection ffn=dense,qkvo=dense`; a single word means all. */
 FUR_API fur_status fur_config_set_attention(fur_context *context, fur_model_config *config, const char *spec);
 FUR_API fur_status fur_config_set_projection(fur_context *context, fur_model_config *config, const char *spec);
+/* `--window 4096`, or by layers: `4096@0-9,0@10-11`; 0 is no window. One of the context or more is no window, and is said
+ * through the log. */
+FUR_API fur_status fur_config_set_window(fur_context *context, fur_model_config *config, const char *spec);
+/* `--rope-scaling linear:F | ntk:F | dynamic:F:ORIGINAL | yarn:F:ORIGINAL | llama3:F:ORIGINAL | none`. */
+FUR_API fur_status fur_config_set_rope_scaling(fur_context *context, fur_model_config *config, const char *spec);
+/* "none", "linear", "ntk", "dynamic", "yarn", "llama3"; NULL past the last. */
+FUR_API const char *fur_rope_scaling_name(int type);
 FUR_API const char *fur_attention_kind_name(int index);  /* NULL past the last */
 FUR_API const char *fur_projection_kind_name(int index); /* NULL past the last */
 

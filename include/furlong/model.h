@@ -18,6 +18,10 @@ FUR_API fur_status fur_model_create(fur_context *context, const fur_model_config
 FUR_API fur_status fur_model_load(fur_context *context, const char *folder, fur_model **out);
 /* Writes config.json and model.safetensors into an existing folder; each written beside, synced and renamed. */
 FUR_API fur_status fur_model_save(fur_context *context, const fur_model *model, const char *folder);
+/* Gives *model what `config` has of windows, sink tokens, RoPE scaling, softcap and dropout, and, but with learned
+ * positions, its context; everything else stays. Where it then belongs to another family, *model is another one and
+ * holds the same weights; for that moment both are in memory. */
+FUR_API fur_status fur_model_reshape(fur_context *context, const fur_model_config *config, fur_model **model);
 FUR_API void fur_model_destroy(fur_model *model);
 FUR_API const fur_model_config *fur_model_config_of(const fur_model *model);
 
@@ -40,6 +44,10 @@ FUR_API fur_status fur_run_create(fur_context *context, fur_model *model, const 
                                   const fur_plan_request *request, fur_run **out);
 FUR_API void fur_run_destroy(fur_run *run);
 FUR_API int64_t fur_run_arena_peak_bytes(const fur_run *run);
+
+/* What the draws of dropout depend on, besides layer, place, token and channel or head and position: the same seed and
+ * step give the same draws whatever the blocks and threads. 0 and 0 before the first call. */
+FUR_API void fur_run_set_random(fur_run *run, uint64_t seed, uint64_t step);
 
 /* Loss of a row, mean over counted positions, and its gradients ADDED to the parameters' gradients times `weight`.
  * loss == NULL: cross-entropy with row->target_T, or mean squared error with row->target_TO.

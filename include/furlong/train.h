@@ -20,8 +20,9 @@ typedef struct fur_context_phase {
 
 typedef struct fur_train_settings {
     size_t struct_size;
-    fur_model_config model;       /* ignored when init_from or resume is set */
+    fur_model_config model;       /* ignored when resume is set, or init_from without reshape */
     const char *init_from;        /* folder with weights to start from, or NULL */
+    bool reshape;                 /* init_from's model gets what fur_model_reshape takes from `model` */
     const char *output_dir;       /* created; must not hold another run unless resume */
     const char *resume;           /* NULL, "latest" or a step folder */
     int64_t row_tokens;           /* tokens of a packed row, and the most that any phase's row has */

@@ -128,16 +128,21 @@ static fur_status time_attention(attention_bench *b, fur_context *context, fur_b
 }
 
 fur_status fur_bench_attention(fur_context *context, int64_t tokens, int64_t heads, int64_t kv_heads, int64_t head_dim,
-                               bool causal, fur_bench_result *out)
+                               bool causal, int64_t window, fur_bench_result *out)
 {
     memset(out, 0, sizeof *out);
     if (tokens < 1 || tokens > (int64_t)1 << 32 || heads < 1 || heads > 4096 || kv_heads < 1 || kv_heads > heads ||
-        heads % kv_heads || head_dim < 1 || head_dim > 1024)
+        heads % kv_heads || head_dim < 1 || head_dim > 1024 || window < 0)
         return fur_error_set(&context->error, FUR_E_ARGUMENT,
                              "attention of %lld tokens, %lld heads, %lld key heads, head width %lld is out of range",
                              (long long)tokens, (long long)heads, (long long)kv_heads, (long long)head_dim);
     attention_bench b = {.exec = context->exec, .tokens = tokens, .width = heads * head_dim, .offsets = {0, tokens}};
-    b.shape = (fur_attention_shape){heads, kv_heads, head_dim, (float)(1.0 / sqrt((double)head_dim)), causal, 0};
+    b.shape = (fur_attention_shape){.heads = heads,
+                                    .kv_heads = kv_heads,
+                                    .head_dim = head_dim,
+                                    .scale = (float)(1.0 / sqrt((double)head_dim)),
+                                    .causal = causal,
+                                    .features.window = window < tokens ? window : 0};
     b.documents = (fur_documents){1, b.offsets};
     int64_t rows = fur_min_i64(tokens, BENCH_SUPERBLOCK);
     int64_t work = fur_max_i64(fur_attention_exact.workspace(&b.exec, &b.shape, rows, 1, 0),

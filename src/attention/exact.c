@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Kind `exact`: the state is the keys and values themselves, f32, one span per document. Source: arXiv 2305.19370. */
+/* Kind `exact`: the state is the keys and values themselves, f32. A piece of queries is given the span of keys that its
+ * document and window let it see, and one of sink tokens where these lie before. Source: arXiv 2305.19370. */
+#include <math.h>
 #include <string.h>
 
 #include "attention/kind.h"
@@ -25,10 +27,10 @@ static void exact_reserve(const fur_attention_shape *shape, int64_t rows, int ba
     }
 }
 
-/* A span and a piece for each document that the rows touch. */
+/* Two spans and a piece for each document that the rows touch. */
 static int64_t piece_bytes(int64_t documents)
 {
-    return fur_round_up(documents * (int64_t)sizeof(fur_key_span), FUR_ARENA_ALIGN) +
+    return fur_round_up(2 * documents * (int64_t)sizeof(fur_key_span), FUR_ARENA_ALIGN) +
            fur_round_up(documents * (int64_t)sizeof(fur_query_piece), FUR_ARENA_ALIGN);
 }
 
@@ -41,11 +43,23 @@ static int64_t exact_workspace(const fur_exec *exec, const fur_attention_shape *
 
 static void exact_cost(const fur_attention_shape *shape, int64_t rows, int64_t document_rows, fur_attention_cost *out)
 {
-    double pairs = (double)rows * (double)document_rows;
-    if (shape->causal)
-        pairs = (double)rows * ((double)document_rows + 1) / 2;
-    out->flops_forward = 4.0 * pairs * (double)(shape->heads * shape->head_dim);
+    double n = (double)document_rows, a_pair = 4.0 * (double)(shape->heads * shape->head_dim);
+    double window = n, sinks = 0;
+    if (shape->features.window && shape->features.window < document_rows) {
+        window = (double)shape->features.window;
+        sinks = fmin((double)shape->features.sink_tokens, n - window);
+    }
+    /* of a document: the triangle of the first `window` rows (both ends, if not causal), then `window` keys a row */
+    double pairs = window * (window + 1) / 2 + (n - window) * window;
+    if (!shape->causal)
+        pairs = 2 * pairs - n;
+    pairs += sinks * (n - window) - sinks * (sinks - 1) / 2; /* seen from behind the window */
+    double ahead = fmin((double)shape->features.sink_tokens, n) - window;
+    if (!shape->causal && window < n && ahead > 0)
+        pairs += ahead * (ahead + 1) / 2;
+    out->flops_forward = a_pair * pairs * (double)rows / n;
     out->flops_backward = 2.5 * out->flops_forward;
+    out->flops_last = a_pair * (window + sinks);
 }
 
 static void exact_key_rows(const fur_attention_shape *shape, const fur_attention_state *state, int64_t first,
@@ -82,40 +96,78 @@ static int64_t document_of(const fur_documents *documents, int64_t row)
     return low;
 }
 
-/* Cuts rows [first, first+count) at document borders. Causal rows need the keys up to their own last row only. */
+/* Keys [from, to) of the document that starts at row `start`. */
+static fur_key_span span_of(const fur_attention_shape *shape, const fur_attention_state *state, int64_t start,
+                            int64_t from, int64_t to)
+{
+    int64_t at = (start + from) * key_width(shape);
+    return (fur_key_span){.k_SKD = state->k_SKD + at,
+                          .v_SKD = state->v_SKD + at,
+                          .dk_SKD = state->dk_SKD ? state->dk_SKD + at : NULL,
+                          .dv_SKD = state->dv_SKD ? state->dv_SKD + at : NULL,
+                          .first_position = from,
+                          .count = to - from};
+}
+
+/* What queries at positions [first, last] of a document of `length` tokens may see. Returns the number of spans. */
+static int64_t make_spans(const fur_attention_shape *shape, const fur_attention_state *state, int64_t start,
+                          int64_t length, int64_t first, int64_t last, fur_key_span *spans)
+{
+    int64_t from = 0, to = shape->causal ? last + 1 : length, window = shape->features.window;
+    int64_t sinks = window ? fur_min_i64(shape->features.sink_tokens, to) : 0;
+    if (window) {
+        from = fur_max_i64(0, first - window + 1);
+        to = fur_max_i64(sinks, fur_min_i64(to, last + window));
+    }
+    if (sinks >= from)
+        sinks = from = 0;
+    int64_t count = 0;
+    if (sinks)
+        spans[count++] = span_of(shape, state, start, 0, sinks);
+    spans[count++] = span_of(shape, state, start, from, to);
+    return count;
+}
+
+/* Cuts rows [first, first+count) at document borders. */
 static fur_status make_pieces(const fur_exec *exec, const fur_attention_shape *shape, const fur_attention_state *state,
                               const fur_documents *documents, int64_t first, int64_t count, fur_attention_args *args)
 {
     int64_t from = document_of(documents, first), to = document_of(documents, first + count - 1);
-    fur_key_span *spans = fur_arena_push(exec->workspace, (to - from + 1) * (int64_t)sizeof *spans);
+    fur_key_span *spans = fur_arena_push(exec->workspace, 2 * (to - from + 1) * (int64_t)sizeof *spans);
     fur_query_piece *pieces = fur_arena_push(exec->workspace, (to - from + 1) * (int64_t)sizeof *pieces);
     if (!spans || !pieces)
         return fur_error_set(exec->error, FUR_E_MEMORY, "attention: workspace too small for %lld documents",
                              (long long)(to - from + 1));
     int64_t width = key_width(shape);
     for (int64_t d = from; d <= to; d++) {
-        int64_t start = documents->offsets[d];
-        int64_t q0 = fur_max_i64(start, first), q1 = fur_min_i64(documents->offsets[d + 1], first + count);
-        int64_t keys = (shape->causal ? q1 : documents->offsets[d + 1]) - start;
-        spans[d - from] = (fur_key_span){
-            .k_SKD = state->k_SKD + start * width,
-            .v_SKD = state->v_SKD + start * width,
-            .dk_SKD = state->dk_SKD ? state->dk_SKD + start * width : NULL,
-            .dv_SKD = state->dv_SKD ? state->dv_SKD + start * width : NULL,
-            .count = keys,
-        };
-        pieces[d - from] = (fur_query_piece){.first_row = q0 - first,
-                                             .count = q1 - q0,
-                                             .first_position = q0 - start,
-                                             .spans = &spans[d - from],
-                                             .span_count = 1};
+        int64_t start = documents->offsets[d], end = documents->offsets[d + 1];
+        int64_t q0 = fur_max_i64(start, first), q1 = fur_min_i64(end, first + count);
+        fur_query_piece *piece = &pieces[d - from];
+        *piece = (fur_query_piece){.first_row = q0 - first,
+                                   .count = q1 - q0,
+                                   .first_position = q0 - start,
+                                   .first_token = q0,
+                                   .spans = &spans[2 * (d - from)]};
+        piece->span_count =
+            make_spans(shape, state, start, end - start, q0 - start, q1 - 1 - start, &spans[2 * (d - from)]);
     }
-    *args = (fur_attention_args){.heads = shape->heads, .kv_heads = shape->kv_heads, .head_dim = shape->head_dim,
-                                 .scale = shape->scale, .causal = shape->causal, .pieces = pieces,
-                                 .piece_count = to - from + 1, .ldq = shape->heads * shape->head_dim, .ldk = width,
-                                 .ldo = shape->heads * shape->head_dim, .ldlse = shape->heads,
-                                 .lddo = shape->heads * shape->head_dim, .lddq = shape->heads * shape->head_dim,
-                                 .lddk = width};
+    int64_t query_width = shape->heads * shape->head_dim;
+    *args = (fur_attention_args){.heads = shape->heads,
+                                 .kv_heads = shape->kv_heads,
+                                 .head_dim = shape->head_dim,
+                                 .scale = shape->scale,
+                                 .causal = shape->causal,
+                                 .features = shape->features,
+                                 .pieces = pieces,
+                                 .piece_count = to - from + 1,
+                                 .ldq = query_width,
+                                 .ldk = width,
+                                 .ldo = query_width,
+                                 .ldlse = shape->heads,
+                                 .lddo = query_width,
+                                 .lddq = query_width,
+                                 .lddk = width,
+                                 .dsink_H = shape->dsink_H};
     return FUR_OK;
 }
 

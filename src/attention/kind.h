@@ -16,7 +16,7 @@
 #ifndef FUR_ATTENTION_KIND_H
 #define FUR_ATTENTION_KIND_H
 
-#include "base/exec.h"
+#include "op/attention/attention.h"
 
 /* Documents of the row: document i holds rows offsets[i] .. offsets[i+1]-1. */
 typedef struct fur_documents {
@@ -28,6 +28,8 @@ typedef struct fur_attention_shape {
     int64_t heads, kv_heads, head_dim;
     float scale;
     int causal;
+    fur_attention_features features;
+    float *dsink_H;     /* backward with sink logits: added to */
     int64_t key_offset; /* decoding: position of query row 0 in the state, 0 otherwise */
 } fur_attention_shape;
 
@@ -41,6 +43,7 @@ typedef struct fur_attention_state {
 /* An optional save that the plan may keep from the forward sweep instead of recomputing. */
 typedef struct fur_attention_cost {
     double flops_forward, flops_backward; /* of a whole row */
+    double flops_last;                    /* forward, of the last token of a document */
 } fur_attention_cost;
 
 typedef struct fur_attention_kind {

@@ -170,6 +170,20 @@ static fur_status check_input_and_output(fur_error *error, const fur_model_confi
     return FUR_OK;
 }
 
+static fur_status check_attention(fur_error *error, const fur_model_config *c)
+{
+    for (int64_t layer = 0; layer < c->layers; layer++)
+        FUR_TRY(check_range(error, "window of a layer", c->window[layer], 0, (int64_t)1 << 40));
+    FUR_TRY(check_range(error, "sink_tokens", c->sink_tokens, 0, (int64_t)1 << 40));
+    FUR_TRY(check_range(error, "position type", (int64_t)c->position, FUR_POSITION_LEARNED, FUR_POSITION_ALIBI));
+    if (!(c->softcap >= 0 && c->softcap < 1e6))
+        return fur_error_set(error, FUR_E_ARGUMENT, "softcap %g, expected 0 (none) or above, below 1e6", c->softcap);
+    if (!(c->dropout >= 0 && c->dropout < 1) || !(c->attention_dropout >= 0 && c->attention_dropout < 1))
+        return fur_error_set(error, FUR_E_ARGUMENT, "dropout %g, attention_dropout %g, expected 0 or above, below 1",
+                             c->dropout, c->attention_dropout);
+    return fur_rope_scaling_check(error, c, &c->rope_scaling);
+}
+
 fur_status fur_config_check(fur_context *context, const fur_model_config *c)
 {
     fur_error *error = &context->error;
@@ -193,6 +207,7 @@ fur_status fur_config_check(fur_context *context, const fur_model_config *c)
         return fur_error_set(error, FUR_E_ARGUMENT,
                              "norm_eps %g, rope_theta %g or init_std %g is outside (0,1), (1,1e12), (0,10)",
                              c->norm_eps, c->rope_theta, c->init_std);
+    FUR_TRY(check_attention(error, c));
     for (int64_t layer = 0; layer < c->layers; layer++)
         FUR_TRY(
             check_range(error, "attention kind of a layer", c->attention[layer], 0, fur_attention_kind_count() - 1));
@@ -230,6 +245,21 @@ static fur_status find_kind(fur_error *error, const char *option, const char *(*
                          known);
 }
 
+fur_status fur_config_layer_range(fur_error *error, const fur_model_config *config, const char *option,
+                                  const char *range, int64_t *first, int64_t *last)
+{
+    char *end;
+    *first = *last = strtoll(range, &end, 10);
+    if (end == range)
+        return fur_error_set(error, FUR_E_ARGUMENT, "%s: bad layers after '@'", option);
+    if (*end == '-')
+        *last = strtoll(end + 1, &end, 10);
+    if (*end || *first < 0 || *last < *first || *last >= config->layers)
+        return fur_error_set(error, FUR_E_ARGUMENT, "%s: layers '%s', expected FIRST-LAST within 0-%lld", option, range,
+                             (long long)config->layers - 1);
+    return FUR_OK;
+}
+
 /* "KIND" or "KIND@FIRST[-LAST]" */
 static fur_status set_attention_part(fur_error *error, fur_model_config *config, const char *part, size_t length)
 {
@@ -244,13 +274,7 @@ static fur_status set_attention_part(fur_error *error, fur_model_config *config,
             return fur_error_set(error, FUR_E_ARGUMENT, "--attention: bad layers after '@'");
         memcpy(range, at + 1, range_length);
         range[range_length] = 0;
-        char *end;
-        first = last = strtoll(range, &end, 10);
-        if (*end == '-')
-            last = strtoll(end + 1, &end, 10);
-        if (*end || first < 0 || last < first || last >= config->layers)
-            return fur_error_set(error, FUR_E_ARGUMENT, "--attention: layers '%s', expected FIRST-LAST within 0-%lld",
-                                 range, (long long)config->layers - 1);
+        FUR_TRY(fur_config_layer_range(error, config, "--attention", range, &first, &last));
     }
     for (int64_t layer = first; layer <= last; layer++)
         config->attention[layer] = kind;

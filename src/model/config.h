@@ -3,7 +3,15 @@
 #ifndef FUR_MODEL_CONFIG_H
 #define FUR_MODEL_CONFIG_H
 
+#include "base/error.h"
 #include "furlong/config.h"
+
+/* "FIRST" or "FIRST-LAST" of the config's layers; `option` begins the text of an error. */
+fur_status fur_config_layer_range(fur_error *error, const fur_model_config *config, const char *option,
+                                  const char *range, int64_t *first, int64_t *last);
+/* Kinds that know where they start from. */
+bool fur_rope_scaling_has_original(fur_rope_scaling_type type);
+fur_status fur_rope_scaling_check(fur_error *error, const fur_model_config *config, const fur_rope_scaling *scaling);
 
 static inline int64_t fur_config_query_width(const fur_model_config *c) /* H * D */
 {

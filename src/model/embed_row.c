@@ -48,14 +48,18 @@ fur_status fur_embed_rows(fur_run *run, int64_t first, int64_t count, float *x_B
 
 fur_status fur_embed_row(fur_run *run)
 {
-    for (int64_t first = 0; first < run->tokens; first += run->shape.superblock)
-        FUR_TRY(fur_embed_rows(run, first, fur_superblock_rows(run, first),
-                            run->memory.x_TC + first * run->model->config.width));
+    for (int64_t first = 0; first < run->tokens; first += run->shape.superblock) {
+        int64_t count = fur_superblock_rows(run, first);
+        float *x = run->memory.x_TC + first * run->model->config.width;
+        FUR_TRY(fur_embed_rows(run, first, count, x));
+        FUR_TRY(fur_run_drop(run, 0, FUR_DROP_EMBEDDING, first, count, x));
+    }
     return FUR_OK;
 }
 
-static fur_status embed_block_backward(fur_run *run, int64_t first, int64_t count, const float *dx_BC, float *dx_TI)
+static fur_status embed_block_backward(fur_run *run, int64_t first, int64_t count, float *dx_BC, float *dx_TI)
 {
+    FUR_TRY(fur_run_drop(run, 0, FUR_DROP_EMBEDDING, first, count, dx_BC));
     const fur_model_config *c = &run->model->config;
     const fur_parameter_table *t = &run->model->table;
     float *gradient = run->model->gradient;

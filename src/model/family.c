@@ -4,6 +4,7 @@
 #include "model/family.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -19,8 +20,9 @@ static json_t *gpt2_json(const fur_model_config *c)
                      "n_positions", (json_int_t)c->context, "n_ctx", (json_int_t)c->context, "n_embd",
                      (json_int_t)c->width, "n_layer", (json_int_t)c->layers, "n_head", (json_int_t)c->heads, "n_inner",
                      (json_int_t)c->hidden, "activation_function", "gelu_new", "layer_norm_epsilon", c->norm_eps,
-                     "initializer_range", c->init_std, "tie_word_embeddings", c->tied, "attn_pdrop", 0.0, "embd_pdrop",
-                     0.0, "resid_pdrop", 0.0, "torch_dtype", "float32");
+                     "initializer_range", c->init_std, "tie_word_embeddings", c->tied, "attn_pdrop",
+                     c->attention_dropout, "embd_pdrop", c->dropout, "resid_pdrop", c->dropout, "torch_dtype",
+                     "float32");
 }
 
 static json_t *gpt_neox_json(const fur_model_config *c)
@@ -32,7 +34,31 @@ static json_t *gpt_neox_json(const fur_model_config *c)
         (json_int_t)c->layers, "num_attention_heads", (json_int_t)c->heads, "intermediate_size", (json_int_t)c->hidden,
         "hidden_act", "gelu_new", "layer_norm_eps", c->norm_eps, "initializer_range", c->init_std,
         "tie_word_embeddings", c->tied, "rotary_pct", 1.0, "rotary_emb_base", c->rope_theta, "use_parallel_residual", 0,
-        "attention_bias", 1, "attention_dropout", 0.0, "hidden_dropout", 0.0, "torch_dtype", "float32");
+        "attention_bias", 1, "attention_dropout", c->attention_dropout, "hidden_dropout", c->dropout, "torch_dtype",
+        "float32");
+}
+
+/* In the words of transformers; defaults are left to it, as to us. */
+static json_t *scaling_json(const fur_rope_scaling *s)
+{
+    json_t *json = json_object();
+    if (!json)
+        return NULL;
+    json_object_set_new(json, "rope_type", json_string(fur_rope_scaling_name((int)s->type)));
+    json_object_set_new(json, "factor", json_real(s->factor));
+    if (fur_rope_scaling_has_original(s->type))
+        json_object_set_new(json, "original_max_position_embeddings", json_integer((json_int_t)s->original_context));
+    if (s->type == FUR_ROPE_YARN) {
+        if (s->attention_factor > 0)
+            json_object_set_new(json, "attention_factor", json_real(s->attention_factor));
+        json_object_set_new(json, "beta_fast", json_real(s->beta_fast > 0 ? s->beta_fast : 32));
+        json_object_set_new(json, "beta_slow", json_real(s->beta_slow > 0 ? s->beta_slow : 1));
+    }
+    if (s->type == FUR_ROPE_LLAMA3) {
+        json_object_set_new(json, "low_freq_factor", json_real(s->low_freq_factor > 0 ? s->low_freq_factor : 1));
+        json_object_set_new(json, "high_freq_factor", json_real(s->high_freq_factor > 0 ? s->high_freq_factor : 4));
+    }
+    return json;
 }
 
 static json_t *llama_json(const fur_model_config *c)
@@ -44,28 +70,34 @@ static json_t *llama_json(const fur_model_config *c)
         (json_int_t)c->layers, "num_attention_heads", (json_int_t)c->heads, "num_key_value_heads",
         (json_int_t)c->kv_heads, "head_dim", (json_int_t)c->head_dim, "intermediate_size", (json_int_t)c->hidden,
         "hidden_act", "silu", "rms_norm_eps", c->norm_eps, "initializer_range", c->init_std, "tie_word_embeddings",
-        c->tied, "rope_theta", c->rope_theta, "attention_bias", 0, "mlp_bias", 0, "attention_dropout", 0.0,
-        "torch_dtype", "float32");
+        c->tied, "rope_theta", c->rope_theta, "attention_bias", 0, "mlp_bias", 0, "attention_dropout",
+        c->attention_dropout, "torch_dtype", "float32");
 }
+
+static const char *const positions[] = {"learned", "rope", "alibi", NULL};
 
 static json_t *furlong_json(const fur_model_config *c)
 {
     json_t *attention = json_array();
     for (int64_t layer = 0; attention && layer < c->layers; layer++)
         json_array_append_new(attention, json_string(fur_attention_kind_name(c->attention[layer])));
+    json_t *window = json_array();
+    for (int64_t layer = 0; window && layer < c->layers; layer++)
+        json_array_append_new(window, json_integer((json_int_t)c->window[layer]));
     return json_pack(
         "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:f, s:s, s:s, s:f, s:b, s:b, s:b,"
-        " s:f, s:o, s:s, s:s}",
+        " s:f, s:o, s:s, s:s, s:o, s:I, s:b, s:b, s:f, s:f, s:f}",
         "model_type", "furlong", "vocab_size", (json_int_t)c->vocabulary, "features", (json_int_t)c->features,
         "outputs", (json_int_t)c->outputs, "max_position_embeddings", (json_int_t)c->context, "hidden_size",
         (json_int_t)c->width, "num_hidden_layers", (json_int_t)c->layers, "num_attention_heads", (json_int_t)c->heads,
         "num_key_value_heads", (json_int_t)c->kv_heads, "head_dim", (json_int_t)c->head_dim, "intermediate_size",
         (json_int_t)c->hidden, "norm", c->norm == FUR_NORM_RMSNORM ? "rmsnorm" : "layernorm", "norm_eps", c->norm_eps,
         "activation", c->activation == FUR_ACTIVATION_SWIGLU ? "swiglu" : "gelu_tanh", "position",
-        c->position == FUR_POSITION_ROPE ? "rope" : "learned", "rope_theta", c->rope_theta, "bias", c->bias,
-        "tie_word_embeddings", c->tied, "causal", c->causal, "initializer_range", c->init_std, "attention", attention,
-        "projection_qkvo", fur_projection_kind_name(c->projection_qkvo), "projection_ffn",
-        fur_projection_kind_name(c->projection_ffn));
+        positions[c->position], "rope_theta", c->rope_theta, "bias", c->bias, "tie_word_embeddings", c->tied, "causal",
+        c->causal, "initializer_range", c->init_std, "attention", attention, "projection_qkvo",
+        fur_projection_kind_name(c->projection_qkvo), "projection_ffn", fur_projection_kind_name(c->projection_ffn),
+        "window", window, "sink_tokens", (json_int_t)c->sink_tokens, "sink_logits", c->sink_logits, "qk_norm",
+        c->qk_norm, "softcap", c->softcap, "dropout", c->dropout, "attention_dropout", c->attention_dropout);
 }
 
 json_t *fur_config_to_json(const fur_model_config *config)
@@ -76,6 +108,8 @@ json_t *fur_config_to_json(const fur_model_config *config)
                    : strcmp(family, "gpt_neox") == 0 ? gpt_neox_json(config)
                    : strcmp(family, "llama") == 0    ? llama_json(config)
                                                      : furlong_json(config);
+    if (json && config->rope_scaling.type != FUR_ROPE_PLAIN)
+        json_object_set_new(json, "rope_scaling", scaling_json(&config->rope_scaling));
     if (json) {
         json_object_set_new(json, "furlong_preset", json_string(config->name));
         /* Absent, they would be the family's own, which here may be any token or beyond the vocabulary. */
@@ -108,6 +142,16 @@ static fur_status read_common(fur_error *error, const fur_json *j, fur_model_con
     return FUR_OK;
 }
 
+/* Absent: none, although transformers has defaults; a checkpoint is not to be trained otherwise than it says. */
+static fur_status read_dropout(fur_error *error, const fur_json *j, const char *weights, const char *hidden,
+                               fur_model_config *c)
+{
+    FUR_TRY(fur_json_number_or(error, j, weights, 0, 0.999, 0, &c->attention_dropout));
+    if (!hidden)
+        return FUR_OK;
+    return fur_json_number_or(error, j, hidden, 0, 0.999, 0, &c->dropout);
+}
+
 static fur_status read_gpt2(fur_error *error, const fur_json *j, fur_model_config *c)
 {
     const char *activation;
@@ -128,6 +172,11 @@ static fur_status read_gpt2(fur_error *error, const fur_json *j, fur_model_confi
                       scaled ? "true" : "false", "scores scaled by 1 / sqrt(head_dim)");
     FUR_TRY(fur_json_number_or(error, j, "layer_norm_epsilon", 1e-20, 0.1, 1e-5, &c->norm_eps));
     FUR_TRY(fur_json_bool_or(error, j, "tie_word_embeddings", true, &c->tied));
+    FUR_TRY(read_dropout(error, j, "attn_pdrop", "resid_pdrop", c));
+    double embedding;
+    FUR_TRY(fur_json_number_or(error, j, "embd_pdrop", 0, 0.999, c->dropout, &embedding));
+    if (embedding < c->dropout || embedding > c->dropout)
+        return refuse(error, j, "embd_pdrop", "other than resid_pdrop", "one rate for both");
     c->norm = FUR_NORM_LAYERNORM;
     c->activation = FUR_ACTIVATION_GELU_TANH;
     c->position = FUR_POSITION_LEARNED;
@@ -137,23 +186,84 @@ static fur_status read_gpt2(fur_error *error, const fur_json *j, fur_model_confi
     return FUR_OK;
 }
 
-/* transformers 5 keeps all of it in rope_parameters, older ones under keys of the family's. Only plain RoPE over whole
- * heads is ours. */
+/* Member `name` of rope_scaling or, in transformers 5, of rope_parameters. */
+typedef struct rope_key {
+    char text[80];
+} rope_key;
+
+static rope_key key_of(const char *object, const char *name)
+{
+    rope_key key;
+    snprintf(key.text, sizeof key.text, "%s.%s", object, name);
+    return key;
+}
+
+/* What YaRN's two mscales come to, where a file gives these instead of attention_factor. */
+static fur_status read_yarn(fur_error *error, const fur_json *j, const char *object, fur_rope_scaling *s)
+{
+    double mscale, all;
+    bool truncate;
+    FUR_TRY(fur_json_number_or(error, j, key_of(object, "attention_factor").text, 0, 1e6, 0, &s->attention_factor));
+    FUR_TRY(fur_json_number_or(error, j, key_of(object, "beta_fast").text, 1e-6, 1e9, 32, &s->beta_fast));
+    FUR_TRY(fur_json_number_or(error, j, key_of(object, "beta_slow").text, 1e-6, 1e9, 1, &s->beta_slow));
+    FUR_TRY(fur_json_number_or(error, j, key_of(object, "mscale").text, 0, 1e6, 0, &mscale));
+    FUR_TRY(fur_json_number_or(error, j, key_of(object, "mscale_all_dim").text, 0, 1e6, 0, &all));
+    FUR_TRY(fur_json_bool_or(error, j, key_of(object, "truncate").text, true, &truncate));
+    if (!truncate)
+        return refuse(error, j, key_of(object, "truncate").text, "false", "bounds rounded to whole pairs");
+    if (!(s->attention_factor > 0) && mscale > 0 && all > 0)
+        s->attention_factor = (0.1 * mscale * log(s->factor) + 1) / (0.1 * all * log(s->factor) + 1);
+    return FUR_OK;
+}
+
+static fur_status read_scaling(fur_error *error, const fur_json *j, const char *object, bool llama, fur_model_config *c)
+{
+    fur_rope_scaling *s = &c->rope_scaling;
+    const char *type;
+    FUR_TRY(fur_json_string_or(error, j, key_of(object, "type").text, "", &type)); /* older files */
+    FUR_TRY(fur_json_string_or(error, j, key_of(object, "rope_type").text, type, &type));
+    if (!*type && fur_json_find(j, "rope_scaling")) /* a scaling of no kind */
+        return fur_json_string(error, j, "rope_scaling.rope_type", &type);
+    if (!*type)
+        return FUR_OK;
+    if (strcmp(type, "default") == 0)
+        return FUR_OK;
+    int kind = FUR_ROPE_LINEAR;
+    while (fur_rope_scaling_name(kind) && strcmp(fur_rope_scaling_name(kind), type) != 0)
+        kind++;
+    if (!fur_rope_scaling_name(kind) || (llama && kind == FUR_ROPE_NTK))
+        return refuse(error, j, key_of(object, "rope_type").text, type, "linear, dynamic, yarn and llama3");
+    s->type = (fur_rope_scaling_type)kind;
+    FUR_TRY(fur_json_number(error, j, key_of(object, "factor").text, 1, 1e6, &s->factor));
+    if (fur_rope_scaling_has_original(s->type))
+        FUR_TRY(fur_json_int_or(error, j, key_of(object, "original_max_position_embeddings").text, 1, MOST_SIZE,
+                                c->context, &s->original_context));
+    if (llama && s->type == FUR_ROPE_DYNAMIC)
+        s->original_context = c->context; /* all that transformers asks */
+    if (s->type == FUR_ROPE_YARN)
+        FUR_TRY(read_yarn(error, j, object, s));
+    if (s->type == FUR_ROPE_LLAMA3) {
+        FUR_TRY(fur_json_number(error, j, key_of(object, "low_freq_factor").text, 1e-6, 1e9, &s->low_freq_factor));
+        FUR_TRY(fur_json_number(error, j, key_of(object, "high_freq_factor").text, 1e-6, 1e9, &s->high_freq_factor));
+    }
+    return FUR_OK;
+}
+
+/* transformers 5 keeps all of it in rope_parameters, older ones under keys of the family's. Only RoPE over whole heads
+ * is ours. */
 static fur_status read_rope(fur_error *error, const fur_json *j, const char *share_key, double share,
                             const char *base_key, fur_model_config *c)
 {
-    const char *type;
     FUR_TRY(fur_json_number_or(error, j, share_key, 0, 1, share, &share));
     FUR_TRY(fur_json_number_or(error, j, "rope_parameters.partial_rotary_factor", 0, 1, share, &share));
     if (share < 1)
         return refuse(error, j, share_key, "below 1", "whole heads rotated");
     FUR_TRY(fur_json_number_or(error, j, base_key, 1.001, 1e12, 1e4, &c->rope_theta));
     FUR_TRY(fur_json_number_or(error, j, "rope_parameters.rope_theta", 1.001, 1e12, c->rope_theta, &c->rope_theta));
-    if (fur_json_find(j, "rope_scaling"))
-        return refuse(error, j, "rope_scaling", "set", "plain RoPE only");
-    FUR_TRY(fur_json_string_or(error, j, "rope_parameters.rope_type", "default", &type));
-    if (strcmp(type, "default") != 0)
-        return refuse(error, j, "rope_parameters.rope_type", type, "plain RoPE only");
+    const char *object = fur_json_find(j, "rope_scaling") ? "rope_scaling" : "rope_parameters";
+    FUR_TRY(read_scaling(error, j, object, true, c));
+    if (c->rope_scaling.type != FUR_ROPE_PLAIN && strcmp(base_key, "rope_theta") != 0)
+        return refuse(error, j, object, "set", "plain RoPE only for gpt_neox");
     return FUR_OK;
 }
 
@@ -178,6 +288,7 @@ static fur_status read_gpt_neox(fur_error *error, const fur_json *j, fur_model_c
     if (!bias)
         return refuse(error, j, "attention_bias", "false", "gpt_neox with biases");
     FUR_TRY(fur_json_number_or(error, j, "layer_norm_eps", 1e-20, 0.1, 1e-5, &c->norm_eps));
+    FUR_TRY(read_dropout(error, j, "attention_dropout", "hidden_dropout", c));
     FUR_TRY(fur_json_bool_or(error, j, "tie_word_embeddings", false, &c->tied));
     c->norm = FUR_NORM_LAYERNORM;
     c->activation = FUR_ACTIVATION_GELU_TANH;
@@ -204,6 +315,7 @@ static fur_status read_llama(fur_error *error, const fur_json *j, fur_model_conf
         return refuse(error, j, "hidden_act", activation, "silu");
     FUR_TRY(fur_json_number_or(error, j, "rms_norm_eps", 1e-20, 0.1, 1e-6, &c->norm_eps));
     FUR_TRY(read_rope(error, j, "partial_rotary_factor", 1, "rope_theta", c));
+    FUR_TRY(read_dropout(error, j, "attention_dropout", NULL, c));
     FUR_TRY(fur_json_bool_or(error, j, "attention_bias", false, &bias));
     FUR_TRY(fur_json_bool_or(error, j, "mlp_bias", false, &mlp_bias));
     if (bias || mlp_bias)
@@ -255,11 +367,33 @@ static fur_status read_kinds(fur_error *error, const fur_json *j, fur_model_conf
     return FUR_OK;
 }
 
+/* Absent in files of the first version: none of it. */
+static fur_status read_own_attention(fur_error *error, const fur_json *j, fur_model_config *c)
+{
+    json_t *list = fur_json_find(j, "window");
+    if (list && (!json_is_array(list) || json_array_size(list) != (size_t)c->layers))
+        return fur_error_set(error, FUR_E_FORMAT, "%s: window must list a number for each of %lld layers", j->name,
+                             (long long)c->layers);
+    for (int64_t layer = 0; list && layer < c->layers; layer++) {
+        const json_t *value = json_array_get(list, (size_t)layer);
+        int64_t window = json_is_integer(value) ? (int64_t)json_integer_value(value) : -1;
+        if (window < 0 || window > MOST_SIZE)
+            return fur_error_set(error, FUR_E_FORMAT, "%s: window of layer %lld: expected an integer, 0 (none) to 2^40",
+                                 j->name, (long long)layer);
+        c->window[layer] = window;
+    }
+    FUR_TRY(fur_json_int_or(error, j, "sink_tokens", 0, MOST_SIZE, 0, &c->sink_tokens));
+    FUR_TRY(fur_json_bool_or(error, j, "sink_logits", false, &c->sink_logits));
+    FUR_TRY(fur_json_bool_or(error, j, "qk_norm", false, &c->qk_norm));
+    FUR_TRY(fur_json_number_or(error, j, "softcap", 0, 1e6, 0, &c->softcap));
+    FUR_TRY(read_dropout(error, j, "attention_dropout", "dropout", c));
+    return read_scaling(error, j, "rope_scaling", false, c);
+}
+
 static fur_status read_furlong(fur_error *error, const fur_json *j, fur_model_config *c)
 {
     static const char *const norms[] = {"layernorm", "rmsnorm", NULL};
     static const char *const activations[] = {"gelu_tanh", "swiglu", NULL};
-    static const char *const positions[] = {"learned", "rope", NULL};
     int norm, activation, position;
     FUR_TRY(fur_json_int(error, j, "vocab_size", 0, MOST_SIZE, &c->vocabulary));
     FUR_TRY(fur_json_int(error, j, "features", 0, MOST_SIZE, &c->features));
@@ -279,6 +413,7 @@ static fur_status read_furlong(fur_error *error, const fur_json *j, fur_model_co
     FUR_TRY(fur_json_bool(error, j, "bias", &c->bias));
     FUR_TRY(fur_json_bool(error, j, "tie_word_embeddings", &c->tied));
     FUR_TRY(fur_json_bool(error, j, "causal", &c->causal));
+    FUR_TRY(read_own_attention(error, j, c));
     c->norm = (fur_norm_type)norm;
     c->activation = (fur_activation)activation;
     c->position = (fur_position_type)position;

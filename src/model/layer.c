@@ -3,7 +3,10 @@
 
 #include <math.h>
 
+#include "base/random.h"
 #include "op/activation/activation.h"
+#include "op/add/add.h"
+#include "op/dropout/dropout.h"
 #include "op/norm/norm.h"
 #include "op/rope/rope.h"
 
@@ -13,7 +16,15 @@ fur_layer fur_layer_begin(fur_run *run, int64_t index, int backward)
     fur_layer layer = {.index = index,
                        .at = &run->model->table.layers[index],
                        .kind = fur_attention_kind_at(c->attention[index]),
-                       .shape = fur_config_attention_shape(c)};
+                       .shape = fur_config_attention_shape(c, index)};
+    if (layer.at->sinks >= 0) {
+        layer.shape.features.sink_H = run->model->data + layer.at->sinks;
+        layer.shape.dsink_H = backward ? run->model->gradient + layer.at->sinks : NULL;
+    }
+    if (run->dropping && c->attention_dropout > 0) {
+        layer.shape.features.dropout = (float)c->attention_dropout;
+        layer.shape.features.dropout_key = fur_run_drop_key(run, index, FUR_DROP_WEIGHTS);
+    }
     fur_arena_release(&run->memory.state_region,
                       run->shape.purpose == FUR_FOR_GENERATE ? index * run->memory.state_bytes : 0);
     layer.kind->reserve(&layer.shape, run->shape.tokens, backward, &run->memory.state_region, &layer.state);
@@ -56,14 +67,60 @@ fur_status fur_map_backward(fur_run *run, const fur_map_offsets *map, int64_t to
     return p.kind->backward(&run->exec, &p, &input, dy_TO, p.out, add, dx_TI, p.in, &sink);
 }
 
+/* RMSNorm of every head of q or k rows, in place; w < 0: nothing. */
+static fur_status norm_heads(const fur_run *run, int64_t w, int64_t count, int64_t heads, float *x)
+{
+    const fur_model_config *c = &run->model->config;
+    if (w < 0)
+        return FUR_OK;
+    return fur_norm_forward(&run->exec, 1, count * heads, c->head_dim, (float)c->norm_eps, x, run->model->data + w,
+                            NULL, x, NULL);
+}
+
+fur_status fur_layer_norm_back(fur_run *run, int64_t w, const fur_map_offsets *map, const fur_scratch *s, int64_t count,
+                               int64_t heads, float *dx)
+{
+    const fur_model_config *c = &run->model->config;
+    if (w < 0)
+        return FUR_OK;
+    FUR_TRY(fur_map_forward(run, map, count, s->h_BC, 0, s->do_BQ));
+    return fur_norm_backward(&run->exec, 1, count * heads, c->head_dim, (float)c->norm_eps, s->do_BQ,
+                             run->model->data + w, NULL, dx, dx, 0, run->model->gradient + w, NULL);
+}
+
+uint64_t fur_run_drop_key(const fur_run *run, int64_t layer, fur_drop_place place)
+{
+    return fur_random_u64(run->random_seed, run->random_step, (uint64_t)layer << 2 | (uint64_t)place);
+}
+
+fur_status fur_run_drop(const fur_run *run, int64_t layer, fur_drop_place place, int64_t first, int64_t count,
+                        float *x_BC)
+{
+    const fur_model_config *c = &run->model->config;
+    if (!run->dropping || !(c->dropout > 0))
+        return FUR_OK;
+    return fur_dropout(&run->exec, count, c->width, c->dropout, fur_run_drop_key(run, layer, place), first, x_BC);
+}
+
+fur_status fur_layer_add_map(fur_run *run, const fur_layer *layer, const fur_map_offsets *map, fur_drop_place place,
+                             int64_t first, int64_t count, const float *in, float *spare_BC, float *x_BC)
+{
+    const fur_model_config *c = &run->model->config;
+    if (!run->dropping || !(c->dropout > 0))
+        return fur_map_forward(run, map, count, in, 1, x_BC);
+    FUR_TRY(fur_map_forward(run, map, count, in, 0, spare_BC));
+    FUR_TRY(fur_run_drop(run, layer->index, place, first, count, spare_BC));
+    return fur_add(&run->exec, count * c->width, spare_BC, x_BC);
+}
+
 /* Rotates q or k rows in place; nothing with learned positions. Positions are those of fur_row_positions. */
 static fur_status rotate(const fur_run *run, const fur_scratch *s, int64_t count, int64_t heads, int inverse, float *x)
 {
     const fur_model_config *c = &run->model->config;
     if (c->position != FUR_POSITION_ROPE)
         return FUR_OK;
-    return fur_rope_apply(&run->exec, count, heads, c->head_dim, c->rope_theta, s->position_B, inverse, x,
-                          heads * c->head_dim);
+    fur_rope rope = fur_config_rope(c);
+    return fur_rope_apply(&run->exec, count, heads, c->head_dim, &rope, s->position_B, inverse, x, heads * c->head_dim);
 }
 
 fur_status fur_layer_rotate_back(const fur_run *run, const fur_scratch *s, int64_t count, int64_t heads, float *x)
@@ -80,6 +137,7 @@ fur_status fur_layer_absorb(fur_run *run, fur_layer *layer, const fur_scratch *s
     layer->kind->key_rows(&layer->shape, &layer->state, first, &k, &v);
     FUR_TRY(fur_map_forward(run, &layer->at->k, count, s->h_BC, 0, k));
     FUR_TRY(fur_map_forward(run, &layer->at->v, count, s->h_BC, 0, v));
+    FUR_TRY(norm_heads(run, layer->at->k_norm_w, count, layer->shape.kv_heads, k));
     FUR_TRY(rotate(run, s, count, layer->shape.kv_heads, 0, k));
     return layer->kind->absorb(&run->exec, &layer->shape, &layer->state, &run->documents, first, count);
 }
@@ -88,6 +146,7 @@ fur_status fur_layer_query(fur_run *run, const fur_layer *layer, const fur_scrat
                            float *o_TQ, float *lse_TH, int attention_is_kept)
 {
     FUR_TRY(fur_map_forward(run, &layer->at->q, count, s->h_BC, 0, s->q_BQ));
+    FUR_TRY(norm_heads(run, layer->at->q_norm_w, count, layer->shape.heads, s->q_BQ));
     FUR_TRY(rotate(run, s, count, layer->shape.heads, 0, s->q_BQ));
     if (attention_is_kept)
         return FUR_OK;
@@ -135,7 +194,10 @@ static double block_work(const fur_run *run, int64_t first, int64_t count, int b
     double maps = 2 * (double)c->width * (2 * q + 2 * k + (double)fur_config_inner_width(c) + (double)c->hidden);
     double keys = c->causal ? (double)first + 0.5 * (double)count : (double)run->tokens;
     double seen = run->documents.count > 1 ? (double)run->tokens / (double)run->documents.count : keys;
-    double attention = 4 * q * (seen < keys ? seen : keys);
+    seen = fmin(seen, keys);
+    double attention = 0; /* mean of the layers */
+    for (int64_t layer = 0; layer < c->layers; layer++)
+        attention += 4 * q * (c->window[layer] ? fmin(seen, (double)c->window[layer]) : seen) / (double)c->layers;
     return (double)count * (backward ? 2.7 * maps + 3.5 * attention : maps + attention);
 }
 

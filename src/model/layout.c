@@ -12,13 +12,32 @@
 #include "op/norm/norm.h"
 #include "op/rope/rope.h"
 
-fur_attention_shape fur_config_attention_shape(const fur_model_config *c)
+fur_attention_shape fur_config_attention_shape(const fur_model_config *c, int64_t layer)
 {
-    return (fur_attention_shape){.heads = c->heads,
+    fur_attention_shape shape = {.heads = c->heads,
                                  .kv_heads = c->kv_heads,
                                  .head_dim = c->head_dim,
                                  .scale = (float)(1.0 / sqrt((double)c->head_dim)),
                                  .causal = c->causal};
+    if (c->window[layer] < c->context) {
+        shape.features.window = c->window[layer];
+        shape.features.sink_tokens = c->sink_tokens;
+    }
+    shape.features.softcap = (float)c->softcap;
+    shape.features.alibi = c->position == FUR_POSITION_ALIBI;
+    return shape;
+}
+
+fur_rope fur_config_rope(const fur_model_config *c)
+{
+    fur_rope rope = {.theta = c->rope_theta, .scaling = c->rope_scaling};
+    if (rope.scaling.type == FUR_ROPE_DYNAMIC) {
+        double factor = c->rope_scaling.factor;
+        double longer = (double)c->context / (double)c->rope_scaling.original_context;
+        rope.scaling.type = longer > 1 ? FUR_ROPE_NTK : FUR_ROPE_PLAIN;
+        rope.scaling.factor = factor * longer - (factor - 1);
+    }
+    return rope;
 }
 
 static void layout_positions(const fur_model_config *c, int64_t rows, fur_arena *arena, fur_scratch *s)
@@ -87,8 +106,10 @@ static int64_t workspace_bytes(const fur_exec *exec, const fur_model_config *c, 
     }
     if (c->position == FUR_POSITION_ROPE)
         bytes = fur_max_i64(bytes, fur_rope_workspace(exec, rows, c->head_dim));
-    fur_attention_shape attention = fur_config_attention_shape(c);
+    if (c->qk_norm)
+        bytes = fur_max_i64(bytes, fur_norm_workspace(exec, rows * c->heads, c->head_dim));
     for (int64_t layer = 0; layer < c->layers; layer++) {
+        fur_attention_shape attention = fur_config_attention_shape(c, layer);
         const fur_attention_kind *kind = fur_attention_kind_at(c->attention[layer]);
         for (int direction = 0; direction <= backward; direction++)
             bytes = fur_max_i64(bytes, kind->workspace(exec, &attention, rows, rows, direction));
@@ -99,9 +120,9 @@ static int64_t workspace_bytes(const fur_exec *exec, const fur_model_config *c, 
 /* One layer at a time holds a state, the largest kind's bytes serve all; in generation every layer keeps its own. */
 static int64_t largest_state_bytes(const fur_model_config *c, int64_t tokens, int training)
 {
-    fur_attention_shape attention = fur_config_attention_shape(c);
     int64_t bytes = 0;
     for (int64_t layer = 0; layer < c->layers; layer++) {
+        fur_attention_shape attention = fur_config_attention_shape(c, layer);
         fur_arena counting = fur_arena_counting();
         fur_attention_state unused;
         fur_attention_kind_at(c->attention[layer])->reserve(&attention, tokens, training, &counting, &unused);

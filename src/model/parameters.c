@@ -12,7 +12,7 @@
 /* Tensor names of a family, printf forms with the layer's number. NULL: the family has no such tensor. */
 typedef struct family_names {
     const char *family, *embedding, *positions, *input_w, *input_b, *final_norm, *head;
-    const char *norm1, *qkv, *q, *k, *v, *o, *norm2, *gate, *up, *down;
+    const char *norm1, *qkv, *q, *k, *v, *q_norm, *k_norm, *sinks, *o, *norm2, *gate, *up, *down;
     fur_file_layout matrices, qkv_layout;
 } family_names;
 
@@ -37,6 +37,8 @@ static const family_names families[] = {
      .input_w = "model.input_proj.weight", .input_b = "model.input_proj.bias", .final_norm = "model.norm",
      .head = "head.weight", .norm1 = "model.layers.%d.input_layernorm", .q = "model.layers.%d.self_attn.q_proj",
      .k = "model.layers.%d.self_attn.k_proj", .v = "model.layers.%d.self_attn.v_proj",
+     .q_norm = "model.layers.%d.self_attn.q_norm", .k_norm = "model.layers.%d.self_attn.k_norm",
+     .sinks = "model.layers.%d.self_attn.sinks",
      .o = "model.layers.%d.self_attn.o_proj", .norm2 = "model.layers.%d.post_attention_layernorm",
      .gate = "model.layers.%d.mlp.gate_proj", .up = "model.layers.%d.mlp.up_proj",
      .down = "model.layers.%d.mlp.down_proj"},
@@ -50,15 +52,32 @@ static bool every_layer_is_exact_and_dense(const fur_model_config *c)
     return c->projection_ffn == 0 && c->projection_qkvo == 0;
 }
 
+/* What none of the families has. Dropout all have, but Llama only that of weights. */
+static bool attention_is_furlongs_own(const fur_model_config *c)
+{
+    for (int64_t layer = 0; layer < c->layers; layer++)
+        if (c->window[layer])
+            return true;
+    return c->sink_logits || c->qk_norm || c->softcap > 0 || c->position == FUR_POSITION_ALIBI;
+}
+
+/* transformers bends angles by the length of a row, from the configured context on; we by the configured context. */
+static bool llama_has_scaling(const fur_model_config *c)
+{
+    const fur_rope_scaling *s = &c->rope_scaling;
+    return s->type != FUR_ROPE_NTK && (s->type != FUR_ROPE_DYNAMIC || s->original_context == c->context);
+}
+
 const char *fur_config_family(const fur_model_config *c)
 {
     bool multi_head = c->kv_heads == c->heads && c->head_dim * c->heads == c->width;
-    if (c->features || !c->causal || !every_layer_is_exact_and_dense(c))
+    if (c->features || !c->causal || !every_layer_is_exact_and_dense(c) || attention_is_furlongs_own(c))
         return "furlong";
     if (c->norm == FUR_NORM_RMSNORM && c->activation == FUR_ACTIVATION_SWIGLU && c->position == FUR_POSITION_ROPE &&
-        !c->bias)
+        !c->bias && !(c->dropout > 0) && llama_has_scaling(c))
         return "llama";
-    if (c->norm == FUR_NORM_LAYERNORM && c->activation == FUR_ACTIVATION_GELU_TANH && c->bias && multi_head)
+    if (c->norm == FUR_NORM_LAYERNORM && c->activation == FUR_ACTIVATION_GELU_TANH && c->bias && multi_head &&
+        c->rope_scaling.type == FUR_ROPE_PLAIN)
         return c->position == FUR_POSITION_LEARNED ? "gpt2" : "gpt_neox";
     return "furlong";
 }
@@ -157,6 +176,13 @@ static void append_layer(builder *b, int64_t layer, fur_layer_offsets *l)
         l->k = append_map(b, c->projection_qkvo, c->width, k, c->init_std, n->k, layer);
         l->v = append_map(b, c->projection_qkvo, c->width, k, c->init_std, n->v, layer);
     }
+    l->q_norm_w = l->k_norm_w = l->sinks = -1;
+    if (c->qk_norm) {
+        l->q_norm_w = append(b, c->head_dim, 0, 0, 1.0f, FUR_FILE_SAME, ".weight", n->q_norm, layer);
+        l->k_norm_w = append(b, c->head_dim, 0, 0, 1.0f, FUR_FILE_SAME, ".weight", n->k_norm, layer);
+    }
+    if (c->sink_logits)
+        l->sinks = append(b, c->heads, 0, 0, 0.0f, FUR_FILE_SAME, "", n->sinks, layer);
     l->o = append_map(b, c->projection_qkvo, q, c->width, residual_std, n->o, layer);
     append_norm(b, n->norm2, layer, &l->norm2_w, &l->norm2_b);
     if (c->activation == FUR_ACTIVATION_SWIGLU) {

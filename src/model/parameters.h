@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* All parameters of a model in one flat f32 array, so that optimizer, norm and zeroing are single passes:
  *
- *   | embedding | positions | layer 0: norm1, q k v, o, norm2, up, down | layer 1 ... | final norm | head |
+ *   | embedding | positions | layer 0: norm1, q k v, norms of q and k, sinks, o, norm2, up, down | layer 1 ... | final norm | head |
  *
  * q, k and v of a layer are adjacent, so that families which store them as one tensor see one tensor. */
 #ifndef FUR_MODEL_PARAMETERS_H
@@ -36,6 +36,7 @@ typedef struct fur_map_offsets {
 
 typedef struct fur_layer_offsets {
     int64_t norm1_w, norm1_b, norm2_w, norm2_b; /* biases -1 with RMSNorm */
+    int64_t q_norm_w, k_norm_w, sinks;          /* [D], [D], [H]; -1: absent */
     fur_map_offsets q, k, v, o, up, down;       /* up: gate and up rows for SwiGLU */
 } fur_layer_offsets;
 

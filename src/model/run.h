@@ -12,6 +12,7 @@
 #include "furlong/model.h"
 #include "model/observer.h"
 #include "model/parameters.h"
+#include "op/rope/rope.h"
 #include "store/store.h"
 
 struct fur_model {
@@ -93,12 +94,29 @@ struct fur_run {
     fur_documents documents; /* of the row in progress */
     int64_t tokens;          /* T of the row in progress */
     const fur_row *row;
+    uint64_t random_seed, random_step; /* fur_run_set_random */
+    int dropping;                      /* the row in progress is trained on, with dropout */
 };
+
+/* Where dropout strikes; with seed, step and layer the key of its draws. */
+typedef enum fur_drop_place {
+    FUR_DROP_WEIGHTS = 0,
+    FUR_DROP_ATTENTION = 1,   /* what attention adds to the residual stream */
+    FUR_DROP_FEEDFORWARD = 2, /* what the feedforward adds */
+    FUR_DROP_EMBEDDING = 3    /* layer 0 */
+} fur_drop_place;
+uint64_t fur_run_drop_key(const fur_run *run, int64_t layer, fur_drop_place place);
+/* x of rows first.. , [count, C], in place; backward: the gradient. Nothing where the run is not dropping. */
+fur_status fur_run_drop(const fur_run *run, int64_t layer, fur_drop_place place, int64_t first, int64_t count,
+                        float *x_BC);
 
 /* A model with uninitialised (zero) weights. */
 fur_status fur_model_allocate(fur_context *context, const fur_model_config *config, fur_model **out);
 fur_run_shape fur_run_shape_of(const fur_plan *plan, const fur_plan_request *request);
-fur_attention_shape fur_config_attention_shape(const fur_model_config *config);
+/* Without what belongs to a run: sink logits and draws. */
+fur_attention_shape fur_config_attention_shape(const fur_model_config *config, int64_t layer);
+/* What RoPE's angles are made of: a dynamic scaling follows the configured context. */
+fur_rope fur_config_rope(const fur_model_config *config);
 
 /* ---- the sweep (layer_forward.c, layer_backward.c) -------------------------------------------------------- */
 

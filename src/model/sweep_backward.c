@@ -5,9 +5,12 @@
  * is: dk_i, dv_i are complete, norm1's backward can run, and dx_i takes dy_i's place in the same buffer. One sweep, no dq
  * for the whole row, no atomics. Bidirectional rows gather all of dk, dv first and add norm1's part afterwards, which is
  * exact because a norm's backward is linear in its gradient. Derivation: docs/ARCHITECTURE.md, "The one-sweep backward". */
+#include <string.h>
+
 #include "base/size.h"
 #include "model/layer.h"
 #include "op/activation/activation.h"
+#include "op/add/add.h"
 
 /* d(inner) from dg, in place over u. */
 static fur_status activate_backward(const fur_run *run, int64_t tokens, float *u_TU, const float *dg_TF)
@@ -17,6 +20,32 @@ static fur_status activate_backward(const fur_run *run, int64_t tokens, float *u
         return fur_swiglu_backward(&run->exec, tokens, c->hidden, u_TU, u_TU + c->hidden, 2 * c->hidden, dg_TF, u_TU,
                                    u_TU + c->hidden, 2 * c->hidden, NULL);
     return fur_gelu_backward(&run->exec, tokens * c->hidden, u_TU, dg_TF, u_TU, NULL);
+}
+
+/* The gradient behind dropout: dy itself without it, else a copy of it in `spare`, less what was dropped. */
+static fur_status drop_backward(const fur_run *run, const fur_layer *layer, fur_drop_place place, int64_t first,
+                                int64_t count, const float *dy_BC, float *spare_BC, const float **out)
+{
+    *out = dy_BC;
+    if (!run->dropping || !(run->model->config.dropout > 0))
+        return FUR_OK;
+    memcpy(spare_BC, dy_BC, (size_t)(count * run->model->config.width) * sizeof(float));
+    *out = spare_BC;
+    return fur_run_drop(run, layer->index, place, first, count, spare_BC);
+}
+
+/* mid = x + dropout(o map(o)), the same bits as forward's */
+static fur_status middle(fur_run *run, const fur_layer *layer, int64_t first, int64_t count, const float *o,
+                         const float *x_BC, float *mid_BC)
+{
+    int64_t floats = count * run->model->config.width;
+    if (run->dropping && run->model->config.dropout > 0) {
+        FUR_TRY(fur_map_forward(run, &layer->at->o, count, o, 0, mid_BC));
+        FUR_TRY(fur_run_drop(run, layer->index, FUR_DROP_ATTENTION, first, count, mid_BC));
+        return fur_add(&run->exec, floats, x_BC, mid_BC);
+    }
+    memcpy(mid_BC, x_BC, (size_t)floats * sizeof(float));
+    return fur_map_forward(run, &layer->at->o, count, o, 1, mid_BC);
 }
 
 /* dy of rows becomes d(mid) = dy + gradient through the feedforward. mid is the input of norm2. */
@@ -33,7 +62,9 @@ static fur_status feedforward_backward(fur_run *run, const fur_layer *layer, con
         if (!kept)
             FUR_TRY(fur_map_forward(run, &layer->at->up, tokens, s->h_tC, 0, u));
         FUR_TRY(fur_layer_activate(run, tokens, u, s->g_tF));
-        FUR_TRY(fur_map_backward(run, &layer->at->down, tokens, s->g_tF, dy, 0, s->dg_tF));
+        const float *dropped;
+        FUR_TRY(drop_backward(run, layer, FUR_DROP_FEEDFORWARD, first + t, tokens, dy, s->dh_tC, &dropped));
+        FUR_TRY(fur_map_backward(run, &layer->at->down, tokens, s->g_tF, dropped, 0, s->dg_tF));
         FUR_TRY(activate_backward(run, tokens, u, s->dg_tF));
         FUR_TRY(fur_map_backward(run, &layer->at->up, tokens, s->h_tC, u, 0, s->dh_tC));
         FUR_TRY(fur_norm_rows_backward(&run->exec, run->model, layer->at->norm2_w, layer->at->norm2_b, tokens, mid,
@@ -53,6 +84,7 @@ static fur_status keys_backward(fur_run *run, fur_layer *layer, const fur_scratc
         fur_observed_keys seen = {layer->index, first, count, dk, dv};
         FUR_TRY(run->observer->keys(run->observer->user, &seen));
     }
+    FUR_TRY(fur_layer_norm_back(run, layer->at->k_norm_w, &layer->at->k, s, count, layer->shape.kv_heads, dk));
     FUR_TRY(fur_map_backward(run, &layer->at->k, count, s->h_BC, dk, add, dh_BC));
     return fur_map_backward(run, &layer->at->v, count, s->h_BC, dv, 1, dh_BC);
 }
@@ -69,13 +101,12 @@ static fur_status query_block_backward(fur_run *run, fur_layer *layer, int64_t f
     float *o = fur_layer_o(run, layer, s, first), *lse = fur_layer_lse(run, layer, s, first);
     FUR_TRY(fur_layer_query(run, layer, s, first, count, o, lse, run->memory.kept_o_LTQ != NULL));
 
-    /* mid = x + o map(o), the same bits as forward's: the product is added to a copy of x */
-    for (int64_t i = 0; i < count * c->width; i++)
-        s->mid_BC[i] = x[i];
-    FUR_TRY(fur_map_forward(run, &layer->at->o, count, o, 1, s->mid_BC));
+    FUR_TRY(middle(run, layer, first, count, o, x, s->mid_BC));
     FUR_TRY(feedforward_backward(run, layer, s, first, count, s->mid_BC, dy));
 
-    FUR_TRY(fur_map_backward(run, &layer->at->o, count, o, dy, 0, s->do_BQ));
+    const float *dropped; /* mid is done */
+    FUR_TRY(drop_backward(run, layer, FUR_DROP_ATTENTION, first, count, dy, s->mid_BC, &dropped));
+    FUR_TRY(fur_map_backward(run, &layer->at->o, count, o, dropped, 0, s->do_BQ));
     FUR_TRY(layer->kind->query_backward(&run->exec, &layer->shape, &layer->state, &run->documents, first, count,
                                         s->q_BQ, o, lse, s->do_BQ, s->dq_BQ));
     FUR_TRY(fur_layer_rotate_back(run, s, count, layer->shape.heads, s->dq_BQ));
@@ -83,7 +114,8 @@ static fur_status query_block_backward(fur_run *run, fur_layer *layer, int64_t f
         fur_observed_queries seen = {layer->index, first, count, x, o, lse, s->dq_BQ};
         FUR_TRY(run->observer->queries(run->observer->user, &seen));
     }
-    float *dh = s->mid_BC; /* mid is done */
+    FUR_TRY(fur_layer_norm_back(run, layer->at->q_norm_w, &layer->at->q, s, count, layer->shape.heads, s->dq_BQ));
+    float *dh = s->mid_BC;
     FUR_TRY(fur_map_backward(run, &layer->at->q, count, s->h_BC, s->dq_BQ, 0, dh));
     if (keys_ready)
         FUR_TRY(keys_backward(run, layer, s, first, count, 1, dh));

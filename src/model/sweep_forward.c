@@ -19,7 +19,8 @@ static fur_status feedforward(fur_run *run, const fur_layer *layer, const fur_sc
         FUR_TRY(fur_norm_rows(&run->exec, run->model, layer->at->norm2_w, layer->at->norm2_b, tokens, x, s->h_tC));
         FUR_TRY(fur_map_forward(run, &layer->at->up, tokens, s->h_tC, 0, u));
         FUR_TRY(fur_layer_activate(run, tokens, u, s->g_tF));
-        FUR_TRY(fur_map_forward(run, &layer->at->down, tokens, s->g_tF, 1, x));
+        FUR_TRY(fur_layer_add_map(run, layer, &layer->at->down, FUR_DROP_FEEDFORWARD, first + t, tokens, s->g_tF,
+                                  s->h_tC, x));
     }
     return FUR_OK;
 }
@@ -41,7 +42,7 @@ static fur_status query_block(fur_run *run, fur_layer *layer, const fur_scratch 
 {
     float *o = fur_layer_o(run, layer, s, first), *lse = fur_layer_lse(run, layer, s, first);
     FUR_TRY(fur_layer_query(run, layer, s, first, count, o, lse, 0));
-    FUR_TRY(fur_map_forward(run, &layer->at->o, count, o, 1, x_BC));
+    FUR_TRY(fur_layer_add_map(run, layer, &layer->at->o, FUR_DROP_ATTENTION, first, count, o, s->h_BC, x_BC));
     FUR_TRY(feedforward(run, layer, s, first, count, x_BC));
     FUR_TRY(check_finite(run, layer->index, first, count, x_BC));
     return fur_run_advance(run, first, count, 0);

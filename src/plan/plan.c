@@ -64,8 +64,8 @@ static work row_work(const fur_model_config *c, const fur_parameter_table *table
     int training = s->purpose == FUR_FOR_TRAIN;
     double T = s->purpose == FUR_FOR_GENERATE ? 1 : (double)s->tokens;
     work w = {0};
-    fur_attention_shape shape = fur_config_attention_shape(c);
     for (int64_t i = 0; i < c->layers; i++) {
+        fur_attention_shape shape = fur_config_attention_shape(c, i);
         const fur_layer_offsets *l = &table->layers[i];
         double qkv = map_flops(&l->q) + map_flops(&l->k) + map_flops(&l->v), o = map_flops(&l->o);
         double up = map_flops(&l->up), down = map_flops(&l->down);
@@ -74,8 +74,8 @@ static work row_work(const fur_model_config *c, const fur_parameter_table *table
             w.products += T * (qkv + o + (s->keep_hidden ? 0 : up));
         fur_attention_cost cost;
         fur_attention_kind_at(c->attention[i])->cost(&shape, s->tokens, document_tokens, &cost);
-        if (s->purpose == FUR_FOR_GENERATE) /* the last token: one row of the causal triangle */
-            w.attention += 2 * cost.flops_forward / (double)s->tokens;
+        if (s->purpose == FUR_FOR_GENERATE)
+            w.attention += cost.flops_last;
         else
             w.attention += cost.flops_forward * (training ? (s->keep_attention ? 1 : 2) : 1);
         if (training)

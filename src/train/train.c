@@ -70,6 +70,7 @@ static fur_status accumulate(fur_trainer *t, double *loss, int64_t *tokens, doub
         int64_t row_tokens = row.offsets[row.documents];
         /* one row: its mean is the step's, and no weight is needed */
         double weight = s->grad_accum > 1 ? (double)row_tokens : 1.0;
+        fur_run_set_random(t->run, s->seed, (uint64_t)(t->state.step * s->grad_accum + i));
         FUR_TRY(fur_model_loss_and_gradient(t->run, &row, NULL, weight, &row_loss, NULL));
         *loss += weight * row_loss;
         *counted += weight;

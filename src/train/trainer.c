@@ -89,7 +89,7 @@ static fur_status check_context(fur_trainer *t)
 static fur_status read_config(fur_context *context, const fur_train_settings *s, const char *folder,
                               fur_model_config *out)
 {
-    if (!folder) {
+    if (!folder || (s->reshape && folder == s->init_from)) {
         *out = s->model;
         return FUR_OK;
     }
@@ -107,6 +107,8 @@ static fur_status open_model(fur_trainer *t, const char *checkpoint)
     if (!folder)
         return fur_model_create(t->context, &s->model, s->seed, &t->model);
     fur_status status = fur_model_load(t->context, folder, &t->model);
+    if (status == FUR_OK && s->reshape && !checkpoint)
+        status = fur_model_reshape(t->context, &s->model, &t->model);
     if (status == FUR_E_NONFINITE) /* before the first step it is the file's fault, not the run's */
         status = t->context->error.status = FUR_E_FORMAT;
     return status;

@@ -39,6 +39,19 @@ bad 3 'short.txt: shorter than one context: 90 tokens to train on, context 256' 
 head -c 6 text >tiny.txt
 bad 3 'tiny.txt: no document of two tokens or more' -- train -f tiny.txt
 
+# ---- attention ------------------------------------------------------------------------------------------------------
+
+bad 2 "--window: '0', expected 1 token or more, or none" -- train -f text -c 64 --window 0
+bad 2 "--window: '-3'" -- train -f text -c 64 --window -3
+bad 2 "--window: layers '2-9', expected FIRST-LAST within 0-3" -- train -f text -c 64 --window 8@2-9
+bad 2 '--rope-scaling:' 'expected linear:FACTOR' -- train -f text -c 64 --rope-scaling longrope:4
+bad 2 'RoPE scaling factor 0.5, expected 1 to 1e6' -- train -f text -c 64 --rope-scaling yarn:0.5:32
+bad 2 'RoPE scaling linear with ALiBi positions: expected RoPE' -- train -f text -c 64 --position alibi --rope-scaling linear:2
+bad 2 '--dropout: expected a number from 0 to 0.999' -- train -f text -c 64 --dropout 1
+bad 2 '--softcap: expected' -- train -f text -c 64 --softcap -1
+expect 0 plan -c 64 -t 1 --window 64
+grep -q -- '--window: 64 tokens are no window in a context of 64' err || fail 'a window as large as the context was not said'
+
 # ---- JSONL ----------------------------------------------------------------------------------------------------------
 
 # jsonl LINE3: three lines, the last one that

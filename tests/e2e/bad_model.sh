@@ -110,6 +110,8 @@ bad_config 's/1e-5/-1/' '"rms_norm_eps"'
 bad_config 's/llama/mamba/' 'model_type is mamba'
 bad_config 's/"llama"/7/' '"model_type"'
 bad_config 's/"vocab_size"/"rope_scaling": {"factor": 2}, "vocab_size"/' 'rope_scaling'
+bad_config 's/"vocab_size"/"rope_scaling": {"rope_type": "longrope", "factor": 2}, "vocab_size"/' 'rope_type is longrope'
+bad_config 's/"vocab_size"/"rope_scaling": {"rope_type": "yarn"}, "vocab_size"/' '"rope_scaling.factor" is missing'
 rm model/config.json
 refused 3 "model: expected config.json" -- eval -m model -f text -c 16
 refused 3 "none: No such file or directory" -- eval -m none -f text -c 16

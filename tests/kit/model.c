@@ -35,6 +35,13 @@ const kit_model_case kit_model_cases[] = {
      {.features = 5, .outputs = 3, SHAPE(32, 4, 4, 8, 64), LLAMA, ROPE, .causal = true}, {120, 80}},
     {"vectors, bidirectional, learned positions",
      {.features = 3, .outputs = 40, SHAPE(24, 4, 2, 6, 64), GPT, TABLE}, {120, 1, 79}},
+    {"windows, sinks of both kinds, ALiBi, softcap, norms of q and k",
+     {.vocabulary = 50, SHAPE(20, 3, 1, 10, 37), LLAMA, .position = FUR_POSITION_ALIBI, .rope_theta = 1e4, .causal = true,
+      .window = {20, 0, 7}, .sink_tokens = 3, .sink_logits = true, .softcap = 4, .qk_norm = true}, {70, 1, 64, 65}},
+    {"the same bidirectional, YaRN, a window in every layer",
+     {.vocabulary = 50, SHAPE(32, 4, 2, 8, 40), LLAMA, ROPE, .window = {20, 33, 7}, .sink_tokens = 3,
+      .sink_logits = true, .softcap = 4, .qk_norm = true,
+      .rope_scaling = {.type = FUR_ROPE_YARN, .factor = 4, .original_context = 64}}, {90, 40, 70}},
 };
 /* clang-format on */
 const int kit_model_case_count = (int)(sizeof kit_model_cases / sizeof kit_model_cases[0]);

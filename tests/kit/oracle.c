@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/random.h"
+
 /* ---- parameters by name ------------------------------------------------------------------------------------------ */
 
 static int64_t index_of(const oracle *o, const char *const *stems, const char *suffix, int64_t layer)
@@ -88,6 +90,13 @@ static void find_layer(const oracle *o, int64_t layer, oracle_layer *l)
     l->down_b = bias_of(o, down, layer);
     l->gate_w = (oracle_slice){index_of(o, gate, ".weight", layer), 0};
     l->gate_b = bias_of(o, gate, layer);
+    const char *const *sinks = STEMS("model.layers.#.self_attn.sinks");
+    l->q_norm = (oracle_slice){index_of(o, STEMS("model.layers.#.self_attn.q_norm"), ".weight", layer), 0};
+    l->k_norm = (oracle_slice){index_of(o, STEMS("model.layers.#.self_attn.k_norm"), ".weight", layer), 0};
+    l->sinks = (oracle_slice){index_of(o, sinks, "", layer), 0};
+    if ((l->q_norm.index >= 0) != o->config.qk_norm || (l->k_norm.index >= 0) != o->config.qk_norm ||
+        (l->sinks.index >= 0) != o->config.sink_logits)
+        fail_msg("norms of q and k, or sinks, are not where the config has them");
 }
 
 static void *grab(size_t count, size_t bytes)
@@ -153,6 +162,65 @@ static void place_tokens(const fur_row *row, int64_t *document_T, int64_t *posit
             document_T[t] = d;
             position_T[t] = t - row->offsets[d];
         }
+}
+
+/* ---- positions and chance, which need no second precision -------------------------------------------------------- */
+
+/* RoPE frequency of pair i as transformers defines it: interpolated or not by wavelength, each case by itself. */
+static double rope_frequency(const fur_model_config *c, int64_t i, double *magnitude)
+{
+    const fur_rope_scaling *s = &c->rope_scaling;
+    const double pi = 3.14159265358979323846;
+    double D = (double)c->head_dim, base = c->rope_theta, original = (double)s->original_context;
+    *magnitude = 1;
+    if (s->type == FUR_ROPE_NTK)
+        base *= pow(s->factor, D / (D - 2));
+    if (s->type == FUR_ROPE_DYNAMIC)
+        base *= pow(s->factor * fmax((double)c->context, original) / original - (s->factor - 1), D / (D - 2));
+    double f = 1 / pow(base, 2 * (double)i / D);
+    if (s->type == FUR_ROPE_LINEAR)
+        return f / s->factor;
+    if (s->type == FUR_ROPE_LLAMA3) {
+        double low = s->low_freq_factor > 0 ? s->low_freq_factor : 1;
+        double high = s->high_freq_factor > 0 ? s->high_freq_factor : 4, wave = 2 * pi / f;
+        double smooth = (original / wave - low) / (high - low);
+        if (wave < original / high)
+            return f;
+        return wave > original / low ? f / s->factor : (1 - smooth) * f / s->factor + smooth * f;
+    }
+    if (s->type == FUR_ROPE_YARN) {
+        double fast = s->beta_fast > 0 ? s->beta_fast : 32, slow = s->beta_slow > 0 ? s->beta_slow : 1;
+        double low = floor(D * log(original / (fast * 2 * pi)) / (2 * log(base)));
+        double high = ceil(D * log(original / (slow * 2 * pi)) / (2 * log(base)));
+        low = low < 0 ? 0 : low;
+        high = high > D - 1 ? D - 1 : high;
+        double ramp = ((double)i - low) / (low == high ? 0.001 : high - low);
+        ramp = ramp < 0 ? 0 : ramp > 1 ? 1 : ramp;
+        *magnitude = s->attention_factor > 0 ? s->attention_factor : 0.1 * log(s->factor) + 1;
+        return f / s->factor * ramp + f * (1 - ramp);
+    }
+    return f;
+}
+
+static double alibi_slope(int64_t heads, int64_t head)
+{
+    double power = exp2(floor(log2((double)heads)));
+    if ((double)head < power)
+        return exp2(-8 * (double)(head + 1) / power);
+    return exp2(-4 * (2 * ((double)head - power) + 1) / power);
+}
+
+/* 0 or 1 / (1 - rate) by word `number` of the stream. */
+static double keep_factor(double rate, uint64_t key, uint64_t stream, int64_t number)
+{
+    uint32_t words[4];
+    fur_random_words(key, stream, (uint64_t)number / 4, words);
+    return (double)words[number % 4] < floor((double)(float)rate * 4294967296.0) ? 0 : 1 / (1 - rate);
+}
+
+static uint64_t drop_key(const oracle *o, int64_t layer, int64_t place)
+{
+    return fur_random_u64(o->random_seed, o->random_step, (uint64_t)(4 * layer + place));
 }
 
 #define REAL      double

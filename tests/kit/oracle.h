@@ -19,6 +19,7 @@ typedef struct oracle_slice {
 } oracle_slice;
 
 typedef struct oracle_layer {
+    oracle_slice q_norm, k_norm, sinks;
     oracle_slice norm1_w, norm1_b, q_w, q_b, k_w, k_b, v_w, v_b, o_w, o_b;
     oracle_slice norm2_w, norm2_b, gate_w, gate_b, up_w, up_b, down_w, down_b;
 } oracle_layer;
@@ -30,6 +31,8 @@ typedef struct oracle {
     double **value;           /* [parameters]: copies of the weights, free to change */
     oracle_slice embedding, positions, input_w, input_b, final_w, final_b, head;
     oracle_layer *layers;
+    int training;                      /* with dropout; */
+    uint64_t random_seed, random_step; /* its draws */
 } oracle;
 
 /* Copies the weights; the model must outlive the oracle. */

@@ -3,7 +3,9 @@
 
 /* What a layer's backward reads, all whole. */
 typedef struct NAME(trace) {
-    REAL *x_TC, *h1_TC, *q_TQ, *k_TK, *v_TK, *p_HTT, *o_TQ, *mid_TC, *h2_TC, *gate_TF, *up_TF, *g_TF;
+    int64_t index;
+    REAL *q_raw_TQ, *k_raw_TK; /* before the norms of heads */
+    REAL *x_TC, *h1_TC, *q_TQ, *k_TK, *v_TK, *p_HTT, *p_sink_HT, *o_TQ, *mid_TC, *h2_TC, *gate_TF, *up_TF, *g_TF;
 } NAME(trace);
 
 typedef struct NAME(state) {
@@ -131,6 +133,79 @@ static void NAME(norm_backward)(const NAME(state) * s, oracle_slice w_at, oracle
     }
 }
 
+/* RMSNorm of each head, and its gradient by x in place of that by y; nothing without a weight. */
+static void NAME(norm_heads)(const NAME(state) * s, oracle_slice w_at, int64_t heads, const REAL *x_THD, REAL *y_THD)
+{
+    const fur_model_config *c = &s->o->config;
+    int64_t D = c->head_dim;
+    const REAL *w = NAME(weights)(s, w_at, 1);
+    for (int64_t t = 0; w && t < s->T * heads; t++) {
+        REAL squares = 0;
+        for (int64_t d = 0; d < D; d++)
+            squares += x_THD[t * D + d] * x_THD[t * D + d];
+        REAL r = 1 / R_SQRT(squares / (REAL)D + (REAL)c->norm_eps);
+        for (int64_t d = 0; d < D; d++)
+            y_THD[t * D + d] = x_THD[t * D + d] * r * w[d];
+    }
+}
+
+static void NAME(norm_heads_backward)(const NAME(state) * s, oracle_slice w_at, int64_t heads, const REAL *x_THD,
+                                      REAL *dy_THD)
+{
+    const fur_model_config *c = &s->o->config;
+    int64_t D = c->head_dim;
+    const REAL *w = NAME(weights)(s, w_at, 1);
+    for (int64_t t = 0; w && t < s->T * heads; t++) {
+        const REAL *x = x_THD + t * D;
+        REAL *dy = dy_THD + t * D, squares = 0, sum = 0;
+        for (int64_t d = 0; d < D; d++)
+            squares += x[d] * x[d];
+        REAL r = 1 / R_SQRT(squares / (REAL)D + (REAL)c->norm_eps);
+        for (int64_t d = 0; d < D; d++) {
+            s->dw[w_at.index][d] += dy[d] * x[d] * r;
+            s->terms[w_at.index][d] += fabs((double)(dy[d] * x[d] * r));
+            sum += dy[d] * w[d] * x[d] * r;
+        }
+        for (int64_t d = 0; d < D; d++)
+            dy[d] = r * (dy[d] * w[d] - x[d] * r * sum / (REAL)D);
+    }
+}
+
+/* ---- dropout ----------------------------------------------------------------------------------------------------- */
+
+static void NAME(drop)(const NAME(state) * s, int64_t layer, int64_t place, REAL *x_TC)
+{
+    const fur_model_config *c = &s->o->config;
+    for (int64_t t = 0; s->o->training && c->dropout > 0 && t < s->T; t++)
+        for (int64_t i = 0; i < c->width; i++)
+            x_TC[t * c->width + i] *= (REAL)keep_factor(c->dropout, drop_key(s->o, layer, place), (uint64_t)t, i);
+}
+
+/* x += dropout(y w^T + b) */
+static void NAME(linear_dropped)(const NAME(state) * s, int64_t layer, int64_t place, int64_t in, oracle_slice w_at,
+                                 oracle_slice b_at, const REAL *y_TI, REAL *x_TC)
+{
+    int64_t C = s->o->config.width;
+    REAL *sum = NAME(numbers)(s->T * C);
+    NAME(linear)(s, in, C, w_at, b_at, y_TI, 0, sum);
+    NAME(drop)(s, layer, place, sum);
+    for (int64_t i = 0; i < s->T * C; i++)
+        x_TC[i] += sum[i];
+    free(sum);
+}
+
+static void NAME(linear_dropped_backward)(const NAME(state) * s, int64_t layer, int64_t place, int64_t in,
+                                          oracle_slice w_at, oracle_slice b_at, const REAL *y_TI, const REAL *dx_TC,
+                                          REAL *dy_TI)
+{
+    int64_t C = s->o->config.width;
+    REAL *dropped = NAME(numbers)(s->T * C);
+    memcpy(dropped, dx_TC, (size_t)(s->T * C) * sizeof(REAL));
+    NAME(drop)(s, layer, place, dropped);
+    NAME(linear_backward)(s, in, C, w_at, b_at, y_TI, dropped, dy_TI);
+    free(dropped);
+}
+
 /* ---- positions --------------------------------------------------------------------------------------------------- */
 
 static void NAME(rotate)(const NAME(state) * s, int64_t heads, int inverse, REAL *x_THD)
@@ -141,8 +216,9 @@ static void NAME(rotate)(const NAME(state) * s, int64_t heads, int inverse, REAL
         return;
     for (int64_t t = 0; t < s->T; t++)
         for (int64_t i = 0; i < half; i++) {
-            double angle = (double)s->position_T[t] * pow(c->rope_theta, -2.0 * (double)i / (double)D);
-            REAL cosine = (REAL)cos(angle), sine = (REAL)(inverse ? -sin(angle) : sin(angle));
+            double magnitude, angle = (double)s->position_T[t] * rope_frequency(c, i, &magnitude);
+            REAL cosine = (REAL)(magnitude * cos(angle));
+            REAL sine = (REAL)(magnitude * (inverse ? -sin(angle) : sin(angle)));
             for (int64_t h = 0; h < heads; h++) {
                 REAL *a = x_THD + (t * heads + h) * D + i, *b = a + half, a0 = *a, b0 = *b;
                 *a = a0 * cosine - b0 * sine;
@@ -153,9 +229,23 @@ static void NAME(rotate)(const NAME(state) * s, int64_t heads, int inverse, REAL
 
 /* ---- attention --------------------------------------------------------------------------------------------------- */
 
-static int NAME(sees)(const NAME(state) * s, int64_t i, int64_t j)
+static int NAME(sees)(const NAME(state) * s, const NAME(trace) * l, int64_t i, int64_t j)
 {
-    return s->document_T[i] == s->document_T[j] && (!s->o->config.causal || j <= i);
+    const fur_model_config *c = &s->o->config;
+    int64_t window = c->window[l->index], distance = s->position_T[i] - s->position_T[j];
+    if (s->document_T[i] != s->document_T[j] || (c->causal && distance < 0))
+        return 0;
+    return !window || (distance < window && -distance < window) || s->position_T[j] < c->sink_tokens;
+}
+
+/* 0 or 1 / (1 - rate) of a weight. */
+static REAL NAME(keep)(const NAME(state) * s, const NAME(trace) * l, int64_t h, int64_t i, int64_t j)
+{
+    double rate = s->o->training ? s->o->config.attention_dropout : 0;
+    if (!(rate > 0))
+        return 1;
+    uint64_t stream = (uint64_t)h << 40 | (uint64_t)i;
+    return (REAL)keep_factor(rate, drop_key(s->o, l->index, 0), stream, s->position_T[j]);
 }
 
 static REAL NAME(dot)(int64_t count, const REAL *a, const REAL *b)
@@ -170,24 +260,34 @@ static void NAME(attention)(const NAME(state) * s, const NAME(trace) * l)
 {
     const fur_model_config *c = &s->o->config;
     int64_t T = s->T, H = c->heads, K = c->kv_heads, D = c->head_dim, group = H / K;
-    REAL scale = (REAL)(1.0 / sqrt((double)D));
+    REAL scale = (REAL)(1.0 / sqrt((double)D)), cap = (REAL)c->softcap;
+    const REAL *sinks = NAME(weights)(s, s->o->layers[l->index].sinks, 1);
     for (int64_t h = 0; h < H; h++)
         for (int64_t i = 0; i < T; i++) {
-            REAL *p = l->p_HTT + (h * T + i) * T, max = (REAL)-INFINITY, sum = 0;
+            REAL *p = l->p_HTT + (h * T + i) * T, max = sinks ? sinks[h] : (REAL)-INFINITY, sum = 0;
+            REAL slope = (REAL)(c->position == FUR_POSITION_ALIBI ? alibi_slope(H, h) : 0);
             for (int64_t j = 0; j < T; j++)
-                if (NAME(sees)(s, i, j)) {
+                if (NAME(sees)(s, l, i, j)) {
                     p[j] = scale * NAME(dot)(D, l->q_TQ + (i * H + h) * D, l->k_TK + (j * K + h / group) * D);
+                    if (cap > 0)
+                        p[j] = cap * R_TANH(p[j] / cap);
+                    p[j] -= slope * (REAL)llabs(s->position_T[i] - s->position_T[j]);
                     max = p[j] > max ? p[j] : max;
                 }
+            if (sinks)
+                sum = R_EXP(sinks[h] - max);
             for (int64_t j = 0; j < T; j++)
-                if (NAME(sees)(s, i, j))
+                if (NAME(sees)(s, l, i, j))
                     sum += p[j] = R_EXP(p[j] - max);
+            if (sinks)
+                l->p_sink_HT[h * T + i] = R_EXP(sinks[h] - max) / sum;
             REAL *o = l->o_TQ + (i * H + h) * D;
             for (int64_t j = 0; j < T; j++)
-                if (NAME(sees)(s, i, j)) {
+                if (NAME(sees)(s, l, i, j)) {
                     p[j] /= sum;
+                    REAL kept = p[j] * NAME(keep)(s, l, h, i, j);
                     for (int64_t d = 0; d < D; d++)
-                        o[d] += p[j] * l->v_TK[(j * K + h / group) * D + d];
+                        o[d] += kept * l->v_TK[(j * K + h / group) * D + d];
                 }
         }
 }
@@ -197,20 +297,30 @@ static void NAME(attention_backward)(const NAME(state) * s, const NAME(trace) * 
 {
     const fur_model_config *c = &s->o->config;
     int64_t T = s->T, H = c->heads, K = c->kv_heads, D = c->head_dim, group = H / K;
-    REAL scale = (REAL)(1.0 / sqrt((double)D));
+    REAL scale = (REAL)(1.0 / sqrt((double)D)), cap = (REAL)c->softcap;
+    int64_t sinks = s->o->layers[l->index].sinks.index;
     for (int64_t h = 0; h < H; h++)
         for (int64_t i = 0; i < T; i++) {
             const REAL *p = l->p_HTT + (h * T + i) * T;
             const REAL *grad = do_TQ + (i * H + h) * D, *q = l->q_TQ + (i * H + h) * D;
             /* sum over j of p_ij (do_i . v_j), in the form that needs no second pass over j (arXiv 2205.14135) */
             REAL delta = NAME(dot)(D, grad, l->o_TQ + (i * H + h) * D), *dq = dq_TQ + (i * H + h) * D;
+            if (sinks >= 0) {
+                s->dw[sinks][h] -= l->p_sink_HT[h * T + i] * delta;
+                s->terms[sinks][h] += fabs((double)(l->p_sink_HT[h * T + i] * delta));
+            }
             for (int64_t j = 0; j < T; j++) {
-                if (!NAME(sees)(s, i, j))
+                if (!NAME(sees)(s, l, i, j))
                     continue;
                 int64_t at = (j * K + h / group) * D;
-                REAL ds = p[j] * (NAME(dot)(D, grad, l->v_TK + at) - delta) * scale;
+                REAL keep = NAME(keep)(s, l, h, i, j), kept = p[j] * keep;
+                REAL ds = p[j] * (keep * NAME(dot)(D, grad, l->v_TK + at) - delta) * scale;
+                if (cap > 0) {
+                    REAL t = R_TANH(scale * NAME(dot)(D, q, l->k_TK + at) / cap);
+                    ds *= 1 - t * t;
+                }
                 for (int64_t d = 0; d < D; d++) {
-                    dv_TK[at + d] += p[j] * grad[d];
+                    dv_TK[at + d] += kept * grad[d];
                     dk_TK[at + d] += ds * q[d];
                     dq[d] += ds * l->k_TK[at + d];
                 }
@@ -271,6 +381,9 @@ static void NAME(trace_create)(const NAME(state) * s, NAME(trace) * l)
                        .k_TK = NAME(numbers)(T * k),
                        .v_TK = NAME(numbers)(T * k),
                        .p_HTT = NAME(numbers)(c->heads * T * T),
+                       .p_sink_HT = NAME(numbers)(c->heads * T),
+                       .q_raw_TQ = NAME(numbers)(T * q),
+                       .k_raw_TK = NAME(numbers)(T * k),
                        .o_TQ = NAME(numbers)(T * q),
                        .mid_TC = NAME(numbers)(T * c->width),
                        .h2_TC = NAME(numbers)(T * c->width),
@@ -281,8 +394,8 @@ static void NAME(trace_create)(const NAME(state) * s, NAME(trace) * l)
 
 static void NAME(trace_destroy)(NAME(trace) * l)
 {
-    REAL *all[] = {l->x_TC, l->h1_TC,  l->q_TQ,  l->k_TK,    l->v_TK,  l->p_HTT,
-                   l->o_TQ, l->mid_TC, l->h2_TC, l->gate_TF, l->up_TF, l->g_TF};
+    REAL *all[] = {l->x_TC,  l->h1_TC,   l->q_TQ,  l->k_TK, l->v_TK,      l->p_HTT,    l->o_TQ,    l->mid_TC,
+                   l->h2_TC, l->gate_TF, l->up_TF, l->g_TF, l->p_sink_HT, l->q_raw_TQ, l->k_raw_TK};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         free(all[i]);
 }
@@ -300,17 +413,21 @@ static void NAME(layer)(const NAME(state) * s, int64_t index)
     NAME(linear)(s, C, q, at->q_w, at->q_b, l->h1_TC, 0, l->q_TQ);
     NAME(linear)(s, C, k, at->k_w, at->k_b, l->h1_TC, 0, l->k_TK);
     NAME(linear)(s, C, k, at->v_w, at->v_b, l->h1_TC, 0, l->v_TK);
+    memcpy(l->q_raw_TQ, l->q_TQ, (size_t)(s->T * q) * sizeof(REAL));
+    memcpy(l->k_raw_TK, l->k_TK, (size_t)(s->T * k) * sizeof(REAL));
+    NAME(norm_heads)(s, at->q_norm, c->heads, l->q_raw_TQ, l->q_TQ);
+    NAME(norm_heads)(s, at->k_norm, c->kv_heads, l->k_raw_TK, l->k_TK);
     NAME(rotate)(s, c->heads, 0, l->q_TQ);
     NAME(rotate)(s, c->kv_heads, 0, l->k_TK);
     NAME(attention)(s, l);
-    NAME(linear)(s, q, C, at->o_w, at->o_b, l->o_TQ, 1, s->x_TC);
+    NAME(linear_dropped)(s, index, 1, q, at->o_w, at->o_b, l->o_TQ, s->x_TC);
     memcpy(l->mid_TC, s->x_TC, bytes);
     NAME(norm)(s, at->norm2_w, at->norm2_b, l->mid_TC, l->h2_TC);
     if (c->activation == FUR_ACTIVATION_SWIGLU)
         NAME(linear)(s, C, c->hidden, at->gate_w, at->gate_b, l->h2_TC, 0, l->gate_TF);
     NAME(linear)(s, C, c->hidden, at->up_w, at->up_b, l->h2_TC, 0, l->up_TF);
     NAME(activate)(s, l);
-    NAME(linear)(s, c->hidden, C, at->down_w, at->down_b, l->g_TF, 1, s->x_TC);
+    NAME(linear_dropped)(s, index, 2, c->hidden, at->down_w, at->down_b, l->g_TF, s->x_TC);
 }
 
 /* s->dx, gradient by the layer's output, becomes that by its input. */
@@ -323,16 +440,18 @@ static void NAME(layer_backward)(const NAME(state) * s, int64_t index)
     REAL *dg = NAME(numbers)(T * c->hidden), *dgate = NAME(numbers)(T * c->hidden), *dup = NAME(numbers)(T * c->hidden);
     REAL *dh2 = NAME(numbers)(T * C), *dh1 = NAME(numbers)(T * C), *grad = NAME(numbers)(T * q);
     REAL *dq = NAME(numbers)(T * q), *dk = NAME(numbers)(T * k), *dv = NAME(numbers)(T * k);
-    NAME(linear_backward)(s, c->hidden, C, at->down_w, at->down_b, l->g_TF, s->dx_TC, dg);
+    NAME(linear_dropped_backward)(s, index, 2, c->hidden, at->down_w, at->down_b, l->g_TF, s->dx_TC, dg);
     NAME(activate_backward)(s, l, dg, dgate, dup);
     if (c->activation == FUR_ACTIVATION_SWIGLU)
         NAME(linear_backward)(s, C, c->hidden, at->gate_w, at->gate_b, l->h2_TC, dgate, dh2);
     NAME(linear_backward)(s, C, c->hidden, at->up_w, at->up_b, l->h2_TC, dup, dh2);
     NAME(norm_backward)(s, at->norm2_w, at->norm2_b, l->mid_TC, dh2, s->dx_TC);
-    NAME(linear_backward)(s, q, C, at->o_w, at->o_b, l->o_TQ, s->dx_TC, grad);
+    NAME(linear_dropped_backward)(s, index, 1, q, at->o_w, at->o_b, l->o_TQ, s->dx_TC, grad);
     NAME(attention_backward)(s, l, grad, dq, dk, dv);
     NAME(rotate)(s, c->heads, 1, dq);
     NAME(rotate)(s, c->kv_heads, 1, dk);
+    NAME(norm_heads_backward)(s, at->q_norm, c->heads, l->q_raw_TQ, dq);
+    NAME(norm_heads_backward)(s, at->k_norm, c->kv_heads, l->k_raw_TK, dk);
     NAME(linear_backward)(s, C, q, at->q_w, at->q_b, l->h1_TC, dq, dh1);
     NAME(linear_backward)(s, C, k, at->k_w, at->k_b, l->h1_TC, dk, dh1);
     NAME(linear_backward)(s, C, k, at->v_w, at->v_b, l->h1_TC, dv, dh1);
@@ -512,8 +631,10 @@ static void NAME(state_create)(const oracle *o, const fur_row *row, oracle_outpu
             s->w[i][j] = (REAL)o->value[i][j];
     }
     s->layers = grab((size_t)o->config.layers, sizeof *s->layers);
-    for (int64_t layer = 0; layer < o->config.layers; layer++)
+    for (int64_t layer = 0; layer < o->config.layers; layer++) {
         NAME(trace_create)(s, &s->layers[layer]);
+        s->layers[layer].index = layer;
+    }
     s->x_TC = NAME(numbers)(count);
     s->h_TC = NAME(numbers)(count);
     s->dx_TC = NAME(numbers)(count);
@@ -539,6 +660,7 @@ static void NAME(run)(const oracle *o, const fur_row *row, oracle_loss_fn loss, 
     NAME(state) s;
     NAME(state_create)(o, row, out, &s);
     NAME(input)(&s);
+    NAME(drop)(&s, 0, 3, s.x_TC);
     for (int64_t layer = 0; layer < o->config.layers; layer++)
         NAME(layer)(&s, layer);
     NAME(norm)(&s, o->final_w, o->final_b, s.x_TC, s.h_TC);
@@ -549,6 +671,7 @@ static void NAME(run)(const oracle *o, const fur_row *row, oracle_loss_fn loss, 
         NAME(norm_backward)(&s, o->final_w, o->final_b, s.x_TC, dh, s.dx_TC);
         for (int64_t layer = o->config.layers - 1; layer >= 0; layer--)
             NAME(layer_backward)(&s, layer);
+        NAME(drop)(&s, 0, 3, s.dx_TC);
         NAME(input_backward)(&s, out->dx_TI);
         for (int64_t i = 0; i < o->parameters; i++)
             for (int64_t j = 0; j < o->info[i].count; j++)

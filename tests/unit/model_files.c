@@ -58,6 +58,13 @@ static void what_is_saved_loads_to_the_bit(void **state)
                     written.bias == read.bias && written.tied == read.tied && written.causal == read.causal &&
                     written.features == read.features && written.outputs == read.outputs &&
                     written.init_std == read.init_std);
+        assert_int_equal(memcmp(written.window, read.window, sizeof read.window), 0);
+        assert_true(written.sink_tokens == read.sink_tokens && written.sink_logits == read.sink_logits &&
+                    written.qk_norm == read.qk_norm && written.softcap == read.softcap &&
+                    written.dropout == read.dropout && written.attention_dropout == read.attention_dropout &&
+                    written.rope_scaling.type == read.rope_scaling.type &&
+                    written.rope_scaling.factor == read.rope_scaling.factor &&
+                    written.rope_scaling.original_context == read.rope_scaling.original_context);
         assert_true(written.position == FUR_POSITION_LEARNED || written.rope_theta == read.rope_theta);
         check_same_weights(model, back);
         /* and once more over what is there */
@@ -173,7 +180,7 @@ static void a_wrong_config_is_refused_by_name(void **state)
         {neox_text, "rotary_pct", NULL, FUR_E_UNSUPPORTED, "rotary_pct"},
         {neox_text, "rotary_pct", "0.25", FUR_E_UNSUPPORTED, "rotary_pct"},
         {neox_text, "rope_parameters", "{\"partial_rotary_factor\": 0.25}", FUR_E_UNSUPPORTED, "rotary"},
-        {neox_text, "rope_scaling", "{\"type\": \"linear\"}", FUR_E_UNSUPPORTED, "rope_scaling"},
+        {neox_text, "rope_scaling", "{\"type\": \"linear\", \"factor\": 2}", FUR_E_UNSUPPORTED, "rope_scaling"},
         {neox_text, "attention_bias", "false", FUR_E_UNSUPPORTED, "attention_bias"},
         {neox_text, "hidden_act", "\"gelu\"", FUR_E_UNSUPPORTED, "gelu"},
         {llama_text, "intermediate_size", NULL, FUR_E_FORMAT, "intermediate_size"},
@@ -184,8 +191,18 @@ static void a_wrong_config_is_refused_by_name(void **state)
         {llama_text, "head_dim", "1099511627776", FUR_E_FORMAT, "head_dim"},
         {llama_text, "rope_theta", "0", FUR_E_FORMAT, "rope_theta"},
         {llama_text, "rope_theta", "1e300", FUR_E_FORMAT, "rope_theta"},
-        {llama_text, "rope_scaling", "{\"rope_type\": \"llama3\"}", FUR_E_UNSUPPORTED, "rope_scaling"},
-        {llama_text, "rope_parameters", "{\"rope_type\": \"yarn\"}", FUR_E_UNSUPPORTED, "yarn"},
+        {llama_text, "rope_scaling", "{\"rope_type\": \"longrope\"}", FUR_E_UNSUPPORTED, "rope_scaling"},
+        {llama_text, "rope_parameters", "{\"rope_type\": \"yarn\"}", FUR_E_FORMAT, "factor"},
+        {llama_text, "rope_parameters", "{\"rope_type\": \"yarn\", \"factor\": 0.5}", FUR_E_FORMAT, "factor"},
+        {llama_text, "rope_scaling", "{\"type\": \"ntk\", \"factor\": 2}", FUR_E_UNSUPPORTED, "ntk"},
+        {llama_text, "rope_scaling", "{\"rope_type\": \"llama3\", \"factor\": 2}", FUR_E_FORMAT, "low_freq_factor"},
+        {llama_text, "rope_scaling",
+         "{\"type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 4, \"high_freq_factor\": 1}", FUR_E_FORMAT,
+         "high_freq_factor"},
+        {llama_text, "rope_scaling", "{\"type\": \"yarn\", \"factor\": 2, \"truncate\": false}", FUR_E_UNSUPPORTED,
+         "truncate"},
+        {llama_text, "attention_dropout", "1", FUR_E_FORMAT, "attention_dropout"},
+        {gpt2_text, "embd_pdrop", "0.1", FUR_E_UNSUPPORTED, "embd_pdrop"},
         {llama_text, "rope_parameters", "{\"rope_type\": 1}", FUR_E_FORMAT, "rope_type"},
         {llama_text, "attention_bias", "true", FUR_E_UNSUPPORTED, "attention_bias"},
         {llama_text, "mlp_bias", "true", FUR_E_UNSUPPORTED, "mlp_bias"},
@@ -201,6 +218,14 @@ static void a_wrong_config_is_refused_by_name(void **state)
         {furlong_text, "vocab_size", "0", FUR_E_FORMAT, "vocabulary"},
         {furlong_text, "num_hidden_layers", "100000", FUR_E_FORMAT, "num_hidden_layers"},
         {furlong_text, "norm_eps", "1", FUR_E_FORMAT, "norm_eps"},
+        {furlong_text, "window", "[4096]", FUR_E_FORMAT, "2 layers"},
+        {furlong_text, "window", "[4096, -1]", FUR_E_FORMAT, "window of layer 1"},
+        {furlong_text, "window", "[4096, 1.5]", FUR_E_FORMAT, "window of layer 1"},
+        {furlong_text, "sink_tokens", "-1", FUR_E_FORMAT, "sink_tokens"},
+        {furlong_text, "softcap", "-1", FUR_E_FORMAT, "softcap"},
+        {furlong_text, "dropout", "1", FUR_E_FORMAT, "dropout"},
+        {furlong_text, "qk_norm", "1", FUR_E_FORMAT, "qk_norm"},
+        {furlong_text, "position", "\"t5\"", FUR_E_UNSUPPORTED, "t5"},
     };
     fur_context *context = kit_context(1);
     kit_folder folder;
@@ -225,6 +250,138 @@ static void a_wrong_config_is_refused_by_name(void **state)
     for (int64_t bytes = 0; bytes < (int64_t)strlen(llama_text); bytes++)
         assert_int_equal(read_config(context, &folder, llama_text, bytes, &config), FUR_E_FORMAT);
     kit_folder_clear(&folder);
+    fur_context_destroy(context);
+}
+
+static bool same_scaling(const fur_rope_scaling *a, const fur_rope_scaling *b)
+{
+    return a->type == b->type && a->factor == b->factor && a->original_context == b->original_context &&
+           a->attention_factor == b->attention_factor && a->beta_fast == b->beta_fast && a->beta_slow == b->beta_slow &&
+           a->low_freq_factor == b->low_freq_factor && a->high_freq_factor == b->high_freq_factor;
+}
+
+/* Scalings of every kind that transformers has for Llama, in both forms, and what is absent. */
+static void rope_scalings_of_files_are_read(void **state)
+{
+    (void)state;
+    fur_context *context = kit_context(1);
+    kit_folder folder;
+    kit_folder_init(&folder);
+    fur_json_setup();
+    static const struct {
+        const char *key, *value;
+        fur_rope_scaling scaling;
+    } list[] = {
+        {"rope_scaling", "{\"type\": \"linear\", \"factor\": 4}", {.type = FUR_ROPE_LINEAR, .factor = 4}},
+        {"rope_parameters",
+         "{\"rope_type\": \"linear\", \"factor\": 4.0, \"rope_theta\": 1e4}",
+         {.type = FUR_ROPE_LINEAR, .factor = 4}},
+        {"rope_scaling",
+         "{\"type\": \"dynamic\", \"factor\": 2.0}",
+         {.type = FUR_ROPE_DYNAMIC, .factor = 2, .original_context = 64}},
+        {"rope_scaling",
+         "{\"rope_type\": \"yarn\", \"factor\": 8, \"original_max_position_embeddings\": 16}",
+         {.type = FUR_ROPE_YARN, .factor = 8, .original_context = 16, .beta_fast = 32, .beta_slow = 1}},
+        {"rope_scaling",
+         "{\"type\": \"yarn\", \"factor\": 8, \"mscale\": 1, \"mscale_all_dim\": 1, \"beta_fast\": 16}",
+         {.type = FUR_ROPE_YARN,
+          .factor = 8,
+          .original_context = 64,
+          .attention_factor = 1,
+          .beta_fast = 16,
+          .beta_slow = 1}},
+        {"rope_parameters",
+         "{\"rope_type\": \"llama3\", \"factor\": 32, \"original_max_position_embeddings\": 8192, "
+         "\"low_freq_factor\": 1, \"high_freq_factor\": 4}",
+         {.type = FUR_ROPE_LLAMA3,
+          .factor = 32,
+          .original_context = 8192,
+          .low_freq_factor = 1,
+          .high_freq_factor = 4}},
+    };
+    for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) {
+        fur_model_config config;
+        char *text = altered(llama_text, list[i].key, list[i].value);
+        kit_ok(context, read_config(context, &folder, text, -1, &config));
+        if (!same_scaling(&config.rope_scaling, &list[i].scaling))
+            fail_msg("%s: type %d, factor %g, original %lld, attention %g", text, (int)config.rope_scaling.type,
+                     config.rope_scaling.factor, (long long)config.rope_scaling.original_context,
+                     config.rope_scaling.attention_factor);
+        assert_string_equal(fur_config_family(&config), "llama");
+        free_text(text);
+    }
+    kit_folder_clear(&folder);
+    fur_context_destroy(context);
+}
+
+static void windows_by_layer_are_set_or_refused(void **state)
+{
+    (void)state;
+    fur_context *context = kit_context(1);
+    fur_model_config c = kit_model_cases[3].config; /* 3 layers, context 512 */
+    kit_ok(context, fur_config_set_window(context, &c, "64"));
+    assert_true(c.window[0] == 64 && c.window[2] == 64 && c.window[3] == 0);
+    kit_ok(context, fur_config_set_window(context, &c, "32@0,none@1-2"));
+    assert_true(c.window[0] == 32 && c.window[1] == 0 && c.window[2] == 0);
+    kit_ok(context, fur_config_set_window(context, &c, "1K@0,7@2"));
+    assert_true(c.window[0] == 0 && c.window[2] == 7); /* 1,024 is no window in 512 */
+    static const char *const bad[] = {
+        "", "0", "-1", "1.5", "x", "7@", "7@3", "7@2-1", "7@0-1x", "7,", "99999999999999999999"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        assert_int_equal(fur_config_set_window(context, &c, bad[i]), FUR_E_ARGUMENT);
+        assert_non_null(strstr(fur_context_error(context), "--window"));
+        assert_true(c.window[2] == 7);
+    }
+    static const char *const scalings[] = {"linear",   "linear:",   "linear:0.5", "linear:2:3", "yarn:4",
+                                           "yarn:4:0", "yarn:4:-1", "llama3:x:5", "none:1",     "longrope:4:8",
+                                           ""};
+    for (size_t i = 0; i < sizeof scalings / sizeof scalings[0]; i++)
+        assert_int_equal(fur_config_set_rope_scaling(context, &c, scalings[i]), FUR_E_ARGUMENT);
+    kit_ok(context, fur_config_set_rope_scaling(context, &c, "yarn:4:128"));
+    assert_true(c.rope_scaling.type == FUR_ROPE_YARN && c.rope_scaling.original_context == 128);
+    kit_ok(context, fur_config_set_rope_scaling(context, &c, "none"));
+    assert_true(c.rope_scaling.type == FUR_ROPE_PLAIN);
+    c = kit_model_cases[0].config;
+    assert_int_equal(fur_config_set_rope_scaling(context, &c, "linear:2"), FUR_E_ARGUMENT);
+    assert_non_null(strstr(fur_context_error(context), "learned"));
+    fur_context_destroy(context);
+}
+
+/* Another family, the same weights: a softcap far above all scores changes outputs by its rounding alone. */
+static void a_reshaped_model_computes_the_same(void **state)
+{
+    (void)state;
+    enum { T = 100 };
+    fur_context *context = kit_context(1);
+    for (int i = 0; i < kit_model_case_count; i++) {
+        const fur_model_config *c = &kit_model_cases[i].config;
+        fur_model *model = kit_model(context, c, 3);
+        fur_model_config wanted = *c;
+        kit_row row;
+        kit_run run;
+        static float y[2][T * 128];
+        int64_t outputs = c->features ? c->outputs : c->vocabulary;
+        if (!(c->softcap > 0))
+            wanted.softcap = 1e5;
+        wanted.dropout = 0.5;
+        for (int after = 0; after < 2; after++) {
+            if (after)
+                kit_ok(context, fur_model_reshape(context, &wanted, &model));
+            kit_row_create(c, (int64_t[]){T, 0}, 1, 4, &row);
+            kit_run_create(context, model, &row, 64, FUR_KEEP_NOTHING, &run);
+            kit_ok(context, fur_model_outputs(run.run, &row.row, y[after]));
+            assert_int_equal(fur_model_reshape(context, &wanted, &model), FUR_E_BUSY);
+            kit_run_destroy(&run);
+            kit_row_destroy(&row);
+        }
+        assert_true(fur_model_config_of(model)->softcap > 0);
+        assert_string_equal(fur_config_family(fur_model_config_of(model)), "furlong");
+        for (int64_t j = 0; j < T * outputs; j++)
+            if (!(fabsf(y[0][j] - y[1][j]) <= 1e-4f * (1 + fabsf(y[0][j]))))
+                fail_msg("%s: output %lld was %g, is %g", kit_model_cases[i].name, (long long)j, (double)y[0][j],
+                         (double)y[1][j]);
+        fur_model_destroy(model);
+    }
     fur_context_destroy(context);
 }
 
@@ -529,10 +686,12 @@ static void bad_generation_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_is_saved_loads_to_the_bit),       cmocka_unit_test(a_wrong_config_is_refused_by_name),
-        cmocka_unit_test(both_forms_of_rope_settings_are_read), cmocka_unit_test(wrong_weights_are_refused_by_name),
-        cmocka_unit_test(greedy_generation_is_the_argmax),      cmocka_unit_test(sampling_is_a_function_of_its_seed),
-        cmocka_unit_test(sampling_follows_the_distribution),    cmocka_unit_test(bad_generation_is_refused),
+        cmocka_unit_test(what_is_saved_loads_to_the_bit),     cmocka_unit_test(a_wrong_config_is_refused_by_name),
+        cmocka_unit_test(rope_scalings_of_files_are_read),    cmocka_unit_test(windows_by_layer_are_set_or_refused),
+        cmocka_unit_test(a_reshaped_model_computes_the_same), cmocka_unit_test(both_forms_of_rope_settings_are_read),
+        cmocka_unit_test(wrong_weights_are_refused_by_name),  cmocka_unit_test(greedy_generation_is_the_argmax),
+        cmocka_unit_test(sampling_is_a_function_of_its_seed), cmocka_unit_test(sampling_follows_the_distribution),
+        cmocka_unit_test(bad_generation_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

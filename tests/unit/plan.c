@@ -511,6 +511,30 @@ static void peak_memory_is_within_5_percent(void **state)
     }
 }
 
+/* The pairs that the plan counts, one by one: those that a window and its sink tokens show. */
+static void attention_counts_what_a_window_shows(void **state)
+{
+    (void)state;
+    for (int causal = 0; causal < 2; causal++)
+        for (int64_t window = 0; window < 70; window += 9)
+            for (int64_t sinks = 0; sinks < 60; sinks += 7) {
+                enum { N = 60 };
+                fur_attention_shape shape = {.heads = 3, .kv_heads = 1, .head_dim = 5, .causal = causal};
+                shape.features.window = window;
+                shape.features.sink_tokens = sinks;
+                fur_attention_cost cost;
+                int64_t pairs = 0;
+                for (int64_t i = 0; i < N; i++)
+                    for (int64_t j = 0; j < (causal ? i + 1 : N); j++)
+                        pairs += !window || llabs(i - j) < window || j < sinks;
+                fur_attention_exact.cost(&shape, 4 * N, N, &cost); /* four such documents */
+                double counted = cost.flops_forward / (4.0 * 15.0 * 4.0);
+                if (!(fabs(counted - (double)pairs) <= 1e-6))
+                    fail_msg("causal %d, window %d, %d sinks: %.1f pairs counted, there are %d", causal, (int)window,
+                             (int)sinks, counted, (int)pairs);
+            }
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 3 && strcmp(argv[1], "--measure") == 0)
@@ -528,6 +552,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_run_refuses_rows_outside_its_plan),
         cmocka_unit_test(a_run_names_the_layer_that_is_not_finite),
         cmocka_unit_test(plan_survives_sizes_chosen_to_overflow),
+        cmocka_unit_test(attention_counts_what_a_window_shows),
         cmocka_unit_test(peak_memory_is_within_5_percent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,6 +2,7 @@
 /* Checks, workspace, threads and dispatch of attention. */
 #include "op/attention/attention.h"
 
+#include <math.h>
 #include <omp.h>
 
 #include "op/attention/attention_kernel.h"
@@ -18,6 +19,25 @@ static const fur_attention_kernel *kernel_of(const fur_exec *exec)
 #endif
     (void)exec;
     return &fur_attention_ref;
+}
+
+/* ---- features ---------------------------------------------------------------------------------------------------- */
+
+double fur_attention_slope(int64_t heads, int64_t head)
+{
+    int64_t power = 1;
+    while (2 * power <= heads)
+        power *= 2;
+    if (head < power)
+        return exp2(-8.0 * (double)(head + 1) / (double)power);
+    return exp2(-8.0 * (double)(2 * (head - power) + 1) / (double)(2 * power));
+}
+
+uint32_t fur_attention_draw(uint64_t key, int64_t head, int64_t token, int64_t position)
+{
+    uint32_t words[4];
+    fur_random_words(key, (uint64_t)head << 40 | (uint64_t)token, (uint64_t)position >> 2, words);
+    return words[position & 3];
 }
 
 /* ---- checks ------------------------------------------------------------------------------------------------------ */
@@ -48,10 +68,27 @@ static fur_status check_widths(const fur_exec *exec, const fur_attention_args *a
     return FUR_OK;
 }
 
+static fur_status check_features(const fur_exec *exec, const fur_attention_args *a, int backward)
+{
+    const fur_attention_features *f = &a->features;
+    if (f->window < 0 || f->window > LARGEST_COUNT || f->sink_tokens < 0 || f->sink_tokens > LARGEST_COUNT)
+        return fur_error_set(exec->error, FUR_E_ARGUMENT, "attention window %lld, sink tokens %lld: expected 0 to 2^40",
+                             (long long)f->window, (long long)f->sink_tokens);
+    if (!(f->softcap >= 0) || !isfinite(f->softcap) || !(f->dropout >= 0 && f->dropout < 1))
+        return fur_error_set(exec->error, FUR_E_ARGUMENT,
+                             "attention softcap %g, dropout %g: expected at least 0, dropout below 1",
+                             (double)f->softcap, (double)f->dropout);
+    if (backward && f->sink_H && !a->dsink_H)
+        return fur_error_set(exec->error, FUR_E_ARGUMENT,
+                             "attention backward: no place for the gradient of sink logits");
+    return FUR_OK;
+}
+
 static fur_status check_piece(const fur_exec *exec, const fur_query_piece *piece, int64_t number, int backward)
 {
     if (piece->count < 0 || piece->count > LARGEST_COUNT || piece->first_row < 0 || piece->first_row > LARGEST_COUNT ||
-        piece->first_position < 0 || piece->first_position > LARGEST_COUNT || piece->span_count < 0)
+        piece->first_position < 0 || piece->first_position > LARGEST_COUNT || piece->span_count < 0 ||
+        piece->first_token < 0 || piece->first_token > LARGEST_COUNT - piece->count)
         return fur_error_set(exec->error, FUR_E_SHAPE, "attention piece %lld: %lld queries at row %lld, position %lld",
                              (long long)number, (long long)piece->count, (long long)piece->first_row,
                              (long long)piece->first_position);
@@ -75,6 +112,7 @@ static fur_status check_piece(const fur_exec *exec, const fur_query_piece *piece
 static fur_status check(const fur_exec *exec, const fur_attention_args *args, int backward)
 {
     FUR_TRY(check_widths(exec, args, backward));
+    FUR_TRY(check_features(exec, args, backward));
     for (int64_t p = 0; p < args->piece_count; p++)
         FUR_TRY(check_piece(exec, &args->pieces[p], p, backward));
     return FUR_OK;
@@ -191,9 +229,13 @@ static fur_status prepare_tasks(const fur_exec *exec, const fur_attention_kernel
             exec->error, FUR_E_MEMORY, "attention of %lld queries, %lld heads of %lld, needs %lld bytes of workspace",
             (long long)rows, (long long)args->heads, (long long)args->head_dim,
             (long long)fur_attention_workspace(exec, args->heads, args->kv_heads, args->head_dim, rows, backward));
+    const fur_attention_features *f = &args->features;
     *out = (task_set){.block_rows = choose_block_rows(exec, rows, args->heads), .layout = at};
     out->call = (fur_attention_call){.args = args,
                                      .group = args->heads / args->kv_heads,
+                                     .plain = !f->window && !(f->softcap > 0) && !f->alibi && !(f->dropout > 0),
+                                     .drop_below = (uint32_t)fmin((double)f->dropout * 0x1p32, 0xffffffffp0),
+                                     .keep_scale = (float)(1.0 / (1.0 - (double)f->dropout)),
                                      .runs = at.runs,
                                      .rows = rows,
                                      .chunks = key_chunks(args->kv_heads),
@@ -259,6 +301,28 @@ fur_status fur_attention_forward(const fur_exec *exec, const fur_attention_args 
     return status;
 }
 
+static double dot_f64(const float *a, const float *b, int64_t count)
+{
+    double sum = 0;
+    for (int64_t d = 0; d < count; d++)
+        sum += (double)a[d] * (double)b[d];
+    return sum;
+}
+
+/* The sink is a key without a value: dS = exp(sink - lse) (0 - delta). */
+static void sink_gradient(const fur_attention_args *a, int64_t head)
+{
+    double sum = 0, sink = (double)a->features.sink_H[head];
+    for (int64_t p = 0; p < a->piece_count; p++)
+        for (int64_t row = a->pieces[p].first_row; row < a->pieces[p].first_row + a->pieces[p].count; row++) {
+            double lse = (double)a->lse_TH[row * a->ldlse + head];
+            double delta = dot_f64(a->do_THD + row * a->lddo + head * a->head_dim,
+                                   a->o_THD + row * a->ldo + head * a->head_dim, a->head_dim);
+            sum -= exp(fmin(0.0, sink - lse)) * delta;
+        }
+    a->dsink_H[head] = (float)((double)a->dsink_H[head] + sum);
+}
+
 fur_status fur_attention_backward(const fur_exec *exec, const fur_attention_args *args)
 {
     FUR_TRY(check(exec, args, 1));
@@ -287,6 +351,11 @@ fur_status fur_attention_backward(const fur_exec *exec, const fur_attention_args
         for (int64_t i = 0; i < row_tasks; i++) {
             fur_attention_rows rows = rows_of_task(&tasks, i);
             kernel->finish(&tasks.call, &rows);
+        }
+        if (args->features.sink_H) {
+#pragma omp for schedule(static)
+            for (int64_t head = 0; head < args->heads; head++)
+                sink_gradient(args, head);
         }
     }
     fur_arena_release(exec->workspace, mark);

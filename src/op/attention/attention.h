@@ -6,14 +6,34 @@
  * backward, with P_ij = exp(s_ij - lse_i), delta_i = do_i . o_i, dS_ij = P_ij (do_i . v_j - delta_i):
  *   dv_j += sum_i P_ij do_i,   dq_i = scale sum_j dS_ij k_j,   dk_j += scale sum_i dS_ij q_i
  *
- * Query head h reads key head h / (heads / kv_heads). A query that sees no key at all gets o = 0, lse = -infinity, and
- * no gradient. Sources: arXiv 2305.19370 (blocks), 2205.14135 (backward from lse); docs/PAPERS.md.
- * Rows are strided: element (t, h, d) of q is q_THD[t * ldq + h * head_dim + d]. Alignment is not required.
- * Masked entries are skipped or selected, never multiplied by zero: a NaN in an invisible key changes nothing. */
+ * with features (all may be set together; i, j are positions in the document, h the query head):
+ *   visible    causal: i - window < j <= i, otherwise |i - j| < window; j < sink_tokens in spite of the window
+ *   s_ij <- softcap tanh(s_ij / softcap), then s_ij <- s_ij - slope_h |i - j|
+ *   l_i gains exp(sink_h - m_i), which no value belongs to:  dsink_h += - sum_i exp(sink_h - lse_i) delta_i
+ *   P_ij <- P_ij M_ij in o and dv, dS_ij = P_ij (M_ij do_i . v_j - delta_i), M_ij = 0 or 1 / (1 - dropout); lse as
+ * without
+ *
+ * Query head h reads key head h / (heads / kv_heads). A query that sees no key at all gets o = 0, lse = -infinity (with
+ * sink logits: lse = sink_h), and no gradient. Sources: arXiv 2305.19370 (blocks), 2205.14135 (backward from lse);
+ * docs/PAPERS.md. Rows are strided: element (t, h, d) of q is q_THD[t * ldq + h * head_dim + d]. Alignment is not
+ * required. Masked entries are skipped or selected, never multiplied by zero: a NaN in an invisible key changes
+ * nothing. */
 #ifndef FUR_OP_ATTENTION_H
 #define FUR_OP_ATTENTION_H
 
 #include "base/exec.h"
+
+/* What a query sees and what becomes of its scores, beside causal order. All zero: plain attention, whose speed the
+ * others do not touch. */
+typedef struct fur_attention_features {
+    int64_t window;       /* a token sees itself and window - 1 before it, and after it if not causal; 0: no window */
+    int64_t sink_tokens;  /* keys at positions below it are seen in spite of the window */
+    float softcap;        /* 0: none (Gemma 2) */
+    int alibi;            /* slopes of fur_attention_slope (arXiv 2108.12409) */
+    const float *sink_H;  /* learned logits in the denominator (gpt-oss); NULL: none */
+    float dropout;        /* probability, below 1, that a weight is left out */
+    uint64_t dropout_key; /* of the draws: fur_attention_draw */
+} fur_attention_features;
 
 /* Consecutive keys of one document. The spans of a piece do not overlap and ascend by position. */
 typedef struct fur_key_span {
@@ -28,6 +48,7 @@ typedef struct fur_query_piece {
     int64_t first_row;      /* row of the first query in q, o, lse, do, dq */
     int64_t count;          /* 0: the piece is passed over */
     int64_t first_position; /* of that query within the document */
+    int64_t first_token;    /* its number for fur_attention_draw; 0 without dropout */
     const fur_key_span *spans;
     int64_t span_count;
 } fur_query_piece;
@@ -36,6 +57,7 @@ typedef struct fur_attention_args {
     int64_t heads, kv_heads, head_dim; /* kv_heads divides heads; head_dim 1..1024 */
     float scale;
     int causal;
+    fur_attention_features features;
     const fur_query_piece *pieces; /* of one call: their query rows do not overlap. Backward: their spans do not overlap
                                     * either, or pieces that follow one another have the same `spans` and count */
     int64_t piece_count;
@@ -52,15 +74,25 @@ typedef struct fur_attention_args {
     float *dq_THD;
     int64_t lddq; /* overwritten */
     int64_t lddk;
+    float *dsink_H; /* added to; NULL without sink logits */
 } fur_attention_args;
+
+/* Slope of ALiBi of a query head: 2^(-8 (h + 1) / heads) for powers of two; for other counts those of the power of two
+ * below, then every second one of the power above. */
+double fur_attention_slope(int64_t heads, int64_t head);
+/* The draw that decides on weight (token, head, position): left out where it is below dropout * 2^32. A function of its
+ * arguments alone, so that no block size, thread or instruction set changes it. */
+uint32_t fur_attention_draw(uint64_t key, int64_t head, int64_t token, int64_t position);
 
 /* Bytes that forward (backward) pushes on exec->workspace at most, for any rows <= `rows` in all pieces together. */
 int64_t fur_attention_workspace(const fur_exec *exec, int64_t heads, int64_t kv_heads, int64_t head_dim, int64_t rows,
                                 int backward);
 
 /* Parallel over (head, query tiles) forward and (key head, fixed chunks of keys) backward; no atomics; the same bits
- * for any thread count at one instruction set. Cost 4 D flops per visible (query, key, head) forward, 10 D backward.
- * Error bound, per element, u = 2^-24: see the head of attention_test.h. Errors: FUR_E_MEMORY (workspace too small). */
+ * for any thread count at one instruction set. Cost 4 D flops per visible (query, key, head) forward, 10 D backward;
+ * blocks of keys outside a window are passed over. Error bound, per element, u = 2^-24: see the head of
+ * attention_test.h. Errors: FUR_E_MEMORY (workspace too small), FUR_E_SHAPE, FUR_E_ARGUMENT (a feature out of range).
+ */
 fur_status fur_attention_forward(const fur_exec *exec, const fur_attention_args *args);
 fur_status fur_attention_backward(const fur_exec *exec, const fur_attention_args *args);
 

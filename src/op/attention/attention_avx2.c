@@ -18,6 +18,12 @@ static inline V vfma_from(V lane, V first, V a, V b, V c)
 {
     return vfrom(lane, first, vfma(a, b, c), c);
 }
+/* Lanes with first <= lane < after: a; the others: b */
+static inline V vbetween(V lane, V first, V after, V a, V b)
+{
+    V from = _mm256_cmp_ps(lane, first, _CMP_GE_OQ);
+    return _mm256_blendv_ps(b, a, _mm256_and_ps(from, _mm256_cmp_ps(lane, after, _CMP_LT_OQ)));
+}
 /* Where t < least: 0; elsewhere, and where t is NaN: a 2^n. n > -127, so 2^n is a normal float made by its exponent. */
 static inline V vscale_above(V t, V least, V a, V n)
 {

@@ -18,6 +18,12 @@ static inline V vfma_from(V lane, V first, V a, V b, V c)
 {
     return _mm512_mask3_fmadd_ps(a, b, c, _mm512_cmp_ps_mask(lane, first, _CMP_GE_OQ));
 }
+/* Lanes with first <= lane < after: a; the others: b */
+static inline V vbetween(V lane, V first, V after, V a, V b)
+{
+    __mmask16 from = _mm512_cmp_ps_mask(lane, first, _CMP_GE_OQ);
+    return _mm512_mask_blend_ps(_mm512_mask_cmp_ps_mask(from, lane, after, _CMP_LT_OQ), b, a);
+}
 /* Where t < least: 0; elsewhere, and where t is NaN: a 2^n */
 static inline V vscale_above(V t, V least, V a, V n)
 {

@@ -15,6 +15,7 @@
 #ifndef FUR_OP_ATTENTION_KERNEL_H
 #define FUR_OP_ATTENTION_KERNEL_H
 
+#include "base/random.h"
 #include "base/size.h"
 #include "op/attention/attention.h"
 
@@ -49,6 +50,9 @@ typedef struct fur_attention_run {
 typedef struct fur_attention_call {
     const fur_attention_args *args;
     int64_t group;
+    int plain;           /* no feature but sink logits */
+    uint32_t drop_below; /* draws below it leave a weight out */
+    float keep_scale;    /* of the others */
     const fur_attention_run *runs;
     int64_t run_count, rows;
     int64_t chunks;      /* the rest: backward only, NULL unless the variant asks for it */
@@ -90,11 +94,13 @@ static inline fur_attention_rows fur_attention_rows_of(const fur_attention_call 
                                 .end = run->piece->count * call->group};
 }
 
-/* Whether block `number` of a run's keys belongs to the chunk. */
-static inline int fur_attention_owns(const fur_attention_call *call, const fur_attention_run *run, int64_t number,
+/* Whether a run's key at `position` belongs to the chunk. */
+static inline int fur_attention_owns(const fur_attention_call *call, const fur_attention_run *run, int64_t position,
                                      int64_t chunk)
 {
-    return run->owner == FUR_ATTENTION_SPREAD ? number % call->chunks == chunk : run->owner == chunk;
+    if (run->owner != FUR_ATTENTION_SPREAD)
+        return run->owner == chunk;
+    return position / FUR_ATTENTION_KEYS % call->chunks == chunk;
 }
 
 /* Row and head of a virtual row, as offsets into q, o, do, dq (stride ld). */
@@ -118,11 +124,63 @@ static inline int64_t fur_attention_position(const fur_attention_call *call, con
     return piece->first_position + v / call->group;
 }
 
-/* First virtual row of the piece (any integer) that sees a key at `position`. */
+/* Whether the key is one that the window does not hide. */
+static inline int fur_attention_is_sink(const fur_attention_call *call, int64_t position)
+{
+    return position < call->args->features.sink_tokens;
+}
+
+/* Virtual rows [first, after) of the piece (any integers) are those that see a key at `position`. */
 static inline int64_t fur_attention_first_seeing(const fur_attention_call *call, const fur_query_piece *piece,
                                                  int64_t position)
 {
-    return call->args->causal ? (position - piece->first_position) * call->group : INT64_MIN / 2;
+    int64_t window = call->args->features.window;
+    if (call->args->causal)
+        return (position - piece->first_position) * call->group;
+    if (!window || fur_attention_is_sink(call, position))
+        return INT64_MIN / 2;
+    return (position - window + 1 - piece->first_position) * call->group;
+}
+
+static inline int64_t fur_attention_after_seeing(const fur_attention_call *call, const fur_query_piece *piece,
+                                                 int64_t position)
+{
+    int64_t window = call->args->features.window;
+    if (!window || fur_attention_is_sink(call, position))
+        return INT64_MAX / 2;
+    return (position + window - piece->first_position) * call->group;
+}
+
+/* Positions [0, sink_end) and [low, end), low >= sink_end: all that some of a run of rows sees. */
+typedef struct fur_attention_range {
+    int64_t sink_end, low, end;
+} fur_attention_range;
+
+static inline fur_attention_range fur_attention_range_of(const fur_attention_call *call, const fur_query_piece *piece,
+                                                         int64_t begin, int64_t end)
+{
+    int64_t window = call->args->features.window, first = fur_attention_position(call, piece, begin);
+    int64_t last = fur_attention_position(call, piece, end - 1);
+    fur_attention_range range = {.end = call->args->causal ? last + 1 : INT64_MAX};
+    if (window) {
+        range.sink_end = fur_min_i64(call->args->features.sink_tokens, range.end);
+        range.low = fur_max_i64(range.sink_end, first - window + 1);
+        range.end = call->args->causal ? last + 1 : last + window;
+    }
+    return range;
+}
+
+/* Factor of a weight under dropout. */
+static inline float fur_attention_keep(const fur_attention_call *call, uint32_t draw)
+{
+    return draw < call->drop_below ? 0.0f : call->keep_scale;
+}
+
+/* Head and token of a virtual row, as the stream of its draws. */
+static inline uint64_t fur_attention_stream(const fur_attention_call *call, const fur_attention_rows *rows, int64_t v)
+{
+    int64_t head = rows->kv_head * call->group + v % call->group, token = rows->piece->first_token + v / call->group;
+    return (uint64_t)head << 40 | (uint64_t)token;
 }
 
 #endif

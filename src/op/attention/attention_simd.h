@@ -12,8 +12,11 @@
  *
  *      S = Q K^T,  dP = dO V^T,  dV += P^T dO,  dK += dS^T Q,  dQ += dS K.
  *
- * A row's forward result depends on its own query and on the order of its keys alone: key blocks are counted from the
- * first key on, over all spans. So it has the same bits however queries are cut into pieces, or keys into spans. */
+ * A row's forward result depends on its own query and on its keys and their positions alone: key blocks end at fixed
+ * positions. So it has the same bits however queries are cut into pieces, or keys into spans, and whatever of what it
+ * does not see is passed over.
+ *
+ * Tiles are compiled twice: plain (features 0), and with the tests that windows, softcap, ALiBi and dropout need. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -48,6 +51,32 @@ FUR_ALWAYS_INLINE V vexp2(V t)
     p = vfma(p, r, vset(6.93147215e-1f));
     p = vfma(p, r, vset(1.0f));
     return vscale_above(t, vset(-126.0f), p, n);
+}
+
+/* tanh from e^(2 x) - 1, whose relative error is below 4 u: 2 x = n ln 2 + r, e^r - 1 by its series to r^8 / 8!, then
+ * 2^n (e^r - 1) + (2^n - 1). Relative error below 10 u; NaN stays NaN. */
+FUR_ALWAYS_INLINE V vtanh(V x)
+{
+    V y = vmax(vset(-40.0f), vmin(vset(40.0f), vadd(x, x)));
+    V n = vround(vmul(y, vset(LOG2_E)));
+    V r = vfnma(n, vset(0.693359375f), y);
+    r = vfnma(n, vset(-2.12194440e-4f), r);
+    V p = vset(1.0f / 40320);
+    p = vfma(p, r, vset(1.0f / 5040));
+    p = vfma(p, r, vset(1.0f / 720));
+    p = vfma(p, r, vset(1.0f / 120));
+    p = vfma(p, r, vset(1.0f / 24));
+    p = vfma(p, r, vset(1.0f / 6));
+    p = vfma(p, r, vset(0.5f));
+    p = vfma(vmul(p, r), r, r);
+    V power = vscale(vset(1.0f), n);
+    V e = vfma(p, power, vsub(power, vset(1.0f)));
+    return vdiv(e, vadd(e, vset(2.0f)));
+}
+
+FUR_ALWAYS_INLINE V vabsolute(V x)
+{
+    return vmax(x, vsub(vset(0.0f), x));
 }
 
 /* ---- register tiles ---------------------------------------------------------------------------------------------- */
@@ -103,7 +132,24 @@ FUR_ALWAYS_INLINE void tile_multiply(int rows, int vectors, tile c, const float 
     }
 }
 
-/* The same, but lane q takes part from k on only where q >= first_lane[k]. */
+/* The same, but lane q takes part in k only where first_lane[k] <= q < after_lane[k]. */
+FUR_ALWAYS_INLINE void tile_multiply_between(int rows, int vectors, tile c, const float *a, int64_t a_row, int64_t a_k,
+                                             const float *b, int64_t ldb, int64_t from, int64_t to,
+                                             const float *first_lane, const float *after_lane)
+{
+    for (int64_t k = from; k < to; k++) {
+        V first = vset(first_lane[k]), after = vset(after_lane[k]);
+        FUR_UNROLL
+        for (int j = 0; j < vectors; j++) {
+            V x = vload(b + k * ldb + j * VL), lane = vload(lane_numbers + j * VL);
+            FUR_UNROLL
+            for (int i = 0; i < rows; i++)
+                c[i][j] = vbetween(lane, first, after, vfma(vset(a[i * a_row + k * a_k]), x, c[i][j]), c[i][j]);
+        }
+    }
+}
+
+/* The same with no upper bound. */
 FUR_ALWAYS_INLINE void tile_multiply_lanes(int rows, int vectors, tile c, const float *a, int64_t a_row, int64_t a_k,
                                            const float *b, int64_t ldb, int64_t from, int64_t to,
                                            const float *first_lane)
@@ -134,26 +180,46 @@ typedef struct key_block {
     int64_t row[KEYS];
 } key_block;
 
-/* The next keys, up to a full block, at positions <= last. */
-static int64_t next_block(key_cursor *cursor, int64_t last, key_block *out)
+/* The next keys within the range, up to a full block. Blocks end at multiples of KEYS, and where sink tokens end, so
+ * that all keys of one are sinks or none. */
+static int64_t next_block(key_cursor *cursor, const fur_attention_range *range, int64_t sink_tokens, key_block *out)
 {
+    int64_t block_end = INT64_MAX;
     out->count = 0;
-    while (out->count < KEYS && cursor->span < cursor->piece->span_count) {
+    while (cursor->span < cursor->piece->span_count) {
         const fur_key_span *span = &cursor->piece->spans[cursor->span];
-        int64_t end = fur_min_i64(span->count, cursor->row + KEYS - out->count);
-        for (; cursor->row < end && span->first_position + cursor->row <= last; cursor->row++) {
-            out->position[out->count] = span->first_position + cursor->row;
-            out->span[out->count] = span;
-            out->row[out->count++] = cursor->row;
+        int64_t position = span->first_position + cursor->row;
+        if (position >= range->sink_end && position < range->low) {
+            cursor->row += range->low - position;
+            position = range->low;
         }
-        if (cursor->row < end)
-            break;
-        if (cursor->row == span->count) {
+        if (cursor->row >= span->count) {
             cursor->span++;
             cursor->row = 0;
+            continue;
+        }
+        int64_t end = position < range->sink_end ? range->sink_end : range->end;
+        if (out->count == 0) {
+            block_end = (position / KEYS + 1) * KEYS;
+            if (position < sink_tokens)
+                block_end = fur_min_i64(block_end, sink_tokens);
+        }
+        end = fur_min_i64(fur_min_i64(end, block_end), span->first_position + span->count);
+        if (position >= end)
+            break;
+        for (; position < end; position++) {
+            out->position[out->count] = position;
+            out->span[out->count] = span;
+            out->row[out->count++] = cursor->row++;
         }
     }
     return out->count;
+}
+
+/* Where blocks are cut besides: windows hide all keys of a block beyond a point, or none. */
+static int64_t sinks_of(const fur_attention_call *call)
+{
+    return call->args->features.window ? call->args->features.sink_tokens : 0;
 }
 
 static const float *key_row(const key_block *block, int64_t j, int64_t ldk, int64_t at)
@@ -249,6 +315,29 @@ static void unpack_panel(const float *from, const float *scale, int64_t lanes, i
     for (; lane < lanes; lane++)
         for (int64_t d = 0; d < depth; d++)
             rows[lane][d] = scale[lane] * from[d * PANEL + lane];
+}
+
+/* ---- dropout ----------------------------------------------------------------------------------------------------- */
+
+/* factor[k][n], n in [0, count): of the weight at position 4 group_n + k under stream_n (fur_attention_draw). */
+typedef struct draws {
+    uint64_t key;
+    uint32_t stream_low[KEYS], stream_high[KEYS], group_low[KEYS], group_high[KEYS];
+    float factor[4][KEYS];
+} draws;
+
+static FUR_NOINLINE void draw_factors(const fur_attention_call *call, int64_t count, draws *x)
+{
+    uint32_t k0 = (uint32_t)x->key, k1 = (uint32_t)(x->key >> 32);
+    for (int64_t n = 0; n < count; n++) {
+        uint32_t c[4] = {x->group_low[n], x->group_high[n], x->stream_low[n], x->stream_high[n]};
+        FUR_UNROLL
+        for (uint32_t round = 0; round < FUR_PHILOX_ROUNDS; round++)
+            fur_philox_round(c, k0 + round * FUR_PHILOX_KEY_0, k1 + round * FUR_PHILOX_KEY_1);
+        FUR_UNROLL
+        for (int k = 0; k < 4; k++)
+            x->factor[k][n] = fur_attention_keep(call, c[k]);
+    }
 }
 
 #include "op/attention/attention_simd_backward.h"

@@ -100,19 +100,19 @@ static void multiply(const product *x)
 
 /* ---- S and dP ---------------------------------------------------------------------------------------------------- */
 
-/* C[i][lanes] = A[i] B for i in [0, rows) with to[i] > first: rows that see the panel */
+/* C[i][lanes] = A[i] B for i in [0, rows) with to[i] > first and start[i] < after: rows that see the panel */
 typedef struct scores {
     const float *a; /* rows of `width` floats */
     const float *b; /* [depth][PANEL] */
     float *c;       /* rows of LD_P floats */
-    int64_t width, depth, rows, first;
-    const int32_t *to;
+    int64_t width, depth, rows, first, after;
+    const int32_t *start, *to; /* start NULL: 0 */
 } scores;
 
 FUR_ALWAYS_INLINE void scores_rows(int rows, int vectors, const scores *x)
 {
     for (int64_t i = 0; i < x->rows; i += rows) {
-        if (x->to[i + rows - 1] <= x->first)
+        if (x->to[i + rows - 1] <= x->first || (x->start && x->start[i] >= x->after))
             continue;
         tile c;
         tile_zero(rows, vectors, c);
@@ -156,7 +156,13 @@ typedef struct backward_scratch {
     float *q, *d_o, *dq; /* [QUERIES][W] */
     float *p, *ds;       /* [QUERIES][LD_P] */
     int32_t from[KEYS];  /* first row of the tile that sees the key */
-    int32_t to[QUERIES]; /* first key of the block that the row does not see */
+    int32_t to[QUERIES]; /* first key of the block after those that the row sees */
+    /* with windows, where a row's keys do not start with the block's first, nor a key's rows end with the tile's last
+     */
+    int32_t after[KEYS];    /* first row of the tile after those that see the key */
+    int32_t start[QUERIES]; /* first key that the row sees */
+    draws draws;
+    float factor[KEYS], key_at[KEYS]; /* of dropout for one row; positions counted from the block's first */
     key_block block;
 } backward_scratch;
 
@@ -225,12 +231,67 @@ static void weights(const fur_attention_call *call, const fur_attention_rows *ro
     }
 }
 
+/* What dropout makes of the block's keys under one virtual row. */
+static void draw_keys(const fur_attention_call *call, const fur_attention_rows *rows, int64_t v, backward_scratch *x)
+{
+    uint64_t stream = fur_attention_stream(call, rows, v), first = (uint64_t)x->block.position[0] / KEYS * (KEYS / 4);
+    x->draws.key = call->args->features.dropout_key;
+    for (uint64_t n = 0; n < KEYS / 4; n++) {
+        x->draws.stream_low[n] = (uint32_t)stream;
+        x->draws.stream_high[n] = (uint32_t)(stream >> 32);
+        x->draws.group_low[n] = (uint32_t)(first + n);
+        x->draws.group_high[n] = (uint32_t)((first + n) >> 32);
+    }
+    draw_factors(call, KEYS / 4, &x->draws);
+    for (int64_t j = 0; j < x->block.count; j++) {
+        uint64_t position = (uint64_t)x->block.position[j];
+        x->factor[j] = x->draws.factor[position & 3][position / 4 - first];
+    }
+}
+
+/* The same with features; v's keys are [start, to). */
+static void weights_with_features(const fur_attention_call *call, const fur_attention_rows *rows, int64_t v,
+                                  int64_t count, backward_scratch *x)
+{
+    const fur_attention_args *a = call->args;
+    int64_t at = (rows->kv_head * call->rows + rows->first_row) * call->group + v;
+    V scale = vset(a->scale * LOG2_E), zero = vset(0.0f), one = vset(1.0f), cap = vset(a->features.softcap * LOG2_E);
+    for (int64_t i = 0; i < count; i++) {
+        float *p_row = x->p + i * LD_P, *ds_row = x->ds + i * LD_P;
+        V lse = vset(call->lse2_KR[at + i]), delta = vset(call->delta_KR[at + i]);
+        int64_t head = rows->kv_head * call->group + (v + i) % call->group;
+        V slope = vset(a->features.alibi ? (float)(fur_attention_slope(a->heads, head) / LN_2) : 0.0f);
+        V row_at = vset((float)(fur_attention_position(call, rows->piece, v + i) - x->block.position[0]));
+        if (a->features.dropout > 0 && x->start[i] < x->to[i])
+            draw_keys(call, rows, v + i, x);
+        for (int64_t j = x->start[i] / VL * VL; j < x->to[i]; j += VL) {
+            V s = vmul(vload(p_row + j), scale), derivative = one, dp = vload(ds_row + j);
+            if (a->features.softcap > 0) {
+                V t = vtanh(vdiv(s, cap));
+                s = vmul(cap, t);
+                derivative = vmul(vsub(one, t), vadd(one, t));
+            }
+            if (a->features.alibi)
+                s = vfnma(slope, vabsolute(vsub(row_at, vload(x->key_at + j))), s);
+            V p = vexp2(vmin(zero, vsub(s, lse))), kept = p;
+            if (a->features.dropout > 0) {
+                V factor = vload(x->factor + j);
+                kept = vmul(p, factor);
+                dp = vmul(dp, factor);
+            }
+            vstore(p_row + j, kept);
+            vstore(ds_row + j, vmul(vmul(p, derivative), vsub(dp, delta)));
+        }
+    }
+}
+
 /* Rows [v, v + count) of the piece, from[] and to[] set, against the packed block. */
 static void backward_tile(const fur_attention_call *call, const fur_attention_rows *rows, int64_t chunk, int64_t v,
                           int64_t count, backward_scratch *x)
 {
     const fur_attention_args *a = call->args;
     int64_t depth = a->head_dim, width = x->width, keys = x->block.count;
+    const int32_t *after = call->plain ? NULL : x->after, *start = call->plain ? NULL : x->start;
     for (int64_t i = 0; i < count; i++) {
         copy_row(x->q + i * width, a->q_THD + fur_attention_offset(call, rows, v + i, a->ldq), depth);
         copy_row(x->d_o + i * width, a->do_THD + fur_attention_offset(call, rows, v + i, a->lddo), depth);
@@ -244,6 +305,8 @@ static void backward_tile(const fur_attention_call *call, const fur_attention_ro
                     .depth = depth,
                     .rows = count,
                     .first = first,
+                    .after = first + PANEL,
+                    .start = start,
                     .to = x->to};
         scores_of[vectors](&s);
         s.a = x->d_o;
@@ -251,7 +314,10 @@ static void backward_tile(const fur_attention_call *call, const fur_attention_ro
         s.c = x->ds + first;
         scores_of[vectors](&s);
     }
-    weights(call, rows, v, count, x);
+    if (call->plain)
+        weights(call, rows, v, count, x);
+    else
+        weights_with_features(call, rows, v, count, x);
     product to_keys = {.a = x->p,
                        .a_row = 1,
                        .a_k = LD_P,
@@ -260,7 +326,8 @@ static void backward_tile(const fur_attention_call *call, const fur_attention_ro
                        .width = width,
                        .rows = keys,
                        .depth = count,
-                       .from = x->from};
+                       .from = x->from,
+                       .to = after};
     multiply(&to_keys);
     to_keys.a = x->ds;
     to_keys.b = x->q;
@@ -275,6 +342,7 @@ static void backward_tile(const fur_attention_call *call, const fur_attention_ro
                           .width = width,
                           .rows = count,
                           .depth = keys,
+                          .from = start,
                           .to = x->to};
     multiply(&to_queries);
     for (int64_t i = 0; i < count; i++)
@@ -301,6 +369,48 @@ static void set_bounds(const fur_attention_call *call, const fur_query_piece *pi
         x->to[i] = x->to[count - 1];
 }
 
+/* after[] and start[] of the same rows. */
+static void set_ends(const fur_attention_call *call, const fur_query_piece *piece, int64_t v, int64_t count,
+                     backward_scratch *x)
+{
+    int64_t keys = x->block.count, passed = 0;
+    for (int64_t j = 0; j < keys; j++) {
+        int64_t after = fur_attention_after_seeing(call, piece, x->block.position[j]) - v;
+        x->after[j] = (int32_t)fur_max_i64(0, fur_min_i64(after, count));
+    }
+    for (int64_t i = 0; i < count; i++) {
+        while (passed < keys && x->after[passed] <= i)
+            passed++;
+        x->start[i] = (int32_t)passed;
+    }
+    for (int64_t j = keys; j < KEYS; j++)
+        x->after[j] = x->after[keys - 1];
+    for (int64_t i = count; i < QUERIES; i++)
+        x->start[i] = x->start[count - 1];
+}
+
+/* Virtual rows [begin, end) of the run that see a key of the block. */
+static void rows_seeing(const fur_attention_call *call, const fur_attention_rows *rows, const key_block *block,
+                        int64_t *begin, int64_t *end)
+{
+    int64_t last = block->position[block->count - 1];
+    *begin = fur_max_i64(0, fur_attention_first_seeing(call, rows->piece, block->position[0]));
+    *end = fur_min_i64(rows->end, fur_attention_after_seeing(call, rows->piece, last));
+}
+
+static int any_row_sees(const fur_attention_call *call, int64_t kv_head, int64_t first, int64_t last,
+                        const key_block *block)
+{
+    for (int64_t r = first; r < last; r++) {
+        int64_t begin, end;
+        fur_attention_rows rows = fur_attention_rows_of(call, &call->runs[r], kv_head);
+        rows_seeing(call, &rows, block, &begin, &end);
+        if (begin < end)
+            return 1;
+    }
+    return 0;
+}
+
 static void pack_block(const fur_attention_args *a, int64_t at, backward_scratch *x)
 {
     const float *k[PANEL], *v[PANEL];
@@ -323,16 +433,22 @@ static void backward_block(const fur_attention_call *call, int64_t kv_head, int6
     const fur_attention_args *a = call->args;
     int64_t at = kv_head * a->head_dim;
     size_t bytes = (size_t)(KEYS * x->width) * sizeof(float);
+    if (!any_row_sees(call, kv_head, first, last, &x->block))
+        return;
+    for (int64_t j = 0; j < x->block.count; j++)
+        x->key_at[j] = (float)(x->block.position[j] - x->block.position[0]);
     pack_block(a, at, x);
     memset(x->dk, 0, bytes);
     memset(x->dv, 0, bytes);
     for (int64_t r = first; r < last; r++) {
         fur_attention_rows rows = fur_attention_rows_of(call, &call->runs[r], kv_head);
-        int64_t count;
-        int64_t seeing = fur_attention_first_seeing(call, rows.piece, x->block.position[0]);
-        for (int64_t v = fur_max_i64(0, seeing); v < rows.end; v += count) {
-            count = fur_min_i64(QUERIES, rows.end - v);
+        int64_t count, begin, end;
+        rows_seeing(call, &rows, &x->block, &begin, &end);
+        for (int64_t v = begin; v < end; v += count) {
+            count = fur_min_i64(QUERIES, end - v);
             set_bounds(call, rows.piece, v, count, x);
+            if (!call->plain)
+                set_ends(call, rows.piece, v, count, x);
             backward_tile(call, &rows, chunk, v, count, x);
         }
     }
@@ -373,6 +489,8 @@ static void keys(const fur_attention_call *call, int64_t kv_head, int64_t chunk,
 {
     backward_scratch x;
     place_scratch(call->args->head_dim, scratch, &x);
+    memset(x.key_at, 0, sizeof x.key_at);
+    memset(x.factor, 0, sizeof x.factor);
     for (int64_t r = 0; r < call->run_count; r++) {
         fur_attention_rows rows = fur_attention_rows_of(call, &call->runs[r], kv_head);
         if (rows.owner == chunk || rows.owner == FUR_ATTENTION_SPREAD)
@@ -382,8 +500,9 @@ static void keys(const fur_attention_call *call, int64_t kv_head, int64_t chunk,
     for (int64_t r = 0, next; r < call->run_count; r = next) {
         next = fur_attention_next_keys(call, r);
         key_cursor cursor = {.piece = call->runs[r].piece};
-        for (int64_t number = 0; next_block(&cursor, INT64_MAX, &x.block) > 0; number++)
-            if (fur_attention_owns(call, &call->runs[r], number, chunk))
+        fur_attention_range all = {.end = INT64_MAX};
+        while (next_block(&cursor, &all, sinks_of(call), &x.block) > 0)
+            if (fur_attention_owns(call, &call->runs[r], x.block.position[0], chunk))
                 backward_block(call, kv_head, chunk, r, next, &x);
     }
 }

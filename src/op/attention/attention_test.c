@@ -4,19 +4,28 @@
 #include "op/attention/attention_test.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
+#define PLAIN {.window = 0}, 0
 #define SMALL(rows)                                                                                                    \
     {                                                                                                                  \
-        2, 2, 64, rows, 1, WHOLE, KIT_NORMAL, 0.125f, 0                                                                \
+        2, 2, 64, rows, 1, WHOLE, KIT_NORMAL, 0.125f, 0, PLAIN                                                         \
     }
 #define WIDTH(dim, arrangement)                                                                                        \
     {                                                                                                                  \
-        2, 1, dim, 65, 1, arrangement, KIT_NORMAL, 0.25f, 3                                                            \
+        2, 1, dim, 65, 1, arrangement, KIT_NORMAL, 0.25f, 3, PLAIN                                                     \
     }
 #define ARRANGED(arrangement, causal)                                                                                  \
     {                                                                                                                  \
-        6, 2, 20, 210, causal, arrangement, KIT_NORMAL, 0.2f, 5                                                        \
+        6, 2, 20, 210, causal, arrangement, KIT_NORMAL, 0.2f, 5, PLAIN                                                 \
     }
+
+#define FEATURES(rows, arrangement, causal, sinks, ...)                                                                \
+    {                                                                                                                  \
+        6, 2, 20, rows, causal, arrangement, KIT_NORMAL, 0.2f, 5, {__VA_ARGS__}, sinks                                 \
+    }
+#define EVERYTHING                                                                                                     \
+    .window = 70, .sink_tokens = 3, .softcap = 2.5f, .alibi = 1, .dropout = 0.3f, .dropout_key = 0x123456789abcdef
 
 static const test_case cases[] = {
     SMALL(1),
@@ -62,13 +71,47 @@ static const test_case cases[] = {
     ARRANGED(DOCUMENTS, 1),
     ARRANGED(SHARED, 0),
     ARRANGED(SHARED, 1),
-    {1, 1, 64, 1, 1, LATE, KIT_NORMAL, 0.125f, 0}, /* one decoded token */
-    {8, 1, 64, 1, 1, LATE, KIT_NORMAL, 0.125f, 0}, /* the same with one key head */
-    {3, 3, 16, 50, 1, WHOLE, KIT_TINY, 0.25f, 1},
-    {3, 3, 16, 50, 1, WHOLE, KIT_ZERO, 0.25f, 1},
-    {2, 1, 16, 300, 1, WHOLE, KIT_HUGE, 0.25f, 1},   /* scores about 1e8: one key takes all */
-    {2, 1, 16, 300, 0, WHOLE, KIT_NORMAL, 20.0f, 1}, /* sharp */
-    {2, 1, 16, 300, 1, LATE, KIT_NORMAL, -1.0f, 1},
+    {1, 1, 64, 1, 1, LATE, KIT_NORMAL, 0.125f, 0, PLAIN}, /* one decoded token */
+    {8, 1, 64, 1, 1, LATE, KIT_NORMAL, 0.125f, 0, PLAIN}, /* the same with one key head */
+    {3, 3, 16, 50, 1, WHOLE, KIT_TINY, 0.25f, 1, PLAIN},
+    {3, 3, 16, 50, 1, WHOLE, KIT_ZERO, 0.25f, 1, PLAIN},
+    {2, 1, 16, 300, 1, WHOLE, KIT_HUGE, 0.25f, 1, PLAIN},   /* scores about 1e8: one key takes all */
+    {2, 1, 16, 300, 0, WHOLE, KIT_NORMAL, 20.0f, 1, PLAIN}, /* sharp */
+    {2, 1, 16, 300, 1, LATE, KIT_NORMAL, -1.0f, 1, PLAIN},
+    FEATURES(210, WHOLE, 1, 0, .window = 1),
+    FEATURES(210, WHOLE, 0, 0, .window = 1),
+    FEATURES(600, WHOLE, 1, 0, .window = 64),
+    FEATURES(600, WHOLE, 0, 0, .window = 100),
+    FEATURES(300, LATE, 1, 0, .window = 200),
+    FEATURES(210, LATE, 0, 0, .window = 1000),
+    FEATURES(210, GAP, 1, 0, .window = 50, .sink_tokens = 4),
+    FEATURES(500, WHOLE, 1, 0, .window = 30, .sink_tokens = 200),
+    FEATURES(210, WHOLE, 0, 0, .window = 30, .sink_tokens = 7),
+    FEATURES(210, WHOLE, 1, 0, .sink_tokens = 7),
+    FEATURES(210, EARLY, 1, 1, .window = 40, .sink_tokens = 100),
+    FEATURES(210, SPANS, 1, 0, .window = 9, .sink_tokens = 2),
+    FEATURES(210, DOCUMENTS, 1, 1, .window = 7, .sink_tokens = 2),
+    FEATURES(210, SHARED, 1, 0, .window = 33, .sink_tokens = 5),
+    FEATURES(210, WHOLE, 1, 1, .window = 0),
+    FEATURES(210, EARLY, 1, 1, .window = 0),
+    FEATURES(210, WHOLE, 1, 0, .softcap = 3.0f),
+    FEATURES(210, WHOLE, 0, 0, .softcap = 50.0f),
+    FEATURES(210, LATE, 1, 0, .alibi = 1),
+    FEATURES(210, WHOLE, 0, 0, .alibi = 1),
+    FEATURES(210, LATE, 1, 0, .dropout = 0.1f, .dropout_key = 7),
+    FEATURES(210, DOCUMENTS, 0, 0, .dropout = 0.9f, .dropout_key = 8),
+    FEATURES(500, WHOLE, 1, 1, EVERYTHING),
+    FEATURES(500, WHOLE, 0, 1, EVERYTHING),
+    FEATURES(300, LATE, 1, 1, EVERYTHING),
+    FEATURES(210, GAP, 1, 1, EVERYTHING),
+    FEATURES(210, DOCUMENTS, 1, 1, EVERYTHING),
+    FEATURES(210, SHARED, 1, 1, EVERYTHING),
+    FEATURES(210, SHARED, 0, 1, EVERYTHING),
+    {5, 1, 256, 130, 1, WHOLE, KIT_NORMAL, 0.06f, 0, {EVERYTHING}, 1},
+    {16, 16, 64, 130, 1, LATE, KIT_NORMAL, 0.12f, 0, {EVERYTHING}, 1},
+    {2, 1, 16, 300, 1, WHOLE, KIT_HUGE, 0.25f, 1, {.softcap = 20.0f}, 0}, /* every score at the cap */
+    {3, 3, 16, 50, 1, WHOLE, KIT_TINY, 0.25f, 1, {EVERYTHING}, 1},
+    {8, 1, 64, 1, 1, LATE, KIT_NORMAL, 0.125f, 0, {EVERYTHING}, 1},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
@@ -103,16 +146,18 @@ static double check_rows(const char *name, const float *got, int64_t ld, const f
 }
 
 typedef struct name_of_case {
-    char text[160];
+    char text[240];
 } name_of_case;
 
 static name_of_case describe(const char *what, const test_case *c, fur_isa isa)
 {
     name_of_case name;
     snprintf(name.text, sizeof name.text,
-             "%s, isa %d, %lld on %lld heads of %lld, %lld rows, causal %d, arrangement %d", what, (int)isa,
-             (long long)c->heads, (long long)c->kv_heads, (long long)c->head_dim, (long long)c->rows, c->causal,
-             (int)c->arrangement);
+             "%s, isa %d, %lld on %lld heads of %lld, %lld rows, causal %d, arrangement %d, window %lld + %lld, "
+             "cap %g, alibi %d, dropout %g, sinks %d",
+             what, (int)isa, (long long)c->heads, (long long)c->kv_heads, (long long)c->head_dim, (long long)c->rows,
+             c->causal, (int)c->arrangement, (long long)c->f.window, (long long)c->f.sink_tokens, (double)c->f.softcap,
+             c->f.alibi, (double)c->f.dropout, c->sinks);
     return name;
 }
 
@@ -152,7 +197,10 @@ static void test_backward_bounds(void **state)
         expect(&p, &e, 1);
         int64_t width = p.c.kv_heads * p.c.head_dim, floats = (p.keys - 1) * p.args.lddk + width;
         float *dk = kit_guard_copy(p.dk, floats), *dv = kit_guard_copy(p.dv, floats);
+        float *dsink = p.sink ? kit_guard_copy(p.dsink, p.c.heads) : NULL;
         for (int isa = 0; isa <= (int)kit_best_isa(); isa++) {
+            if (dsink)
+                memcpy(p.dsink, dsink, (size_t)p.c.heads * sizeof *dsink);
             memcpy(p.dk, dk, (size_t)floats * sizeof *dk);
             memcpy(p.dv, dv, (size_t)floats * sizeof *dv);
             run(&p, (fur_isa)isa, 2, 1);
@@ -162,6 +210,9 @@ static void test_backward_bounds(void **state)
                                            e.dk_bound, p.keys, width));
             worst = fmax(worst, check_rows(describe("dv", &p.c, (fur_isa)isa).text, p.dv, p.args.lddk, dv, e.dv,
                                            e.dv_bound, p.keys, width));
+            if (dsink)
+                check_rows(describe("dsink", &p.c, (fur_isa)isa).text, p.dsink, p.c.heads, dsink, e.dsink,
+                           e.dsink_bound, 1, p.c.heads);
         }
         expected_clear(&e);
         kit_guard_free_all();
@@ -181,7 +232,9 @@ static double loss_at(const problem *p, const float *array, int64_t at, double h
             for (int64_t head = 0; head < p->c.heads; head++) {
                 static query x;
                 double probability[MOST_KEYS];
-                query_scores(p, &p->pieces[n], i, head, &x);
+                query_products(p, &p->pieces[n], i, head, &x);
+                if (array == p->sink && at == head)
+                    x.sink += h;
                 const float *d_o = p->args.do_THD + x.row * p->args.lddo + head * D;
                 int64_t q_at = array == p->args.q_THD ? at - (x.row * p->args.ldq + head * D) : -1;
                 for (int64_t j = 0; j < x.seen; j++) {
@@ -192,12 +245,13 @@ static double loss_at(const problem *p, const float *array, int64_t at, double h
                     if (k_at >= 0 && k_at < D)
                         x.s[j] += (double)p->c.scale * h * (double)p->args.q_THD[x.row * p->args.ldq + head * D + k_at];
                 }
+                transform(p, &p->pieces[n], i, &x);
                 softmax(&x, probability);
                 for (int64_t j = 0; j < x.seen; j++)
                     for (int64_t d = 0; d < D; d++) {
                         int64_t v_at = x.keys[j] * p->args.ldk + x.kv_head * D + d;
                         double v = (double)p->v[v_at] + (array == p->v && at == v_at ? h : 0);
-                        loss += probability[j] * v * (double)d_o[d];
+                        loss += probability[j] * x.keep[j] * v * (double)d_o[d];
                     }
             }
     return loss;
@@ -228,9 +282,12 @@ static void check_slopes(const problem *p, const char *what, const float *array,
 static void test_gradient_is_slope(void **state)
 {
     (void)state;
-    static const test_case small[] = {{4, 2, 5, 12, 1, EARLY, KIT_NORMAL, 0.4f, 1},
-                                      {2, 2, 3, 11, 0, DOCUMENTS, KIT_NORMAL, 0.5f, 0},
-                                      {2, 1, 4, 12, 1, SHARED, KIT_NORMAL, 0.5f, 0}};
+    static const test_case small[] = {{4, 2, 5, 12, 1, EARLY, KIT_NORMAL, 0.4f, 1, PLAIN},
+                                      {2, 2, 3, 11, 0, DOCUMENTS, KIT_NORMAL, 0.5f, 0, PLAIN},
+                                      {2, 1, 4, 12, 1, SHARED, KIT_NORMAL, 0.5f, 0, PLAIN},
+                                      {3, 1, 4, 12, 1, WHOLE, KIT_NORMAL, 0.5f, 0, {EVERYTHING}, 1},
+                                      {3, 1, 4, 12, 0, WHOLE, KIT_NORMAL, 0.5f, 0, {EVERYTHING}, 1},
+                                      {3, 1, 4, 12, 1, EARLY, KIT_NORMAL, 0.5f, 0, {.window = 3, .softcap = 1}, 1}};
     for (size_t n = 0; n < sizeof small / sizeof *small; n++) {
         problem p;
         expected e;
@@ -242,6 +299,8 @@ static void test_gradient_is_slope(void **state)
         check_slopes(&p, "dq", p.args.q_THD, p.args.ldq, p.c.rows, p.c.heads * p.c.head_dim, e.dq);
         check_slopes(&p, "dk", p.k, p.args.ldk, p.keys, width, e.dk);
         check_slopes(&p, "dv", p.v, p.args.ldk, p.keys, width, e.dv);
+        if (p.sink)
+            check_slopes(&p, "dsink", p.sink, p.c.heads, 1, p.c.heads, e.dsink);
         expected_clear(&e);
         kit_guard_free_all();
     }
@@ -255,7 +314,7 @@ static void test_exponential(void **state)
     enum { D = 1024 };
     for (int isa = 0; isa <= (int)kit_best_isa(); isa++) {
         problem p;
-        test_case c = {1, 1, D, 1, 0, WHOLE, KIT_ZERO, 1.0f, 0};
+        test_case c = {1, 1, D, 1, 0, WHOLE, KIT_ZERO, 1.0f, 0, PLAIN};
         build(&p, &c, 0);
         float *q = kit_guard_filled(D, KIT_ZERO, 0), *k = kit_guard_filled((int64_t)D * D, KIT_ZERO, 0);
         float *v = kit_guard_filled((int64_t)D * D, KIT_ZERO, 0);
@@ -309,8 +368,10 @@ static void test_threads_same_bits(void **state)
     static const test_case some[] = {ARRANGED(WHOLE, 1),
                                      ARRANGED(DOCUMENTS, 1),
                                      ARRANGED(SHARED, 0),
-                                     {4, 4, 32, 700, 1, LATE, KIT_NORMAL, 0.2f, 0},
-                                     {1, 1, 64, 900, 1, WHOLE, KIT_NORMAL, 0.125f, 0}};
+                                     {4, 4, 32, 700, 1, LATE, KIT_NORMAL, 0.2f, 0, PLAIN},
+                                     {1, 1, 64, 900, 1, WHOLE, KIT_NORMAL, 0.125f, 0, PLAIN},
+                                     FEATURES(500, WHOLE, 1, 1, EVERYTHING),
+                                     FEATURES(210, SHARED, 0, 1, EVERYTHING)};
     for (size_t n = 0; n < sizeof some / sizeof *some; n++)
         for (int isa = 0; isa <= (int)kit_best_isa(); isa++) {
             results one = run_both(&some[n], (fur_isa)isa, 1);
@@ -330,8 +391,12 @@ static void test_threads_same_bits(void **state)
 static void test_cuts_same_bits(void **state)
 {
     (void)state;
-    for (int isa = 0; isa <= (int)kit_best_isa(); isa++) {
-        test_case whole = {4, 2, 48, 230, 1, WHOLE, KIT_NORMAL, 0.15f, 0}, cut = whole;
+    for (int number = 0; number < 2 * ((int)kit_best_isa() + 1); number++) {
+        int isa = number / 2;
+        test_case whole = {4, 2, 48, 230, 1, WHOLE, KIT_NORMAL, 0.15f, 0, PLAIN}, cut;
+        if (number % 2)
+            whole = (test_case){4, 2, 48, 230, 1, WHOLE, KIT_NORMAL, 0.15f, 0, {EVERYTHING}, 1};
+        cut = whole;
         results a = run_both(&whole, (fur_isa)isa, 2);
         arrangement others[] = {SPANS, SHARED};
         for (int n = 0; n < 2; n++) {
@@ -344,6 +409,7 @@ static void test_cuts_same_bits(void **state)
         build(&p, &whole, 9);
         for (int64_t t = 0; t < whole.rows; t += 13) {
             p.pieces[0].first_row = p.pieces[0].first_position = t;
+            p.pieces[0].first_token = 1000 + t;
             p.pieces[0].count = 1;
             problem one = p;
             one.c.rows = 1;
@@ -368,7 +434,7 @@ static void fill_nan(float *x, int64_t count)
 static void test_nan_does_not_leak(void **state)
 {
     (void)state;
-    test_case c = {2, 1, 40, 330, 1, WHOLE, KIT_NORMAL, 0.2f, 0};
+    test_case c = {2, 1, 40, 330, 1, WHOLE, KIT_NORMAL, 0.2f, 0, PLAIN};
     for (int isa = 0; isa <= (int)kit_best_isa(); isa++)
         for (int64_t t = 0; t < c.rows; t += 47) {
             results clean = run_both(&c, (fur_isa)isa, 2);
@@ -405,13 +471,74 @@ static void test_nan_does_not_leak(void **state)
         }
 }
 
+/* The same for a window with sink tokens: what is outside of it is not seen either, by no bit, in both directions. */
+static void test_nan_outside_window(void **state)
+{
+    (void)state;
+    enum { WINDOW = 50, SINKS = 2 };
+    for (int number = 0; number < 2 * ((int)kit_best_isa() + 1); number++) {
+        fur_isa isa = (fur_isa)(number / 2);
+        test_case c = {2, 1, 40, 330, number % 2, WHOLE, KIT_NORMAL, 0.2f, 0, PLAIN};
+        c.f = (fur_attention_features){.window = WINDOW, .sink_tokens = SINKS, .alibi = 1, .softcap = 5};
+        for (int64_t t = 0; t < c.rows; t += 41) {
+            results clean = run_both(&c, isa, 2);
+            problem p;
+            build(&p, &c, 9);
+            fill_nan(p.k + t * p.args.ldk, p.args.ldk);
+            fill_nan(p.v + t * p.args.ldk, p.args.ldk);
+            run(&p, isa, 2, 0);
+            float *o = kit_guard_copy(p.args.o_THD, c.rows * p.args.ldo);
+            build(&p, &c, 9);
+            run(&p, isa, 2, 0);
+            fill_nan(p.k + t * p.args.ldk, p.args.ldk);
+            fill_nan(p.v + t * p.args.ldk, p.args.ldk);
+            run(&p, isa, 2, 1);
+            for (int64_t i = 0; i < c.rows; i++) {
+                int seen = sees(&c, i, t), same_o, same_dq;
+                same_o = !memcmp(clean.o + i * p.args.ldo, o + i * p.args.ldo, (size_t)p.args.ldo * 4);
+                same_dq = !memcmp(clean.dq + i * p.args.lddq, p.args.dq_THD + i * p.args.lddq, (size_t)p.args.lddq * 4);
+                if (same_o == seen || same_dq == seen)
+                    fail_msg("isa %d, causal %d: row %lld, NaN in key %lld: o %s, dq %s", (int)isa, c.causal,
+                             (long long)i, (long long)t, same_o ? "same" : "other", same_dq ? "same" : "other");
+            }
+            kit_guard_free_all();
+        }
+    }
+}
+
+/* Slopes of the paper: a geometric sequence for 8 heads, and for 12 four more from that of 16 heads. */
+static void test_slopes(void **state)
+{
+    (void)state;
+    for (int64_t head = 0; head < 8; head++)
+        assert_true(fur_attention_slope(8, head) == ldexp(1, -(int)(head + 1)));
+    for (int64_t head = 0; head < 12; head++)
+        assert_true(fabs(fur_attention_slope(12, head) -
+                         exp2(head < 8 ? -(double)(head + 1) : -0.5 - (double)(head - 8))) < 1e-15);
+    assert_true(fur_attention_slope(1, 0) == ldexp(1, -8));
+}
+
+/* About the share that was asked for is left out, and each pair has its own draw. */
+static void test_draws(void **state)
+{
+    (void)state;
+    int64_t below = 0, equal = 0;
+    for (int64_t i = 0; i < 100000; i++) {
+        uint32_t draw = fur_attention_draw(5, i % 7, i / 7 % 100, i / 700);
+        below += draw < (uint32_t)(0.3 * 0x1p32);
+        equal += draw == fur_attention_draw(5, i % 7, i / 7 % 100 + 1, i / 700);
+    }
+    assert_true(llabs(below - 30000) < 5 * 145); /* 5 standard deviations */
+    assert_int_equal(equal, 0);
+}
+
 /* Rows that see nothing: o = 0, lse = -infinity, dq = 0, and dk, dv untouched where no query sees the key. */
 static void test_blind(void **state)
 {
     (void)state;
     for (int isa = 0; isa <= (int)kit_best_isa(); isa++) {
         problem p;
-        test_case c = {4, 2, 24, 70, 1, WHOLE, KIT_NORMAL, 0.2f, 0};
+        test_case c = {4, 2, 24, 70, 1, WHOLE, KIT_NORMAL, 0.2f, 0, PLAIN};
         build(&p, &c, 3);
         p.spans[0].first_position = 1000;
         int64_t floats = p.keys * p.args.lddk;
@@ -434,7 +561,7 @@ static void test_refusals(void **state)
 {
     (void)state;
     problem p;
-    test_case c = {4, 2, 16, 9, 1, SHARED, KIT_NORMAL, 0.2f, 0};
+    test_case c = {4, 2, 16, 9, 1, SHARED, KIT_NORMAL, 0.2f, 0, PLAIN};
     kit_exec kit;
     kit_exec_init(&kit, kit_best_isa(), 2, 1 << 24);
     build(&p, &c, 3);
@@ -452,6 +579,18 @@ static void test_refusals(void **state)
     bad = good;
     bad.lddq = 63;
     assert_int_equal(fur_attention_backward(&kit.exec, &bad), FUR_E_SHAPE);
+    bad = good;
+    bad.features.window = -1;
+    assert_int_equal(fur_attention_forward(&kit.exec, &bad), FUR_E_ARGUMENT);
+    bad = good;
+    bad.features.softcap = -1;
+    assert_int_equal(fur_attention_forward(&kit.exec, &bad), FUR_E_ARGUMENT);
+    bad = good;
+    bad.features.dropout = 1;
+    assert_int_equal(fur_attention_forward(&kit.exec, &bad), FUR_E_ARGUMENT);
+    bad = good;
+    bad.features.sink_H = p.q;
+    assert_int_equal(fur_attention_backward(&kit.exec, &bad), FUR_E_ARGUMENT);
     p.spans[1].first_position = 2; /* below the end of the span before */
     assert_int_equal(fur_attention_forward(&kit.exec, &good), FUR_E_SHAPE);
     assert_non_null(strstr(kit.error.text, "span 1"));
@@ -479,10 +618,17 @@ static void test_refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_forward_bounds),    cmocka_unit_test(test_backward_bounds),
-        cmocka_unit_test(test_gradient_is_slope), cmocka_unit_test(test_exponential),
-        cmocka_unit_test(test_threads_same_bits), cmocka_unit_test(test_cuts_same_bits),
-        cmocka_unit_test(test_nan_does_not_leak), cmocka_unit_test(test_blind),
+        cmocka_unit_test(test_forward_bounds),
+        cmocka_unit_test(test_backward_bounds),
+        cmocka_unit_test(test_gradient_is_slope),
+        cmocka_unit_test(test_exponential),
+        cmocka_unit_test(test_threads_same_bits),
+        cmocka_unit_test(test_cuts_same_bits),
+        cmocka_unit_test(test_nan_does_not_leak),
+        cmocka_unit_test(test_blind),
+        cmocka_unit_test(test_nan_outside_window),
+        cmocka_unit_test(test_slopes),
+        cmocka_unit_test(test_draws),
         cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

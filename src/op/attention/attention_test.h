@@ -18,7 +18,12 @@
  * g_ij = do_i . v_j - do_i . o_i by dg_ij = (D + 2) u (sum_d |do_id v_jd| + sum_d |do_id o_id|), and so
  *     ds_ij = dp_ij (|g_ij| + dg_ij) + p_ij dg_ij + 2 u p_ij |g_ij|.
  * Each gradient is a sum of such a factor and an exact one: its bound is the sum of (error of the factor) |other| plus
- * (terms + partial sums) u times the sum of absolute terms, plus the rounding of the value it is added to. */
+ * (terms + partial sums) u times the sum of absolute terms, plus the rounding of the value it is added to.
+ * Features. A softcap's tanh errs by 10 u, the quotient and the product before and after it by 2 u, relative to a score
+ * that the cap only makes smaller: 14 u A_ij more, taken as D + 14 for D. ALiBi's slope, distance and product err by 5
+ * u of slope |i - j|, which joins A_ij. A sink logit is one more key, without a value. Under dropout do_i . v_j, and
+ * P_ij where it meets v or do, have the factor M_ij, with 2 u more. The derivative of the softcap, f = (1 - t)(1 + t),
+ * errs by df = 2 |t| ((D + 4) u A_ij / cap + 12 u) + 4 u; then ds_ij has f as a factor and df P_ij |g_ij| more. */
 #ifndef FUR_OP_ATTENTION_TEST_H
 #define FUR_OP_ATTENTION_TEST_H
 
@@ -51,6 +56,8 @@ typedef struct test_case {
     kit_fill fill;
     float scale;
     int64_t padding; /* floats between rows */
+    fur_attention_features f;
+    int sinks; /* with sink logits */
 } test_case;
 
 enum { MOST_PIECES = 64, MOST_SPANS = 64, MOST_KEYS = 1200 };
@@ -61,7 +68,7 @@ typedef struct problem {
     fur_query_piece pieces[MOST_PIECES];
     fur_key_span spans[MOST_SPANS];
     int64_t span_count, keys;
-    float *q, *d_o, *k, *v, *dk, *dv;
+    float *q, *d_o, *k, *v, *dk, *dv, *sink, *dsink;
     int64_t q_floats, k_floats, lse_floats;
 } problem;
 
@@ -84,6 +91,7 @@ static void add_piece(problem *p, int64_t row, int64_t count, int64_t position, 
     p->pieces[p->args.piece_count++] = (fur_query_piece){.first_row = row,
                                                          .count = count,
                                                          .first_position = position,
+                                                         .first_token = 1000 + row,
                                                          .spans = p->spans + first_span,
                                                          .span_count = p->span_count - first_span};
 }
@@ -155,6 +163,7 @@ static void build(problem *p, const test_case *c, uint64_t seed)
                                    .head_dim = c->head_dim,
                                    .scale = c->scale,
                                    .causal = c->causal,
+                                   .features = c->f,
                                    .pieces = p->pieces,
                                    .ldq = heads + c->padding,
                                    .ldk = kv_heads + c->padding,
@@ -175,6 +184,10 @@ static void build(problem *p, const test_case *c, uint64_t seed)
     p->v = kit_guard_filled(p->k_floats, c->fill, seed + 3);
     p->dk = kit_guard_filled((p->keys - 1) * p->args.lddk + kv_heads, c->fill, seed + 4);
     p->dv = kit_guard_filled((p->keys - 1) * p->args.lddk + kv_heads, c->fill, seed + 5);
+    if (c->sinks) {
+        p->args.features.sink_H = p->sink = kit_guard_filled(c->heads, KIT_NORMAL, seed + 6);
+        p->args.dsink_H = p->dsink = kit_guard_filled(c->heads, KIT_NORMAL, seed + 7);
+    }
     arrange(p);
 }
 
@@ -200,6 +213,7 @@ typedef struct expected {
     double *o, *o_bound, *lse, *lse_bound; /* [rows][heads][head_dim], [rows][heads] */
     double *dq, *dq_bound;
     double *dk, *dk_bound, *dv, *dv_bound; /* [keys][kv_heads][head_dim], without what they are added to */
+    double *dsink, *dsink_bound;           /* [heads], likewise */
 } expected;
 
 static double *doubles(int64_t count)
@@ -221,28 +235,57 @@ static void expected_init(expected *e, const problem *p)
                     .dk = doubles(k),
                     .dk_bound = doubles(k),
                     .dv = doubles(k),
-                    .dv_bound = doubles(k)};
+                    .dv_bound = doubles(k),
+                    .dsink = doubles(p->c.heads),
+                    .dsink_bound = doubles(p->c.heads)};
 }
 
 static void expected_clear(expected *e)
 {
-    double *all[] = {e->o,        e->o_bound, e->lse,      e->lse_bound, e->dq,
-                     e->dq_bound, e->dk,      e->dk_bound, e->dv,        e->dv_bound};
+    double *all[] = {e->o,  e->o_bound,  e->lse, e->lse_bound, e->dq,    e->dq_bound,
+                     e->dk, e->dk_bound, e->dv,  e->dv_bound,  e->dsink, e->dsink_bound};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         fur_free(all[i]);
 }
 
-/* The keys one query sees, as row numbers of k. */
-static int64_t keys_seen(const problem *p, const fur_query_piece *piece, int64_t query, int64_t *rows)
+static int sees(const test_case *c, int64_t i, int64_t j)
+{
+    if (c->causal && j > i)
+        return 0;
+    return !c->f.window || j < c->f.sink_tokens || (i - j < c->f.window && j - i < c->f.window);
+}
+
+/* The keys one query sees, as row numbers of k, and their positions. */
+static int64_t keys_seen(const problem *p, const fur_query_piece *piece, int64_t query, int64_t *rows, int64_t *at)
 {
     int64_t count = 0;
     for (int64_t s = 0; s < piece->span_count; s++)
         for (int64_t j = 0; j < piece->spans[s].count; j++)
-            if (!p->c.causal || piece->spans[s].first_position + j <= piece->first_position + query) {
+            if (sees(&p->c, piece->first_position + query, piece->spans[s].first_position + j)) {
                 assert_true(count < MOST_KEYS);
+                at[count] = piece->spans[s].first_position + j;
                 rows[count++] = (piece->spans[s].k_SKD - p->k) / p->args.ldk + j;
             }
     return count;
+}
+
+/* As in the paper's reference: the slopes of the power of two below, then every second one of the power above. */
+static double slope_of(int64_t heads, int64_t head)
+{
+    int64_t power = (int64_t)1 << (int)floor(log2((double)heads));
+    if (head >= power)
+        return pow(pow(2, -4.0 / (double)power), (double)(2 * (head - power) + 1));
+    return pow(pow(2, -8.0 / (double)power), (double)(head + 1));
+}
+
+/* 0 or 1 / (1 - dropout), from the documented counter. */
+static double kept(const problem *p, const fur_query_piece *piece, int64_t i, int64_t head, int64_t at)
+{
+    double rate = (double)p->c.f.dropout;
+    uint32_t words[4];
+    fur_random_words(p->c.f.dropout_key, (uint64_t)head << 40 | (uint64_t)(piece->first_token + i), (uint64_t)at / 4,
+                     words);
+    return (double)words[at % 4] < floor(rate * 4294967296.0) ? 0 : 1 / (1 - rate);
 }
 
 static double dot(const float *a, const float *b, int64_t count, double *absolute)
@@ -260,44 +303,85 @@ static double dot(const float *a, const float *b, int64_t count, double *absolut
 typedef struct query {
     int64_t row, head, kv_head;
     int64_t seen, keys[MOST_KEYS];
+    int64_t at[MOST_KEYS];                    /* positions */
     double s[MOST_KEYS], absolute[MOST_KEYS]; /* scores; A_ij */
+    double t[MOST_KEYS];                      /* tanh of the softcap */
+    double keep[MOST_KEYS];                   /* M_ij */
+    double sink;                              /* -infinity: none */
 } query;
 
-static void query_scores(const problem *p, const fur_query_piece *piece, int64_t i, int64_t head, query *out)
+/* Scores as they go into the exponential, from scale q . k. */
+static void transform(const problem *p, const fur_query_piece *piece, int64_t i, query *x)
+{
+    double cap = (double)p->c.f.softcap;
+    for (int64_t j = 0; j < x->seen; j++) {
+        if (cap > 0) {
+            x->t[j] = tanh(x->s[j] / cap);
+            x->s[j] = cap * x->t[j];
+        }
+        if (p->c.f.alibi) {
+            double bias = slope_of(p->c.heads, x->head) * fabs((double)(piece->first_position + i - x->at[j]));
+            x->s[j] -= bias;
+            x->absolute[j] += bias;
+        }
+    }
+}
+
+/* scale q . k alone */
+static void query_products(const problem *p, const fur_query_piece *piece, int64_t i, int64_t head, query *out)
 {
     out->row = piece->first_row + i;
     out->head = head;
     out->kv_head = head / (p->c.heads / p->c.kv_heads);
-    out->seen = keys_seen(p, piece, i, out->keys);
+    out->seen = keys_seen(p, piece, i, out->keys, out->at);
+    out->sink = p->sink ? (double)p->sink[head] : -(double)INFINITY;
     const float *q = p->args.q_THD + out->row * p->args.ldq + head * p->c.head_dim;
     for (int64_t j = 0; j < out->seen; j++) {
         const float *k = p->k + out->keys[j] * p->args.ldk + out->kv_head * p->c.head_dim;
         out->s[j] = (double)p->c.scale * dot(q, k, p->c.head_dim, &out->absolute[j]);
         out->absolute[j] *= fabs((double)p->c.scale);
+        out->t[j] = 0;
+        out->keep[j] = p->c.f.dropout > 0 ? kept(p, piece, i, head, out->at[j]) : 1;
     }
+}
+
+static void query_scores(const problem *p, const fur_query_piece *piece, int64_t i, int64_t head, query *out)
+{
+    query_products(p, piece, i, head, out);
+    transform(p, piece, i, out);
+}
+
+/* D of the bounds */
+static double depth_of(const problem *p)
+{
+    return (double)p->c.head_dim + (p->c.f.softcap > 0 ? 14 : 0) + (p->c.f.alibi ? 5 : 0);
 }
 
 static double softmax(const query *x, double *probability)
 {
-    double m = -(double)INFINITY, l = 0;
+    double m = x->sink, l = 0;
     for (int64_t j = 0; j < x->seen; j++)
         m = fmax(m, x->s[j]);
+    if (m > -(double)INFINITY)
+        l = exp(x->sink - m);
     for (int64_t j = 0; j < x->seen; j++)
         l += probability[j] = exp(x->s[j] - m);
     for (int64_t j = 0; j < x->seen; j++)
         probability[j] /= l;
-    return x->seen ? m + log(l) : -(double)INFINITY;
+    return m > -(double)INFINITY ? m + log(l) : -(double)INFINITY;
 }
 
 static void expect_forward_query(const problem *p, const query *x, expected *e)
 {
     int64_t D = p->c.head_dim, at = x->row * p->c.heads + x->head;
-    double n = (double)x->seen, blocks = ceil(n / FUR_ATTENTION_KEYS), probability[MOST_KEYS], error[MOST_KEYS];
-    double largest = 0, exponent = 0, g = (n + blocks + 4) * KIT_U, E = g, lse = softmax(x, probability);
+    double n = (double)x->seen + (p->sink != NULL), probability[MOST_KEYS], error[MOST_KEYS];
+    double blocks = ceil((double)x->seen / FUR_ATTENTION_KEYS) + 1 + (double)p->span_count;
+    double largest = p->sink ? fabs(x->sink) : 0, exponent = 0, g = (n + blocks + 4) * KIT_U, E = g,
+           lse = softmax(x, probability);
     for (int64_t j = 0; j < x->seen; j++)
         largest = fmax(largest, x->absolute[j]);
     for (int64_t j = 0; j < x->seen; j++) {
-        double one = KIT_U * (((double)D + 5) * x->absolute[j] + 3 * largest + 5 * (blocks + 1));
+        double one = KIT_U * ((depth_of(p) + 5) * x->absolute[j] + 3 * largest + 5 * (blocks + 1));
         exponent = fmax(exponent, one);
         error[j] = expm1(one);
         E += probability[j] * error[j];
@@ -305,9 +389,9 @@ static void expect_forward_query(const problem *p, const query *x, expected *e)
     for (int64_t d = 0; d < D; d++) {
         double sum = 0, weighted = 0, top = 0;
         for (int64_t j = 0; j < x->seen; j++) {
-            double v = (double)p->v[x->keys[j] * p->args.ldk + x->kv_head * D + d];
+            double v = x->keep[j] * (double)p->v[x->keys[j] * p->args.ldk + x->kv_head * D + d];
             sum += probability[j] * v;
-            weighted += probability[j] * fabs(v) * (error[j] + g);
+            weighted += probability[j] * fabs(v) * (error[j] + g + 2 * KIT_U);
             top = fmax(top, fabs(v));
         }
         double bound = E < 0.5 ? (weighted + fabs(sum) * E) / (1 - E) : (double)INFINITY;
@@ -315,7 +399,7 @@ static void expect_forward_query(const problem *p, const query *x, expected *e)
         e->o_bound[at * D + d] = fmin(bound, 2 * top * (1 + g)) + n * (double)FLT_MIN * (top + 1);
     }
     e->lse[at] = lse;
-    e->lse_bound[at] = x->seen ? exponent + g + 3 * KIT_U * (fabs(lse) + largest + log(n)) : 0;
+    e->lse_bound[at] = n > 0 ? exponent + g + 3 * KIT_U * (fabs(lse) + largest + log(n)) : 0;
 }
 
 /* With o and lse as the problem holds them. */
@@ -326,27 +410,37 @@ static void expect_backward_query(const problem *p, const query *x, double rows,
     const float *o = p->args.o_THD + x->row * p->args.ldo + x->head * D;
     const float *d_o = p->args.do_THD + x->row * p->args.lddo + x->head * D;
     double lse = (double)p->args.lse_TH[x->row * p->args.ldlse + x->head], scale = (double)p->c.scale;
-    double n = (double)x->seen, own = (n + n / FUR_ATTENTION_KEYS + FUR_ATTENTION_CHUNKS + 4) * KIT_U;
+    double n = (double)x->seen,
+           own = (n + n / FUR_ATTENTION_KEYS + FUR_ATTENTION_CHUNKS + 5 + (double)p->span_count) * KIT_U;
     double other = (2 * rows + 4) * KIT_U, delta_absolute, delta = dot(d_o, o, D, &delta_absolute);
     double *dq = e->dq + (x->row * p->c.heads + x->head) * D, *dq_bound = e->dq_bound + (dq - e->dq);
     for (int64_t j = 0; j < x->seen; j++) {
         int64_t at = (x->keys[j] * p->c.kv_heads + x->kv_head) * D;
         const float *k = p->k + x->keys[j] * p->args.ldk + x->kv_head * D;
         const float *v = p->v + x->keys[j] * p->args.ldk + x->kv_head * D;
-        double absolute, g = dot(d_o, v, D, &absolute) - delta, P = exp(fmin(0, x->s[j] - lse));
-        double dp = P * expm1(KIT_U * (((double)D + 7) * x->absolute[j] + 4 * fabs(lse) + 4));
+        double M = x->keep[j], t = x->t[j], f = (1 - t) * (1 + t), cap = (double)p->c.f.softcap;
+        double absolute, g = M * dot(d_o, v, D, &absolute) - delta, P = exp(fmin(0, x->s[j] - lse));
+        double dp = P * expm1(KIT_U * ((depth_of(p) + 7) * x->absolute[j] + 4 * fabs(lse) + 4));
         dp = fmin(1, dp) + (double)FLT_MIN;
-        double dg = ((double)D + 2) * KIT_U * (absolute + delta_absolute);
-        double ds = dp * (fabs(g) + dg) + P * dg + 2 * KIT_U * P * fabs(g);
+        double dg = ((double)D + 4) * KIT_U * (M * absolute + delta_absolute);
+        double df =
+            cap > 0 ? 2 * fabs(t) * (((double)D + 4) * KIT_U * x->absolute[j] / cap + 12 * KIT_U) + 4 * KIT_U : 0;
+        double ds = (f + df) * (dp * (fabs(g) + dg) + P * dg + 3 * KIT_U * P * fabs(g)) + df * P * fabs(g);
+        g *= f;
         double S = fabs(scale) * (P * fabs(g) + ds), dS = fabs(scale) * ds;
         for (int64_t d = 0; d < D; d++) {
             dq[d] += scale * P * g * (double)k[d];
             dq_bound[d] += (dS + own * S) * fabs((double)k[d]) + 1e-43;
             e->dk[at + d] += scale * P * g * (double)q[d];
             e->dk_bound[at + d] += (dS + other * S) * fabs((double)q[d]) + 1e-43;
-            e->dv[at + d] += P * (double)d_o[d];
-            e->dv_bound[at + d] += (dp + other * (P + dp)) * fabs((double)d_o[d]) + 1e-43;
+            e->dv[at + d] += P * M * (double)d_o[d];
+            e->dv_bound[at + d] += M * (dp + (other + 2 * KIT_U) * (P + dp)) * fabs((double)d_o[d]) + 1e-43;
         }
+    }
+    if (p->sink) { /* in double: only the order of sums differs */
+        double P = exp(fmin(0, x->sink - lse));
+        e->dsink[x->head] -= P * delta;
+        e->dsink_bound[x->head] += 1e-12 * P * delta_absolute;
     }
 }
 

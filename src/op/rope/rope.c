@@ -30,6 +30,58 @@ static const fur_rope_kernel *kernel_of(const fur_exec *exec)
     return &fur_rope_ref;
 }
 
+static double or_else(double value, double otherwise)
+{
+    return value > 0 ? value : otherwise;
+}
+
+/* YaRN: 1 where a pair turns more than beta_fast times within the original context, 0 below beta_slow, linear in i
+ * between (arXiv 2309.00071, equations 19 to 23; bounds rounded to whole pairs as in its published code). */
+static void mix_yarn(const fur_rope *rope, int64_t head_dim, double *frequency)
+{
+    const fur_rope_scaling *s = &rope->scaling;
+    double D = (double)head_dim, turns = (double)s->original_context / 6.283185307179586;
+    double unit = D / (2 * log(rope->theta));
+    double low = fmax(0, floor(unit * log(turns / or_else(s->beta_fast, 32))));
+    double high = fmin(D - 1, ceil(unit * log(turns / or_else(s->beta_slow, 1))));
+    double width = high == low ? 0.001 : high - low;
+    for (int64_t i = 0; i < head_dim / 2; i++) {
+        double stretched = fmin(1, fmax(0, ((double)i - low) / width));
+        frequency[i] = frequency[i] / s->factor * stretched + frequency[i] * (1 - stretched);
+    }
+}
+
+static void mix_llama3(const fur_rope *rope, int64_t head_dim, double *frequency)
+{
+    const fur_rope_scaling *s = &rope->scaling;
+    double low = or_else(s->low_freq_factor, 1), high = or_else(s->high_freq_factor, 4);
+    for (int64_t i = 0; i < head_dim / 2; i++) {
+        double waves = (double)s->original_context * frequency[i] / 6.283185307179586;
+        double plain = fmin(1, fmax(0, (waves - low) / (high - low)));
+        frequency[i] = (1 - plain) * frequency[i] / s->factor + plain * frequency[i];
+    }
+}
+
+void fur_rope_frequencies(const fur_rope *rope, int64_t head_dim, double *frequency, double *magnitude)
+{
+    const fur_rope_scaling *s = &rope->scaling;
+    double D = (double)head_dim, theta = rope->theta;
+    if (s->type == FUR_ROPE_NTK && head_dim > 2)
+        theta *= pow(s->factor, D / (D - 2));
+    for (int64_t i = 0; i < head_dim / 2; i++)
+        frequency[i] = pow(theta, -2.0 * (double)i / D);
+    *magnitude = 1;
+    if (s->type == FUR_ROPE_LINEAR)
+        for (int64_t i = 0; i < head_dim / 2; i++)
+            frequency[i] /= s->factor;
+    if (s->type == FUR_ROPE_LLAMA3)
+        mix_llama3(rope, head_dim, frequency);
+    if (s->type == FUR_ROPE_YARN) {
+        mix_yarn(rope, head_dim, frequency);
+        *magnitude = or_else(s->attention_factor, 0.1 * log(s->factor) + 1);
+    }
+}
+
 /* Scratch of one thread: the present high part (2 half doubles), a low part not in the table (likewise), and the row of
  * cosines and sines (2 half floats). */
 typedef struct scratch {
@@ -64,9 +116,10 @@ static void angles(int64_t half, const double *frequency, int64_t position, doub
     }
 }
 
-/* Fills s->row with cos and sin (negated if inverse) of a position's angles. table: LOW rows, or NULL. */
-static void prepare_row(int64_t half, const double *frequency, const double *table, int64_t position, int inverse,
-                        scratch *s)
+/* Fills s->row with cos and sin (negated if inverse) of a position's angles, times the magnitude. table: LOW rows, or
+ * NULL. */
+static void prepare_row(int64_t half, const double *frequency, double magnitude, const double *table, int64_t position,
+                        int inverse, scratch *s)
 {
     int64_t rest = position % LOW, high = position - rest;
     if (high != s->high_position) {
@@ -77,24 +130,29 @@ static void prepare_row(int64_t half, const double *frequency, const double *tab
         angles(half, frequency, rest, s->low);
     const double *low = table ? table + rest * 2 * half : s->low;
     const double *cos_h = s->high, *sin_h = s->high + half, *cos_l = low, *sin_l = low + half;
-    double sign = inverse ? -1.0 : 1.0;
+    double signed_magnitude = inverse ? -magnitude : magnitude;
     float *row = s->row;
 #pragma omp simd
     for (int64_t i = 0; i < half; i++) {
-        row[i] = (float)(cos_h[i] * cos_l[i] - sin_h[i] * sin_l[i]);
-        row[half + i] = (float)(sign * (sin_h[i] * cos_l[i] + cos_h[i] * sin_l[i]));
+        row[i] = (float)(magnitude * (cos_h[i] * cos_l[i] - sin_h[i] * sin_l[i]));
+        row[half + i] = (float)(signed_magnitude * (sin_h[i] * cos_l[i] + cos_h[i] * sin_l[i]));
     }
 }
 
-static fur_status check(const fur_exec *exec, int64_t T, int64_t heads, int64_t head_dim, double theta,
+static fur_status check(const fur_exec *exec, int64_t T, int64_t heads, int64_t head_dim, const fur_rope *rope,
                         const int64_t *position_T, int64_t ldx)
 {
     int64_t width;
     if (T < 0 || head_dim < 2 || head_dim % 2 || !fur_mul_ok(heads, head_dim, &width) || ldx < width)
         return fur_error_set(exec->error, FUR_E_SHAPE, "rope of %lld tokens of %lld heads of width %lld, %lld apart",
                              (long long)T, (long long)heads, (long long)head_dim, (long long)ldx);
-    if (!(theta > 0 && isfinite(theta)))
-        return fur_error_set(exec->error, FUR_E_ARGUMENT, "rope base %g: expected a positive number", theta);
+    if (!(rope->theta > 0 && isfinite(rope->theta)))
+        return fur_error_set(exec->error, FUR_E_ARGUMENT, "rope base %g: expected a positive number", rope->theta);
+    const fur_rope_scaling *s = &rope->scaling;
+    if (s->type == FUR_ROPE_DYNAMIC || (s->type != FUR_ROPE_PLAIN && !(s->factor > 0 && isfinite(s->factor))) ||
+        ((s->type == FUR_ROPE_YARN || s->type == FUR_ROPE_LLAMA3) && s->original_context < 1))
+        return fur_error_set(exec->error, FUR_E_ARGUMENT, "rope scaling of type %d by %g from %lld positions",
+                             (int)s->type, s->factor, (long long)s->original_context);
     for (int64_t t = 0; t < T; t++)
         if (position_T[t] < 0 || position_T[t] >= position_limit)
             return fur_error_set(exec->error, FUR_E_ARGUMENT, "rope: position %lld of token %lld is not in [0, 2^40)",
@@ -102,10 +160,10 @@ static fur_status check(const fur_exec *exec, int64_t T, int64_t heads, int64_t 
     return FUR_OK;
 }
 
-fur_status fur_rope_apply(const fur_exec *exec, int64_t T, int64_t heads, int64_t head_dim, double theta,
+fur_status fur_rope_apply(const fur_exec *exec, int64_t T, int64_t heads, int64_t head_dim, const fur_rope *rope,
                           const int64_t *position_T, int inverse, float *x_THD, int64_t ldx)
 {
-    FUR_TRY(check(exec, T, heads, head_dim, theta, position_T, ldx));
+    FUR_TRY(check(exec, T, heads, head_dim, rope, position_T, ldx));
     const fur_rope_kernel *kernel = kernel_of(exec);
     int64_t half = head_dim / 2, mark = fur_arena_mark(exec->workspace);
     double *frequency = fur_arena_push(exec->workspace, table_bytes(T, half));
@@ -116,8 +174,8 @@ fur_status fur_rope_apply(const fur_exec *exec, int64_t T, int64_t heads, int64_
                              (long long)fur_rope_workspace(exec, T, head_dim));
     }
     double *table = T >= TABLE_TOKENS ? frequency + half : NULL;
-    for (int64_t i = 0; i < half; i++)
-        frequency[i] = pow(theta, -2.0 * (double)i / (double)head_dim);
+    double magnitude;
+    fur_rope_frequencies(rope, head_dim, frequency, &magnitude);
     int64_t share = fur_div_up(T, exec->threads);
 #pragma omp parallel num_threads(exec->threads) if (table)
     {
@@ -130,7 +188,7 @@ fur_status fur_rope_apply(const fur_exec *exec, int64_t T, int64_t heads, int64_
             scratch s = {.high = mine, .low = mine + 2 * half, .high_position = -1};
             s.row = (float *)(void *)(mine + 4 * half);
             for (int64_t t = p * share; t < fur_min_i64(T, (p + 1) * share); t++) {
-                prepare_row(half, frequency, table, position_T[t], inverse, &s);
+                prepare_row(half, frequency, magnitude, table, position_T[t], inverse, &s);
                 kernel->turn(heads, half, s.row, x_THD + t * ldx);
             }
         }

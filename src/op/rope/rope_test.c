@@ -18,6 +18,7 @@ static const struct {
 };
 enum { CASES = sizeof cases / sizeof cases[0] };
 static const double theta = 10000;
+static const fur_rope plain = {.theta = 10000};
 
 static float *turned(size_t at, fur_isa isa, int threads, int inverse, const float *x, int64_t n)
 {
@@ -30,7 +31,7 @@ static float *turned(size_t at, fur_isa isa, int threads, int inverse, const flo
     int64_t bytes = fur_rope_workspace(&ask, cases[at].T, cases[at].D);
     kit_exec_init(&kit, isa, threads, bytes + FUR_ARENA_ALIGN);
     float *y = kit_guard_copy(x, n);
-    assert_int_equal(fur_rope_apply(&kit.exec, cases[at].T, cases[at].heads, cases[at].D, theta, position, inverse, y,
+    assert_int_equal(fur_rope_apply(&kit.exec, cases[at].T, cases[at].heads, cases[at].D, &plain, position, inverse, y,
                                     cases[at].heads * cases[at].D + cases[at].gap),
                      FUR_OK);
     assert_int_equal(kit.workspace.used, 0);
@@ -79,6 +80,7 @@ static void test_bits_of_a_token_alone(void **state)
 {
     (void)state;
     enum { T = 100, D = 64, N = T * D };
+    const fur_rope rope = {.theta = 5e5, .scaling = {FUR_ROPE_YARN, 8, 4096, 0, 0, 0, 0, 0}};
     for (fur_isa isa = FUR_ISA_REF; isa <= kit_best_isa(); isa++) {
         kit_exec kit;
         kit_exec_init(&kit, isa, 1, 1 << 20);
@@ -86,12 +88,34 @@ static void test_bits_of_a_token_alone(void **state)
         float *many = kit_guard_filled(N, KIT_NORMAL, 1), *one = kit_guard_copy(many, N);
         for (int64_t t = 0; t < T; t++)
             position[t] = t < 50 ? 12345 + t : t - 50;
-        assert_int_equal(fur_rope_apply(&kit.exec, T, 1, D, 5e5, position, 0, many, D), FUR_OK);
+        assert_int_equal(fur_rope_apply(&kit.exec, T, 1, D, &rope, position, 0, many, D), FUR_OK);
         for (int64_t t = 0; t < T; t++)
-            assert_int_equal(fur_rope_apply(&kit.exec, 1, 1, D, 5e5, position + t, 0, one + t * D, D), FUR_OK);
+            assert_int_equal(fur_rope_apply(&kit.exec, 1, 1, D, &rope, position + t, 0, one + t * D, D), FUR_OK);
         kit_check_same_bits("one by one", one, many, N * sizeof(float));
         kit_guard_free_all();
         kit_exec_clear(&kit);
+    }
+}
+
+/* Frequencies and magnitudes as transformers' modeling_rope_utils gives them in float64 (tools/golden/rope.py). */
+static void test_scalings(void **state)
+{
+    (void)state;
+    static const struct {
+        fur_rope rope;
+        int64_t D;
+        double magnitude, frequency[8];
+    } golden[] = {
+#include "rope_golden.h"
+    };
+    for (size_t n = 0; n < sizeof golden / sizeof golden[0]; n++) {
+        double frequency[8], magnitude;
+        fur_rope_frequencies(&golden[n].rope, golden[n].D, frequency, &magnitude);
+        assert_true(fabs(magnitude - golden[n].magnitude) <= 1e-15 * golden[n].magnitude);
+        for (int64_t i = 0; i < golden[n].D / 2; i++)
+            if (!(fabs(frequency[i] - golden[n].frequency[i]) <= 1e-14 * golden[n].frequency[i]))
+                fail_msg("case %zu, pair %lld: %.17g, wanted %.17g", n, (long long)i, frequency[i],
+                         golden[n].frequency[i]);
     }
 }
 
@@ -102,15 +126,18 @@ static void test_refused(void **state)
     int64_t good[1] = {0}, bad[2] = {3, -1}, far[1] = {(int64_t)1 << 40};
     kit_exec kit;
     kit_exec_init(&kit, FUR_ISA_REF, 1, 1 << 10);
-    assert_int_equal(fur_rope_apply(&kit.exec, 1, 1, 3, theta, good, 0, x, 3), FUR_E_SHAPE);
-    assert_int_equal(fur_rope_apply(&kit.exec, 1, 2, 2, theta, good, 0, x, 3), FUR_E_SHAPE);
-    assert_int_equal(fur_rope_apply(&kit.exec, 1, INT64_MAX, 2, theta, good, 0, x, 4), FUR_E_SHAPE);
-    assert_int_equal(fur_rope_apply(&kit.exec, 1, 1, 2, 0, good, 0, x, 2), FUR_E_ARGUMENT);
-    assert_int_equal(fur_rope_apply(&kit.exec, 1, 1, 2, (double)NAN, good, 0, x, 2), FUR_E_ARGUMENT);
-    assert_int_equal(fur_rope_apply(&kit.exec, 1, 1, 2, theta, far, 0, x, 2), FUR_E_ARGUMENT);
-    assert_int_equal(fur_rope_apply(&kit.exec, 2, 1, 2, theta, bad, 0, x, 2), FUR_E_ARGUMENT);
+    assert_int_equal(fur_rope_apply(&kit.exec, 1, 1, 3, &plain, good, 0, x, 3), FUR_E_SHAPE);
+    assert_int_equal(fur_rope_apply(&kit.exec, 1, 2, 2, &plain, good, 0, x, 3), FUR_E_SHAPE);
+    assert_int_equal(fur_rope_apply(&kit.exec, 1, INT64_MAX, 2, &plain, good, 0, x, 4), FUR_E_SHAPE);
+    assert_int_equal(fur_rope_apply(&kit.exec, 1, 1, 2, &(fur_rope){.theta = 0}, good, 0, x, 2), FUR_E_ARGUMENT);
+    assert_int_equal(fur_rope_apply(&kit.exec, 1, 1, 2, &(fur_rope){.theta = (double)NAN}, good, 0, x, 2),
+                     FUR_E_ARGUMENT);
+    const fur_rope dynamic = {.theta = theta, .scaling = {.type = FUR_ROPE_DYNAMIC, .factor = 2}};
+    assert_int_equal(fur_rope_apply(&kit.exec, 1, 1, 2, &dynamic, good, 0, x, 2), FUR_E_ARGUMENT);
+    assert_int_equal(fur_rope_apply(&kit.exec, 1, 1, 2, &plain, far, 0, x, 2), FUR_E_ARGUMENT);
+    assert_int_equal(fur_rope_apply(&kit.exec, 2, 1, 2, &plain, bad, 0, x, 2), FUR_E_ARGUMENT);
     assert_string_equal(kit.error.text, "rope: position -1 of token 1 is not in [0, 2^40)");
-    assert_int_equal(fur_rope_apply(&kit.exec, 1, 1, 64, theta, good, 0, x, 64), FUR_E_MEMORY);
+    assert_int_equal(fur_rope_apply(&kit.exec, 1, 1, 64, &plain, good, 0, x, 64), FUR_E_MEMORY);
     assert_int_equal(kit.workspace.used, 0);
     kit_exec_clear(&kit);
 }
@@ -120,6 +147,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cases),
         cmocka_unit_test(test_bits_of_a_token_alone),
+        cmocka_unit_test(test_scalings),
         cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A loaded model with another view of its tokens: what no weight depends on may change. Where that makes it a model of
+ * another family, weights move to that family's places. */
+#include <string.h>
+
+#include "model/config.h"
+#include "model/run.h"
+
+typedef struct move {
+    const float *from;
+    float *to;
+} move;
+
+static void move_part(const move *m, int64_t from, int64_t to, int64_t count)
+{
+    if (from >= 0)
+        memcpy(m->to + to, m->from + from, (size_t)count * sizeof(float));
+}
+
+static void move_map(const move *m, const fur_map_offsets *from, const fur_map_offsets *to)
+{
+    if (from->in == 0)
+        return;
+    move_part(m, from->weight, to->weight, from->in * from->out);
+    move_part(m, from->bias, to->bias, from->out);
+}
+
+static void move_layer(const move *m, const fur_model_config *c, const fur_layer_offsets *from,
+                       const fur_layer_offsets *to)
+{
+    move_part(m, from->norm1_w, to->norm1_w, c->width);
+    move_part(m, from->norm1_b, to->norm1_b, c->width);
+    move_part(m, from->norm2_w, to->norm2_w, c->width);
+    move_part(m, from->norm2_b, to->norm2_b, c->width);
+    move_part(m, from->q_norm_w, to->q_norm_w, c->head_dim);
+    move_part(m, from->k_norm_w, to->k_norm_w, c->head_dim);
+    move_part(m, from->sinks, to->sinks, c->heads);
+    move_map(m, &from->q, &to->q);
+    move_map(m, &from->k, &to->k);
+    move_map(m, &from->v, &to->v);
+    move_map(m, &from->o, &to->o);
+    move_map(m, &from->up, &to->up);
+    move_map(m, &from->down, &to->down);
+}
+
+static void move_all(const fur_model *from, fur_model *to)
+{
+    const fur_model_config *c = &from->config;
+    const fur_parameter_table *a = &from->table, *b = &to->table;
+    move m = {from->data, to->data};
+    move_part(&m, a->embedding, b->embedding, c->vocabulary * c->width);
+    move_part(&m, a->positions, b->positions, c->context * c->width);
+    move_map(&m, &a->input, &b->input);
+    for (int64_t layer = 0; layer < c->layers; layer++)
+        move_layer(&m, c, &a->layers[layer], &b->layers[layer]);
+    move_part(&m, a->final_norm_w, b->final_norm_w, c->width);
+    move_part(&m, a->final_norm_b, b->final_norm_b, c->width);
+    move_map(&m, &a->head, &b->head);
+}
+
+fur_status fur_model_reshape(fur_context *context, const fur_model_config *wanted, fur_model **model)
+{
+    fur_model *old = *model, *other;
+    fur_model_config c = old->config;
+    memcpy(c.window, wanted->window, sizeof c.window);
+    c.sink_tokens = wanted->sink_tokens;
+    c.rope_scaling = wanted->rope_scaling;
+    c.softcap = wanted->softcap;
+    c.dropout = wanted->dropout;
+    c.attention_dropout = wanted->attention_dropout;
+    if (c.position != FUR_POSITION_LEARNED)
+        c.context = wanted->context;
+    if (old->gradient)
+        return fur_error_set(&context->error, FUR_E_BUSY, "a run holds this model's gradients");
+    FUR_TRY(fur_config_check(context, &c));
+    if (strcmp(fur_config_family(&c), fur_config_family(&old->config)) == 0) {
+        old->config = c;
+        return FUR_OK;
+    }
+    FUR_TRY(fur_model_allocate(context, &c, &other));
+    move_all(old, other);
+    fur_model_destroy(old);
+    *model = other;
+    return FUR_OK;
+}
