@@ -4,6 +4,12 @@
 #include "base/clock.h"
 #include "op/matmul/matmul.h"
 
+double fur_rate_nominal(const fur_context *context)
+{
+    static const double per_thread[FUR_ISA_COUNT] = {[FUR_ISA_REF] = 2, [FUR_ISA_AVX2] = 60, [FUR_ISA_AVX512] = 150};
+    return per_thread[context->exec.isa] * (double)context->exec.threads;
+}
+
 /* The best of a few products of a size that layers use; the reference gets one small one. */
 fur_status fur_rate_measure(fur_context *context, double *out_gflops)
 {

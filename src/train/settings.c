@@ -115,6 +115,11 @@ void fur_train_request(const fur_train_settings *s, const fur_corpus *corpus, co
         fur_corpus_info_read(eval, &info);
         out->data_bytes += info.bytes_held;
     }
+    out->disk_bytes = s->disk_bytes;
+    out->disk_dir = s->disk_dir ? s->disk_dir : s->output_dir;
+    out->inputs = s->inputs;
+    out->attention = s->attention;
+    out->optimizer = s->optimizer;
     out->keep = s->keep;
     out->superblock = s->superblock;
 }

@@ -131,14 +131,13 @@ static fur_status open_state(fur_trainer *t, const fur_trainer_state *saved)
     fur_context *context = t->context;
     FUR_TRY(open_model(t, saved ? t->checkpoint : NULL));
     FUR_TRY(fur_run_create(context, t->model, &t->plan, &t->request, &t->run));
-    fur_run_memory *m = &t->run->memory;
+    fur_moments *moments = &t->run->memory.moments;
     if (saved) {
         t->state = *saved;
-        FUR_TRY(fur_checkpoint_read_moments(context, t->checkpoint, t->model, m->adam_m, m->adam_v));
+        FUR_TRY(fur_checkpoint_read_moments(context, t->checkpoint, t->model, moments));
         fur_log(context, FUR_LOG_INFO, "resuming from %s", t->checkpoint);
     } else {
-        memset(m->adam_m, 0, (size_t)t->model->data_bytes);
-        memset(m->adam_v, 0, (size_t)t->model->data_bytes);
+        FUR_TRY(fur_moments_zero(&t->run->exec, moments));
         t->state = (fur_trainer_state){.seed = s->seed,
                                        .data_hash = t->train.info.hash,
                                        .row_tokens = s->row_tokens,
@@ -173,8 +172,11 @@ static fur_status open_all(fur_trainer *t, const fur_corpus *corpus, const fur_c
         FUR_TRY(compare_with_checkpoint(t, &saved));
     FUR_TRY(make_plan(t, &config, corpus, eval, s->resume ? &saved : NULL));
     FUR_TRY(check_context(t));
+    bool early = t->plan.disk_bytes > 0 && !s->disk_dir; /* the store's file is in the output folder */
+    if (!s->resume && early)
+        FUR_TRY(open_folder(t));
     FUR_TRY(open_state(t, s->resume ? &saved : NULL));
-    if (!s->resume)
+    if (!s->resume && !early)
         FUR_TRY(open_folder(t));
     FUR_TRY(fur_metrics_open(context, s->output_dir, t->state.step, &t->metrics));
     return fur_run_json_write(t);

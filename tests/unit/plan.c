@@ -474,8 +474,8 @@ static int measure(const big_run *big)
     double loss;
     kit_ok(context, fur_model_loss_and_gradient(run.run, &row.row, NULL, 1.0, &loss, NULL));
     size_t bytes = (size_t)model->data_bytes;
-    memset(run.run->memory.adam_m, 1, bytes);
-    memset(run.run->memory.adam_v, 1, bytes);
+    memset(run.run->memory.moments.m_P, 1, bytes);
+    memset(run.run->memory.moments.v_P, 1, bytes);
     printf("%lld %lld\n", (long long)run.plan.peak_bytes, (long long)fur_process_peak_rss_bytes());
     kit_run_destroy(&run);
     kit_row_destroy(&row);
