@@ -32,6 +32,9 @@ static int dry_run(cli_session *session, const cli_train_setup *setup)
         cli_plan_print(&plan, FUR_FOR_TRAIN, settings->row_tokens, settings->memory_bytes, stdout, &session->out);
         printf("  the whole run: at most %s\n", cli_seconds(a, seconds));
     }
+    if (plan.disk_bytes > settings->disk_bytes)
+        return cli_refuse(session, CLI_DOES_NOT_FIT, "puts %s on disk, more than %s", cli_bytes(a, plan.disk_bytes),
+                          cli_bytes(b, settings->disk_bytes));
     if (!plan.fits)
         return cli_refuse(session, CLI_DOES_NOT_FIT, "needs %s, more than %s", cli_bytes(a, plan.peak_bytes),
                           cli_bytes(b, settings->memory_bytes));

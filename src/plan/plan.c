@@ -408,8 +408,13 @@ fur_status fur_plan_refuse(fur_context *context, const fur_model_config *config,
                            const fur_plan *plan)
 {
     int64_t longest;
-    FUR_TRY(fur_plan_longest(context, config, request, &longest));
     double mib = 1.0 / 1048576;
+    if (plan->disk_bytes > request->disk_bytes)
+        return fur_error_set(&context->error, FUR_E_DOES_NOT_FIT,
+                             "%lld tokens put %.0f MiB on disk, the limit there is %.0f MiB",
+                             (long long)request->row_tokens, (double)plan->disk_bytes * mib,
+                             (double)request->disk_bytes * mib);
+    FUR_TRY(fur_plan_longest(context, config, request, &longest));
     if (longest == 0)
         return fur_error_set(&context->error, FUR_E_DOES_NOT_FIT,
                              "%lld tokens need %.0f MiB, the limit is %.0f MiB, and no context of this model fits it",
