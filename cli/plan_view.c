@@ -105,14 +105,14 @@ static const char *place_name(fur_store_place place)
     return place == FUR_STORE_DISK ? "disk" : place == FUR_STORE_AGAIN ? "again" : "memory";
 }
 
-/* What backward finds, where, and what it computes again. */
-static void print_places(const fur_plan *plan, FILE *file)
+void cli_plan_places(cli_string *out, const fur_plan *plan, const char *between)
 {
     static const struct {
         fur_store_place place;
         const char *text;
     } heads[] = {{FUR_STORE_MEMORY, "kept in memory"}, {FUR_STORE_DISK, "kept on disk"}, {FUR_STORE_AGAIN, "computed again"}};
     char size[CLI_UNIT], inputs[64] = "layer inputs";
+    size_t start = out->length;
     if (plan->inputs == FUR_STORE_AGAIN)
         (void)snprintf(inputs, sizeof inputs, "layer inputs (1 in %" PRId64 " is kept)", plan->segment_layers);
     for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++) {
@@ -121,15 +121,18 @@ static void print_places(const fur_plan *plan, FILE *file)
                                      plan->attention == place ? "attention outputs" : NULL,
                                      hidden == place ? "feedforward" : NULL,
                                      plan->optimizer == place ? "optimizer state" : NULL};
-        cli_string line = {NULL, 0, 0};
-        for (size_t k = 0; k < sizeof parts / sizeof parts[0]; k++)
-            if (parts[k] != NULL)
-                cli_appendf(&line, "%s%s", line.length > 0 ? ", " : "", parts[k]);
-        if (line.length > 0 && place == FUR_STORE_DISK)
-            cli_appendf(&line, "; up to %s", cli_bytes(size, plan->disk_bytes));
-        if (line.length > 0)
-            fprintf(file, "  %s: %s\n", heads[i].text, line.text);
-        cli_string_clear(&line);
+        bool begun = false;
+        for (size_t k = 0; k < sizeof parts / sizeof parts[0]; k++) {
+            if (parts[k] == NULL)
+                continue;
+            if (begun)
+                cli_appendf(out, ", %s", parts[k]);
+            else
+                cli_appendf(out, "%s%s: %s", out->length > start ? between : "", heads[i].text, parts[k]);
+            begun = true;
+        }
+        if (begun && place == FUR_STORE_DISK)
+            cli_appendf(out, " (up to %s)", cli_bytes(size, plan->disk_bytes));
     }
 }
 
@@ -147,8 +150,12 @@ void cli_plan_print(const fur_plan *plan, fur_purpose purpose, int64_t tokens, i
     cli_table_clear(&table);
     fprintf(file, "  %s over %s tokens: %s, %s floating-point operations\n", unit[purpose], cli_thousands(a, tokens),
             plan->seconds > 0 ? cli_seconds(b, plan->seconds) : "?", cli_rate(c, plan->flops));
-    if (purpose == FUR_FOR_TRAIN)
-        print_places(plan, file);
+    if (purpose == FUR_FOR_TRAIN) {
+        cli_string places = {NULL, 0, 0};
+        cli_plan_places(&places, plan, "\n  ");
+        fprintf(file, "  %s\n", places.text);
+        cli_string_clear(&places);
+    }
     if (memory_bytes > 0)
         fprintf(file, "  %s%s%s %s\n", plan->fits ? style->good : style->bad,
                 plan->fits ? "fits in" : "does not fit in", style->off, cli_bytes(a, memory_bytes));

@@ -13,8 +13,8 @@
 /* Fractions of the product rate that the parts reach, and bytes per second of passes over memory. Measured on AVX-512
  * (docs/NUMERICS.md, "Seconds of the plan"). */
 #define PRODUCT_FRACTION                  0.85
-#define ATTENTION_FRACTION                0.80
-#define ATTENTION_OVERHEAD_TOKENS         150.0 /* of a piece of queries: 0.50 of the rate at 256 tokens, 0.77 at 4,096 */
+#define ATTENTION_FRACTION                0.90
+#define ATTENTION_OVERHEAD_TOKENS         140.0 /* of a piece of queries: 0.58 of the rate at 256 tokens, 0.87 at 4,096 */
 #define MEMORY_BYTES_PER_SECOND_PER_GFLOP 4e7 /* memory speed grows with cores much as the product rate does */
 #define DISK_BYTES_PER_SECOND             0.7e9
 #define COPY_BYTES_PER_SECOND             4e9 /* what the store's thread takes from the others */
