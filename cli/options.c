@@ -159,6 +159,9 @@ static const cli_option table[] = {
     {"store", 0, NULL, CLI_CHOICE, "WHERE", "auto", "auto|disk", 0, 0, "Machine",
      "auto: on disk only what --memory does not hold; disk: all that can be there. Never changes the result",
      TRAIN | PLAN, NULL, AT(store)},
+    {"store-dtype", 0, NULL, CLI_CHOICE, "TYPE", "f32", "f32|bf16|q8", 0, 0, "Machine",
+     "what layer inputs are stored as. bf16 and q8 take a half and about a quarter of the bytes and are NOT EXACT: "
+     "gradients differ by about 0.2 % and 1 %", TRAIN | PLAN, NULL, AT(store_dtype)},
     {"keep", 0, NULL, CLI_CHOICE, "WHAT", "auto", "auto|nothing|all", 0, 0, "Machine",
      "what backward finds ready instead of computing again; changes seconds and bytes, never the result",
      TRAIN | PLAN | BENCH, NULL, AT(keep)},

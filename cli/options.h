@@ -96,7 +96,7 @@ typedef struct cli_options {
     /* memory and machine */
     int64_t memory, threads, superblock, seed;
     int64_t layers, disk;
-    const char *isa, *keep, *disk_dir, *store;
+    const char *isa, *keep, *disk_dir, *store, *store_dtype;
     /* training */
     double lr, min_lr, weight_decay, grad_clip;
     int64_t warmup_steps, max_steps, grad_accum, save_steps, eval_steps, log_steps, keep_checkpoints, eval_tokens;

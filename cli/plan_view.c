@@ -105,22 +105,26 @@ static const char *place_name(fur_store_place place)
     return place == FUR_STORE_DISK ? "disk" : place == FUR_STORE_AGAIN ? "again" : "memory";
 }
 
+static const char *const stored_names[] = {"f32", "bf16", "q8"};
+
 void cli_plan_places(cli_string *out, const fur_plan *plan, const char *between)
 {
     static const struct {
         fur_store_place place;
         const char *text;
-    } heads[] = {{FUR_STORE_MEMORY, "kept in memory"}, {FUR_STORE_DISK, "kept on disk"}, {FUR_STORE_AGAIN, "computed again"}};
+    } heads[] = {
+        {FUR_STORE_MEMORY, "kept in memory"}, {FUR_STORE_DISK, "kept on disk"}, {FUR_STORE_AGAIN, "computed again"}};
     char size[CLI_UNIT], inputs[64] = "layer inputs";
     size_t start = out->length;
+    if (plan->stored != FUR_STORED_F32)
+        (void)snprintf(inputs, sizeof inputs, "layer inputs as %s (NOT EXACT)", stored_names[plan->stored]);
     if (plan->inputs == FUR_STORE_AGAIN)
         (void)snprintf(inputs, sizeof inputs, "layer inputs (1 in %" PRId64 " is kept)", plan->segment_layers);
     for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++) {
         fur_store_place place = heads[i].place, hidden = plan->keep_hidden ? FUR_STORE_MEMORY : FUR_STORE_AGAIN;
-        const char *const parts[] = {plan->inputs == place ? inputs : NULL,
-                                     plan->attention == place ? "attention outputs" : NULL,
-                                     hidden == place ? "feedforward" : NULL,
-                                     plan->optimizer == place ? "optimizer state" : NULL};
+        const char *const parts[] = {
+            plan->inputs == place ? inputs : NULL, plan->attention == place ? "attention outputs" : NULL,
+            hidden == place ? "feedforward" : NULL, plan->optimizer == place ? "optimizer state" : NULL};
         bool begun = false;
         for (size_t k = 0; k < sizeof parts / sizeof parts[0]; k++) {
             if (parts[k] == NULL)
@@ -184,6 +188,7 @@ json_t *cli_plan_json(const fur_plan *plan)
     cli_json_bool(object, "keep_attention", plan->keep_attention);
     cli_json_bool(object, "keep_hidden", plan->keep_hidden);
     cli_json_text(object, "inputs", place_name(plan->inputs));
+    cli_json_text(object, "store_dtype", stored_names[plan->stored]);
     cli_json_int(object, "segment_layers", plan->segment_layers);
     cli_json_text(object, "attention", place_name(plan->attention));
     cli_json_text(object, "optimizer", place_name(plan->optimizer));

@@ -166,6 +166,9 @@ int cli_disk_limit(const cli_session *session, const char *folder, cli_disk *out
 {
     const cli_options *options = session->options;
     *out = (cli_disk){.folder = options->disk_dir != NULL ? options->disk_dir : folder, .bytes = options->disk};
+    out->stored = strcmp(options->store_dtype, "bf16") == 0 ? FUR_STORED_BF16
+                  : strcmp(options->store_dtype, "q8") == 0 ? FUR_STORED_Q8
+                                                            : FUR_STORED_F32;
     if (!cli_given(options, "disk")) {
         if (!free_bytes(out->folder, &out->bytes))
             return cli_refuse(session, CLI_FAILED, "%s: %s", out->folder, strerror(errno));
@@ -255,7 +258,8 @@ int cli_config_open(const cli_session *session, const char *preset, int64_t long
     if (options->model != NULL && options->preset != NULL && cli_source_of(options, "preset") == CLI_FROM_COMMAND)
         return cli_refuse(session, CLI_USAGE, "--model and --preset: expected one of them");
     if (options->model != NULL && options->layers > 0)
-        return cli_refuse(session, CLI_USAGE, "--layers: a preset may have another number of layers, a model has its own");
+        return cli_refuse(session, CLI_USAGE,
+                          "--layers: a preset may have another number of layers, a model has its own");
     if (options->model != NULL) {
         char *folder = cli_model_folder(session, options->model);
         if (folder == NULL)

@@ -282,6 +282,7 @@ char *cli_train_options_json(const cli_session *session, const fur_train_setting
     if (s->disk_dir != NULL)
         cli_json_text(object, "disk-dir", s->disk_dir);
     cli_json_text(object, "store", o->store);
+    cli_json_text(object, "store-dtype", o->store_dtype);
     if (o->layers > 0)
         cli_json_int(object, "layers", o->layers);
     cli_json_bool(object, "skip-bad", o->skip_bad);
@@ -369,6 +370,7 @@ int cli_train_setup_make(cli_session *session, cli_train_setup *setup)
     settings->inputs = disk.inputs;
     settings->attention = disk.attention;
     settings->optimizer = disk.optimizer;
+    settings->stored = disk.stored;
     settings->output_dir = setup->output_dir;
     settings->resume = options->resume;
     code = fit_rows(session, setup, longest);

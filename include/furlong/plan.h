@@ -23,6 +23,9 @@ typedef enum fur_store_place {
     FUR_STORE_DISK = 3    /* in a file without a name, written and read beside the computation */
 } fur_store_place;
 
+/* What layer inputs are stored as. Anything but f32 makes the gradients inexact (docs/NUMERICS.md, "Stored inputs"). */
+typedef enum fur_stored_type { FUR_STORED_F32 = 0, FUR_STORED_BF16 = 1, FUR_STORED_Q8 = 2 } fur_stored_type;
+
 typedef struct fur_plan_request {
     size_t struct_size;
     fur_purpose purpose;
@@ -36,6 +39,7 @@ typedef struct fur_plan_request {
     const char *disk_dir;     /* folder of that file; NULL: the current one. Owned by the caller */
     fur_store_place inputs, attention; /* of layer inputs; of attention outputs and row statistics */
     fur_store_place optimizer; /* of Adam's moments: chosen, in memory or on disk */
+    fur_stored_type stored;   /* what layer inputs are stored as */
     double measured_gflops;   /* matrix product rate for the seconds; 0: measured now (about 0.1 s, once per process) */
 } fur_plan_request;
 
@@ -59,6 +63,7 @@ typedef struct fur_plan {
     int64_t vocabulary_tile; /* vocabulary entries per block of the loss */
     bool keep_attention;     /* attention output and row statistics kept, in memory or on disk, not recomputed */
     fur_store_place inputs, attention, optimizer; /* training: where they are */
+    fur_stored_type stored;  /* layer inputs, as requested */
     int64_t segment_layers;  /* inputs of every so manyth layer are kept; 1: of each */
     bool keep_hidden;        /* feedforward pre-activations of every layer kept, not recomputed */
     int item_count;

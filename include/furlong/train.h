@@ -41,6 +41,7 @@ typedef struct fur_train_settings {
     const char *disk_dir;         /* folder of that file; NULL: output_dir */
     fur_keep keep;
     fur_store_place inputs, attention, optimizer; /* as in fur_plan_request */
+    fur_stored_type stored;       /* as there; anything but f32 is not exact */
     int64_t superblock;           /* 0: chosen */
     bool skip_nonfinite;          /* skip a step whose gradient is not finite instead of stopping */
     const char *run_json;         /* extra settings text stored in run.json (an object), or NULL */

@@ -163,12 +163,17 @@ bool fur_run_keeps_attention(const fur_run_shape *shape)
     return shape->attention == FUR_STORE_MEMORY || shape->attention == FUR_STORE_DISK;
 }
 
-static void layout_inputs(const fur_model_config *c, const fur_run_shape *shape, fur_arena *arena,
-                          item_reporter *items, fur_run_memory *m)
+static void layout_inputs(const fur_model_config *c, const fur_run_shape *shape, fur_arena *arena, item_reporter *items,
+                          fur_run_memory *m)
 {
-    int64_t segment = shape->inputs == FUR_STORE_AGAIN ? fur_max_i64(1, shape->segment) : 1;
-    fur_store_reserve(arena, shape->inputs, c->layers, shape->tokens, c->width, shape->superblock, segment,
-                      &m->disk_bytes, &m->inputs);
+    fur_store_shape inputs = {.place = shape->inputs,
+                              .type = shape->stored,
+                              .layers = c->layers,
+                              .tokens = shape->tokens,
+                              .width = c->width,
+                              .block = shape->superblock,
+                              .segment = shape->inputs == FUR_STORE_AGAIN ? fur_max_i64(1, shape->segment) : 1};
+    fur_store_reserve(arena, &inputs, &m->disk_bytes, &m->inputs);
     report(items, shape->inputs == FUR_STORE_DISK    ? "layer inputs (on disk: blocks in work)"
                   : shape->inputs == FUR_STORE_AGAIN ? "layer inputs of a segment and of the first ones"
                                                      : "layer inputs");
@@ -177,10 +182,16 @@ static void layout_inputs(const fur_model_config *c, const fur_run_shape *shape,
 static void layout_attention(const fur_model_config *c, const fur_run_shape *shape, fur_arena *arena,
                              item_reporter *items, fur_run_memory *m)
 {
-    fur_store_reserve(arena, shape->attention, c->layers, shape->tokens, fur_config_query_width(c), shape->superblock,
-                      1, &m->disk_bytes, &m->o);
-    fur_store_reserve(arena, shape->attention, c->layers, shape->tokens, c->heads, shape->superblock, 1,
-                      &m->disk_bytes, &m->lse);
+    fur_store_shape o = {.place = shape->attention,
+                         .layers = c->layers,
+                         .tokens = shape->tokens,
+                         .width = fur_config_query_width(c),
+                         .block = shape->superblock,
+                         .segment = 1};
+    fur_store_shape lse = o;
+    lse.width = c->heads;
+    fur_store_reserve(arena, &o, &m->disk_bytes, &m->o);
+    fur_store_reserve(arena, &lse, &m->disk_bytes, &m->lse);
     report(items, shape->attention == FUR_STORE_DISK ? "attention outputs (on disk: blocks in work)"
                                                      : "kept attention outputs");
 }

@@ -100,6 +100,7 @@ fur_run_shape fur_run_shape_of(const fur_plan *plan, const fur_plan_request *req
                            .loss_tile = plan->loss_tile,
                            .vocabulary_tile = plan->vocabulary_tile,
                            .inputs = plan->inputs,
+                           .stored = plan->stored,
                            .segment = plan->segment_layers,
                            .attention = plan->attention,
                            .moments = plan->optimizer,
@@ -114,8 +115,9 @@ static fur_status open_spill(fur_run *run, const fur_plan_request *request)
     if (m->disk_bytes == 0)
         return FUR_OK;
     if (m->disk_bytes > request->disk_bytes)
-        return fur_error_set(run->exec.error, FUR_E_DOES_NOT_FIT, "the plan needs %lld bytes of disk, the limit is %lld",
-                             (long long)m->disk_bytes, (long long)request->disk_bytes);
+        return fur_error_set(run->exec.error, FUR_E_DOES_NOT_FIT,
+                             "the plan needs %lld bytes of disk, the limit is %lld", (long long)m->disk_bytes,
+                             (long long)request->disk_bytes);
     const char *folder = request->disk_dir ? request->disk_dir : ".";
     FUR_TRY(fur_spill_create(run->exec.error, folder, m->disk_bytes, &run->spill));
     m->inputs.spill = m->o.spill = m->lse.spill = m->moments.spill = run->spill;

@@ -32,6 +32,7 @@ typedef struct fur_run_shape {
     int64_t superblock;     /* B */
     int64_t token_tile, loss_tile, vocabulary_tile;
     fur_store_place inputs;  /* training: layer inputs; FUR_STORE_CHOSEN: in memory */
+    fur_stored_type stored;  /* what they are stored as */
     int64_t segment;         /* layers of a segment with FUR_STORE_AGAIN */
     fur_store_place attention; /* attention outputs and row statistics; FUR_STORE_CHOSEN: computed again */
     fur_store_place moments; /* Adam's; FUR_STORE_CHOSEN: in memory */
@@ -139,6 +140,13 @@ fur_status fur_norm_rows(const fur_exec *exec, const fur_model *model, int64_t w
                          const float *x_TC, float *y_TC);
 fur_status fur_norm_rows_backward(const fur_exec *exec, const fur_model *model, int64_t w, int64_t b, int64_t tokens,
                                   const float *x_TC, const float *dy_TC, float *dx_TC, int add);
+
+/* ---- inputs that are not stored as f32 (stored_error.c) ---------------------------------------------------- */
+
+/* Longest row that fur_run_stored_error takes. */
+int64_t fur_run_stored_error_tokens(const fur_run *run);
+/* ||gradient - exact gradient|| / ||exact gradient|| of a row, over all parameters. Gradients are zero afterwards. */
+fur_status fur_run_stored_error(fur_run *run, const fur_row *row, double *out);
 
 /* ---- losses (loss.c) -------------------------------------------------------------------------------------- */
 

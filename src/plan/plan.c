@@ -9,13 +9,14 @@
 #include "model/run.h"
 #include "plan/plan.h"
 #include "plan/rate.h"
+#include "store/encode.h"
 
 /* Fractions of the product rate that the parts reach, and bytes per second of passes over memory. Measured on AVX-512
  * (docs/NUMERICS.md, "Seconds of the plan"). */
 #define PRODUCT_FRACTION                  0.85
 #define ATTENTION_FRACTION                0.90
 #define ATTENTION_OVERHEAD_TOKENS         140.0 /* of a piece of queries: 0.58 of the rate at 256 tokens, 0.87 at 4,096 */
-#define MEMORY_BYTES_PER_SECOND_PER_GFLOP 4e7 /* memory speed grows with cores much as the product rate does */
+#define MEMORY_BYTES_PER_SECOND_PER_GFLOP 4e7   /* memory speed grows with cores much as the product rate does */
 #define DISK_BYTES_PER_SECOND             0.7e9
 #define COPY_BYTES_PER_SECOND             4e9 /* what the store's thread takes from the others */
 
@@ -50,6 +51,10 @@ static fur_status check_request(fur_error *error, const fur_model_config *config
         r->optimizer == FUR_STORE_AGAIN)
         return fur_error_set(error, FUR_E_ARGUMENT, "layer inputs in place %d, attention in %d, optimizer in %d",
                              (int)r->inputs, (int)r->attention, (int)r->optimizer);
+    if (r->stored > FUR_STORED_Q8 || (r->stored != FUR_STORED_F32 && r->inputs == FUR_STORE_AGAIN))
+        return fur_error_set(error, FUR_E_ARGUMENT,
+                             "layer inputs stored as type %d: expected f32, or bf16 or q8 of every layer",
+                             (int)r->stored);
     if (disk && r->disk_bytes == 0)
         return fur_error_set(error, FUR_E_ARGUMENT, "something is asked to be on disk, and the limit there is 0 bytes");
     bool kept = r->attention == FUR_STORE_MEMORY || r->attention == FUR_STORE_DISK;
@@ -113,7 +118,7 @@ static void add_again(const fur_model_config *c, const fur_run_shape *s, const l
     w->attention += (kept ? 0 : 1 + again) * sum->attention_forward;
     w->memory_bytes += again * L * row * (8.0 * (double)c->width + 2.0 * (double)fur_config_inner_width(c));
     if (s->inputs == FUR_STORE_DISK) /* written once, read by every walk over the row */
-        w->streamed_bytes += L * row * (double)c->width * (c->causal ? 3 : 4);
+        w->streamed_bytes += L * T * (double)fur_encoded_row_bytes(s->stored, c->width) * (c->causal ? 3 : 4);
     if (s->attention == FUR_STORE_DISK)
         w->streamed_bytes += L * row * (double)(fur_config_query_width(c) + c->heads) * (2 + again);
 }
@@ -194,6 +199,7 @@ static void evaluate(const planner *p, const fur_run_shape *shape, fur_plan *out
     out->loss_tile = shape->loss_tile;
     out->vocabulary_tile = shape->vocabulary_tile;
     out->inputs = shape->inputs;
+    out->stored = shape->stored;
     out->segment_layers = shape->inputs == FUR_STORE_AGAIN ? shape->segment : 1;
     out->attention = shape->attention;
     out->optimizer = shape->moments;
@@ -294,11 +300,12 @@ static void consider_places(planner *p, fur_run_shape shape)
     static const fur_store_place moments[] = {FUR_STORE_MEMORY, FUR_STORE_DISK};
     const fur_plan_request *r = p->request;
     int64_t layers = p->config->layers, segment = choose_segment(layers);
-    int segments_help = fur_div_up(layers, segment) + segment - 1 < layers;
+    int segments_help = r->stored == FUR_STORED_F32 && fur_div_up(layers, segment) + segment - 1 < layers;
     if (shape.purpose != FUR_FOR_TRAIN) {
         consider(p, &shape);
         return;
     }
+    shape.stored = r->stored;
     for (int i = 0; i < 3 * 3 * 2 * 2; i++) {
         shape.keep_hidden = i % 2 == 0;
         shape.moments = moments[i / 2 % 2];
@@ -410,10 +417,9 @@ fur_status fur_plan_refuse(fur_context *context, const fur_model_config *config,
     int64_t longest;
     double mib = 1.0 / 1048576;
     if (plan->disk_bytes > request->disk_bytes)
-        return fur_error_set(&context->error, FUR_E_DOES_NOT_FIT,
-                             "%lld tokens put %.0f MiB on disk, the limit there is %.0f MiB",
-                             (long long)request->row_tokens, (double)plan->disk_bytes * mib,
-                             (double)request->disk_bytes * mib);
+        return fur_error_set(
+            &context->error, FUR_E_DOES_NOT_FIT, "%lld tokens put %.0f MiB on disk, the limit there is %.0f MiB",
+            (long long)request->row_tokens, (double)plan->disk_bytes * mib, (double)request->disk_bytes * mib);
     FUR_TRY(fur_plan_longest(context, config, request, &longest));
     if (longest == 0)
         return fur_error_set(&context->error, FUR_E_DOES_NOT_FIT,

@@ -20,8 +20,7 @@ static int64_t offset_at(const fur_moments *moments, bool v, int64_t first)
     return moments->offset + f32_bytes((v ? moments->count : 0) + first);
 }
 
-void fur_moments_reserve(fur_arena *arena, fur_store_place place, int64_t count, int64_t *disk_bytes,
-                         fur_moments *out)
+void fur_moments_reserve(fur_arena *arena, fur_store_place place, int64_t count, int64_t *disk_bytes, fur_moments *out)
 {
     *out = (fur_moments){.count = count};
     if (place != FUR_STORE_DISK) {

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "store/store.h"
 
-#include <string.h>
-
 #include "base/size.h"
+#include "store/encode.h"
 
 /* Layers whose rows the arena holds at once. */
 static int64_t layers_held(const fur_store *store)
@@ -11,19 +10,26 @@ static int64_t layers_held(const fur_store *store)
     return fur_div_up(store->layers, store->segment) + store->segment - 1;
 }
 
-void fur_store_reserve(fur_arena *arena, fur_store_place place, int64_t layers, int64_t tokens, int64_t width,
-                       int64_t block, int64_t segment, int64_t *disk_bytes, fur_store *out)
+void fur_store_reserve(fur_arena *arena, const fur_store_shape *shape, int64_t *disk_bytes, fur_store *out)
 {
-    int64_t row = width * (int64_t)sizeof(float);
-    *out = (fur_store){.place = place, .layers = layers, .tokens = tokens, .width = width, .segment = segment};
-    if (place != FUR_STORE_DISK) {
-        out->rows = fur_arena_push(arena, layers_held(out) * tokens * row);
+    int64_t block = fur_min_i64(shape->block, shape->tokens);
+    *out = (fur_store){.place = shape->place,
+                       .type = shape->type,
+                       .layers = shape->layers,
+                       .tokens = shape->tokens,
+                       .width = shape->width,
+                       .row_bytes = fur_encoded_row_bytes(shape->type, shape->width),
+                       .segment = shape->segment};
+    if (shape->type != FUR_STORED_F32)
+        out->decoded = fur_arena_push_f32(arena, block * shape->width);
+    if (shape->place != FUR_STORE_DISK) {
+        out->rows = fur_arena_push(arena, layers_held(out) * shape->tokens * out->row_bytes);
         return;
     }
     for (int i = 0; i < FUR_STORE_SLOTS; i++)
-        out->slots[i] = (fur_store_slot){.rows = fur_arena_push(arena, fur_min_i64(block, tokens) * row), .layer = -1};
+        out->slots[i] = (fur_store_slot){.rows = fur_arena_push(arena, block * out->row_bytes), .layer = -1};
     out->offset = *disk_bytes;
-    *disk_bytes += layers * tokens * row;
+    *disk_bytes += shape->layers * shape->tokens * out->row_bytes;
 }
 
 bool fur_store_keeps(const fur_store *store, int64_t layer)
@@ -36,11 +42,11 @@ int64_t fur_store_layers_again(const fur_store *store)
     return (fur_div_up(store->layers, store->segment) - 1) * (store->segment - 1);
 }
 
-static float *rows_at(const fur_store *store, int64_t layer, int64_t first)
+static unsigned char *rows_at(const fur_store *store, int64_t layer, int64_t first)
 {
     int64_t within = layer % store->segment, groups = fur_div_up(store->layers, store->segment);
     int64_t at = within == 0 ? layer / store->segment : groups + within - 1;
-    return store->rows + (at * store->tokens + first) * store->width;
+    return store->rows + (at * store->tokens + first) * store->row_bytes;
 }
 
 static fur_status check(const fur_exec *exec, const fur_store *store, int64_t layer, int64_t first, int64_t count)
@@ -56,7 +62,7 @@ static fur_status check(const fur_exec *exec, const fur_store *store, int64_t la
 
 static int64_t row_bytes(const fur_store *store, int64_t count)
 {
-    return count * store->width * (int64_t)sizeof(float);
+    return count * store->row_bytes;
 }
 
 static int64_t offset_at(const fur_store *store, int64_t layer, int64_t first)
@@ -85,25 +91,42 @@ static void fetch(fur_store *store, fur_store_slot *slot, int64_t layer, int64_t
         return;
     slot->layer = layer;
     slot->first = first;
-    slot->ticket =
-        fur_spill_read(store->spill, offset_at(store, layer, first), slot->rows, row_bytes(store, count));
+    slot->ticket = fur_spill_read(store->spill, offset_at(store, layer, first), slot->rows, row_bytes(store, count));
 }
 
 /* ---- rows ------------------------------------------------------------------------------------------------- */
 
-fur_status fur_store_place_rows(const fur_exec *exec, fur_store *store, int64_t layer, int64_t first, int64_t count,
-                                float **rows_TW)
+/* Where a block's stored rows go. */
+static fur_status place(const fur_exec *exec, fur_store *store, int64_t layer, int64_t first, int64_t count,
+                        unsigned char **rows)
 {
     FUR_TRY(check(exec, store, layer, first, count));
     if (store->place != FUR_STORE_DISK) {
-        *rows_TW = rows_at(store, layer, first);
+        *rows = rows_at(store, layer, first);
         return FUR_OK;
     }
     store->recent = slot_for(store, layer, first);
     fur_store_slot *slot = &store->slots[store->recent];
     FUR_TRY(fur_spill_wait(exec->error, store->spill, slot->ticket));
     *slot = (fur_store_slot){.rows = slot->rows, .layer = -1};
-    *rows_TW = slot->rows;
+    *rows = slot->rows;
+    return FUR_OK;
+}
+
+/* Pieces of the arena are aligned for any type, and rows of f32 to their elements. */
+static float *as_f32(unsigned char *rows)
+{
+    return (float *)(void *)rows;
+}
+
+fur_status fur_store_place_rows(const fur_exec *exec, fur_store *store, int64_t layer, int64_t first, int64_t count,
+                                float **rows_TW)
+{
+    unsigned char *rows = NULL;
+    if (store->type != FUR_STORED_F32)
+        return fur_error_set(exec->error, FUR_E_INTERNAL, "store: rows that are not f32 are put, not written in place");
+    FUR_TRY(place(exec, store, layer, first, count, &rows));
+    *rows_TW = as_f32(rows);
     return FUR_OK;
 }
 
@@ -115,33 +138,36 @@ fur_status fur_store_written(const fur_exec *exec, fur_store *store, int64_t lay
     fur_store_slot *slot = &store->slots[store->recent];
     slot->layer = layer;
     slot->first = first;
-    slot->ticket =
-        fur_spill_write(store->spill, offset_at(store, layer, first), slot->rows, row_bytes(store, count));
+    slot->ticket = fur_spill_write(store->spill, offset_at(store, layer, first), slot->rows, row_bytes(store, count));
     return FUR_OK;
 }
 
 fur_status fur_store_put(const fur_exec *exec, fur_store *store, int64_t layer, int64_t first, int64_t count,
                          const float *rows_TW)
 {
-    float *rows;
-    FUR_TRY(fur_store_place_rows(exec, store, layer, first, count, &rows));
-    memcpy(rows, rows_TW, (size_t)row_bytes(store, count));
+    unsigned char *rows = NULL;
+    FUR_TRY(place(exec, store, layer, first, count, &rows));
+    fur_rows_encode(exec, store->type, count, store->width, rows_TW, rows);
     return fur_store_written(exec, store, layer, first, count);
 }
 
 fur_status fur_store_get(const fur_exec *exec, fur_store *store, int64_t layer, int64_t first, int64_t count,
                          const float **rows_TW)
 {
+    unsigned char *rows;
     FUR_TRY(check(exec, store, layer, first, count));
-    if (store->place != FUR_STORE_DISK) {
-        *rows_TW = rows_at(store, layer, first);
-        return FUR_OK;
+    if (store->place == FUR_STORE_DISK) {
+        store->recent = slot_for(store, layer, first);
+        fur_store_slot *slot = &store->slots[store->recent];
+        fetch(store, slot, layer, first, count);
+        FUR_TRY(fur_spill_wait(exec->error, store->spill, slot->ticket));
+        rows = slot->rows;
+    } else {
+        rows = rows_at(store, layer, first);
     }
-    store->recent = slot_for(store, layer, first);
-    fur_store_slot *slot = &store->slots[store->recent];
-    fetch(store, slot, layer, first, count);
-    FUR_TRY(fur_spill_wait(exec->error, store->spill, slot->ticket));
-    *rows_TW = slot->rows;
+    *rows_TW = store->decoded ? store->decoded : as_f32(rows);
+    if (store->decoded)
+        fur_rows_decode(exec, store->type, count, store->width, rows, store->decoded);
     return FUR_OK;
 }
 

@@ -24,8 +24,8 @@ typedef struct fur_trainer_state {
     char isa[16];
 } fur_trainer_state;
 
-/* `moments` NULL: none are written (a finished export). Writes RUN/step-NNNNNN and RUN/latest; *path receives the folder
- * (caller frees with fur_free). */
+/* `moments` NULL: none are written (a finished export). Writes RUN/step-NNNNNN and RUN/latest; *path receives the
+ * folder (caller frees with fur_free). */
 fur_status fur_checkpoint_save(fur_context *context, const char *run_dir, const fur_model *model,
                                const fur_moments *moments, const fur_trainer_state *state, char **path);
 /* Resolves "latest" (with fall-back) or a step folder to an existing, undamaged folder; caller frees. */

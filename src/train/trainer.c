@@ -55,6 +55,10 @@ static fur_status compare_with_checkpoint(fur_trainer *t, const fur_trainer_stat
             "row of %lld tokens, %lld rows a step, seed %llu: the checkpoint was made with %lld, %lld, %llu",
             (long long)s->row_tokens, (long long)s->grad_accum, (unsigned long long)s->seed,
             (long long)saved->row_tokens, (long long)saved->grad_accum, (unsigned long long)saved->seed);
+    if (saved->shape.stored != s->stored)
+        return fur_error_set(&context->error, FUR_E_ARGUMENT,
+                             "layer inputs stored as type %d: the checkpoint was made with %d", (int)s->stored,
+                             (int)saved->shape.stored);
     if (strcmp(saved->isa, fur_isa_name(context->exec.isa)) != 0)
         fur_log(context, FUR_LOG_WARNING,
                 "the run was made with %s and goes on with %s: results differ within rounding", saved->isa,
@@ -149,6 +153,27 @@ static fur_status open_state(fur_trainer *t, const fur_trainer_state *saved)
     return FUR_OK;
 }
 
+/* Layer inputs that are not stored as f32 make the run inexact: by how much is measured on the data's first tokens, and
+ * said. */
+static fur_status tell_stored_error(fur_trainer *t)
+{
+    static const char *const names[] = {"f32", "bf16", "q8"};
+    fur_cursor cursor = {0};
+    fur_row row;
+    double error;
+    if (t->plan.stored == FUR_STORED_F32)
+        return FUR_OK;
+    int64_t tokens = fur_min_i64(fur_run_stored_error_tokens(t->run), fur_trainer_context(t->settings, 0, NULL));
+    if (tokens < 1)
+        return FUR_OK;
+    FUR_TRY(fur_cutter_row(&t->train, tokens, tokens, &cursor, &t->run->memory, &row));
+    FUR_TRY(fur_run_stored_error(t->run, &row, &error));
+    fur_log(t->context, FUR_LOG_WARNING,
+            "NOT EXACT: layer inputs are stored as %s; on %lld tokens the gradient is %.1e from the exact one",
+            names[t->plan.stored], (long long)row.offsets[row.documents], error);
+    return FUR_OK;
+}
+
 /* A run that is refused leaves no folder behind: a fresh one makes its folder when all else is known to be right. */
 static fur_status open_all(fur_trainer *t, const fur_corpus *corpus, const fur_corpus *eval)
 {
@@ -178,6 +203,7 @@ static fur_status open_all(fur_trainer *t, const fur_corpus *corpus, const fur_c
     FUR_TRY(open_state(t, s->resume ? &saved : NULL));
     if (!s->resume && !early)
         FUR_TRY(open_folder(t));
+    FUR_TRY(tell_stored_error(t));
     FUR_TRY(fur_metrics_open(context, s->output_dir, t->state.step, &t->metrics));
     return fur_run_json_write(t);
 }

@@ -6,6 +6,7 @@
  * disk; feedforward values kept or not; 1 and 2 threads; causal and bidirectional; packed documents. Faults: each
  * operation on the store's file fails in turn, in the sweep and in the update. */
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 #include "kit/model.h"
 #include "model/run.h"
 #include "op/adamw/adamw.h"
+#include "store/encode.h"
 
 #define DISK ((int64_t)1 << 40)
 
@@ -44,8 +46,8 @@ static void open_run(fur_context *context, fur_model *model, const kit_row *row,
 static fur_status update_part(void *user, int64_t first, int64_t count, float *m, float *v)
 {
     kit_run *run = user;
-    const fur_adamw_args args = {.lr = 1e-2, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .step = 2,
-                                 .grad_scale = 1};
+    const fur_adamw_args args = {
+        .lr = 1e-2, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .step = 2, .grad_scale = 1};
     fur_model *model = run->model;
     return fur_adamw_step(&run->run->exec, count, model->data + first, model->gradient + first, m, v, &args);
 }
@@ -144,9 +146,7 @@ static void the_store_changes_no_bit(void **state)
                 p.inputs = (fur_store_place)(k % 3 + 1);
                 p.attention = (fur_store_place)(k / 3 % 3 + 1);
                 p.optimizer = optimizers[k / 9];
-                p.keep = p.attention == FUR_STORE_AGAIN ? FUR_KEEP_NOTHING
-                         : k % 2                        ? FUR_KEEP_ALL
-                                                        : FUR_KEEP_AUTO;
+                p.keep = p.attention == FUR_STORE_AGAIN ? FUR_KEEP_NOTHING : k % 2 ? FUR_KEEP_ALL : FUR_KEEP_AUTO;
                 trace_with(at, &folder, threads, &p, &other);
                 check_same(at->name, &p, threads, &reference, &other);
                 trace_clear(&other);
@@ -156,6 +156,131 @@ static void the_store_changes_no_bit(void **state)
     assert_int_equal(kit_entries(folder.path), 0);
     kit_folder_clear(&folder);
     print_message("%d runs of 3 steps, %d shapes: the same bits wherever things are\n", runs, kit_model_case_count);
+}
+
+/* ---- not exact ---------------------------------------------------------------------------------------------- */
+
+static void encoded_rows_are_within_their_bounds(void **state)
+{
+    (void)state;
+    enum { ROWS = 100, WIDTH = 77 };
+    kit_exec kit;
+    kit_exec_init(&kit, FUR_ISA_REF, 2, FUR_ARENA_ALIGN);
+    const float *x = kit_guard_filled((int64_t)ROWS * WIDTH, KIT_NORMAL, 9);
+    float *y = kit_guard_filled((int64_t)ROWS * WIDTH, KIT_ZERO, 9);
+    for (fur_stored_type type = FUR_STORED_F32; type <= FUR_STORED_Q8; type++) {
+        int64_t bytes = fur_encoded_row_bytes(type, WIDTH);
+        void *data = malloc((size_t)(ROWS * bytes));
+        assert_non_null(data);
+        fur_rows_encode(&kit.exec, type, ROWS, WIDTH, x, data);
+        fur_rows_decode(&kit.exec, type, ROWS, WIDTH, data, y);
+        for (int64_t i = 0; i < (int64_t)ROWS * WIDTH; i++) {
+            int64_t first = i / WIDTH * WIDTH + i % WIDTH / 32 * 32, last = i / WIDTH * WIDTH + WIDTH;
+            double largest = 0, error = fabs((double)y[i] - (double)x[i]);
+            for (int64_t k = first; k < first + 32 && k < last; k++)
+                largest = fmax(largest, fabs((double)x[k]));
+            double bound = type == FUR_STORED_Q8     ? largest / 127 * 0.50001
+                           : type == FUR_STORED_BF16 ? fabs((double)x[i]) / 256
+                                                     : 0;
+            if (!(error <= bound))
+                fail_msg("type %d, element %lld: %g, wanted %g", (int)type, (long long)i, (double)y[i], (double)x[i]);
+        }
+        free(data);
+    }
+    kit_guard_free_all();
+    kit_exec_clear(&kit);
+}
+
+/* How far the gradient is from the exact one; the same bits in memory and on disk. */
+static void inputs_that_are_not_exact(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"f32", "bf16", "q8"};
+    static const double bounds[] = {0, 1e-2, 5e-2};
+    kit_folder folder;
+    kit_folder_init(&folder);
+    double worst[3] = {0};
+    for (int i = 0; i < kit_model_case_count; i++) {
+        const kit_model_case *at = &kit_model_cases[i];
+        fur_plan_request p;
+        fur_plan_request_defaults(&p);
+        p.disk_bytes = DISK;
+        trace exact, memory, disk;
+        trace_with(at, &folder, 1, &p, &exact);
+        for (int type = FUR_STORED_BF16; type <= FUR_STORED_Q8; type++) {
+            p.stored = (fur_stored_type)type;
+            p.inputs = FUR_STORE_MEMORY;
+            trace_with(at, &folder, 1, &p, &memory);
+            p.inputs = FUR_STORE_DISK;
+            trace_with(at, &folder, 2, &p, &disk);
+            check_same(at->name, &p, 2, &memory, &disk);
+            double error = 0, size = 0;
+            for (int64_t k = 0; k < exact.first.count; k++) {
+                double e = (double)exact.first.all[k];
+                error += ((double)memory.first.all[k] - e) * ((double)memory.first.all[k] - e);
+                size += e * e;
+            }
+            assert_true(exact.losses[0] == memory.losses[0]); /* forward is exact */
+            worst[type] = fmax(worst[type], sqrt(error / size));
+            trace_clear(&memory);
+            trace_clear(&disk);
+        }
+        p.stored = FUR_STORED_F32;
+        p.inputs = FUR_STORE_CHOSEN;
+        trace_clear(&exact);
+    }
+    for (int type = FUR_STORED_BF16; type <= FUR_STORED_Q8; type++) {
+        print_message("layer inputs as %-4s: gradient %.1e from exact at most (bound %.0e)\n", names[type], worst[type],
+                      bounds[type]);
+        assert_true(worst[type] > 1e-5 && worst[type] <= bounds[type]);
+    }
+    kit_folder_clear(&folder);
+}
+
+/* The figure that a run tells about itself is the difference between two runs' gradients. */
+static void a_run_measures_its_own_error(void **state)
+{
+    (void)state;
+    const kit_model_case *at = &kit_model_cases[3];
+    kit_folder folder;
+    kit_folder_init(&folder);
+    fur_context *context = kit_context(2);
+    fur_model_config config = five_layers(at);
+    fur_model *model = kit_model(context, &config, 31);
+    kit_row row, shorter;
+    kit_row_create(&config, at->lengths, 1, 32, &row);
+    kit_row_create(&config, (int64_t[]){5, 3, 0}, 1, 33, &shorter);
+    fur_plan_request p;
+    fur_plan_request_defaults(&p);
+    p.disk_bytes = DISK;
+    p.disk_dir = folder.path;
+    kit_run run;
+    kit_gradient exact, stored;
+    open_run(context, model, &row, &p, &run);
+    kit_gradient_create(&run, &shorter, NULL, 1.0, &exact);
+    kit_run_destroy(&run);
+    for (int k = 0; k < 4; k++) {
+        p.stored = k % 2 ? FUR_STORED_Q8 : FUR_STORED_BF16;
+        p.inputs = k / 2 ? FUR_STORE_DISK : FUR_STORE_MEMORY;
+        open_run(context, model, &row, &p, &run);
+        double told, error = 0, size = 0;
+        assert_true(fur_run_stored_error_tokens(run.run) >= shorter.tokens);
+        kit_ok(context, fur_run_stored_error(run.run, &shorter.row, &told));
+        kit_gradient_create(&run, &shorter, NULL, 1.0, &stored);
+        for (int64_t i = 0; i < exact.count; i++) {
+            error += pow((double)exact.all[i] - (double)stored.all[i], 2);
+            size += pow((double)exact.all[i], 2);
+        }
+        assert_true(told > 0 && fabs(told / sqrt(error / size) - 1) < 1e-3);
+        kit_gradient_destroy(&stored);
+        kit_run_destroy(&run);
+    }
+    kit_gradient_destroy(&exact);
+    kit_row_destroy(&row);
+    kit_row_destroy(&shorter);
+    fur_model_destroy(model);
+    fur_context_destroy(context);
+    kit_folder_clear(&folder);
 }
 
 /* Rows of other lengths, and evaluation, between two of the same: nothing of one is read in another. */
@@ -340,11 +465,10 @@ static void plan_keeps_to_the_disk_it_is_given(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_store_changes_no_bit),
-        cmocka_unit_test(rows_do_not_meet_in_the_store),
-        cmocka_unit_test(every_operation_on_the_store_may_fail),
-        cmocka_unit_test(bad_folders_are_refused),
-        cmocka_unit_test(plan_keeps_to_the_disk_it_is_given),
+        cmocka_unit_test(the_store_changes_no_bit),      cmocka_unit_test(encoded_rows_are_within_their_bounds),
+        cmocka_unit_test(inputs_that_are_not_exact),     cmocka_unit_test(a_run_measures_its_own_error),
+        cmocka_unit_test(rows_do_not_meet_in_the_store), cmocka_unit_test(every_operation_on_the_store_may_fail),
+        cmocka_unit_test(bad_folders_are_refused),       cmocka_unit_test(plan_keeps_to_the_disk_it_is_given),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
