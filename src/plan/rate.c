@@ -6,8 +6,8 @@
 
 double fur_rate_nominal(const fur_context *context)
 {
-    static const double per_thread[FUR_ISA_COUNT] = {[FUR_ISA_REF] = 2, [FUR_ISA_AVX2] = 60, [FUR_ISA_AVX512] = 150};
-    return per_thread[context->exec.isa] * (double)context->exec.threads;
+    fur_isa isa = context->exec.isa;
+    return (isa >= FUR_ISA_AVX512 ? 150.0 : isa >= FUR_ISA_AVX2 ? 60.0 : 2.0) * (double)context->exec.threads;
 }
 
 /* The best of a few products of a size that layers use; the reference gets one small one. */

@@ -8,6 +8,11 @@
 
 #define Q8_BLOCK ((int64_t)32)
 
+const char *fur_stored_type_name(fur_stored_type type)
+{
+    return type == FUR_STORED_BF16 ? "bf16" : type == FUR_STORED_Q8 ? "q8" : "f32";
+}
+
 int64_t fur_encoded_row_bytes(fur_stored_type type, int64_t width)
 {
     if (type == FUR_STORED_BF16)

@@ -13,6 +13,7 @@
 #include "io/file.h"
 #include "model/family.h"
 #include "plan/plan.h"
+#include "store/encode.h"
 
 /* A fresh run may not go where another one was. */
 static fur_status check_unused(const fur_trainer *t)
@@ -57,8 +58,8 @@ static fur_status compare_with_checkpoint(fur_trainer *t, const fur_trainer_stat
             (long long)saved->row_tokens, (long long)saved->grad_accum, (unsigned long long)saved->seed);
     if (saved->shape.stored != s->stored)
         return fur_error_set(&context->error, FUR_E_ARGUMENT,
-                             "layer inputs stored as type %d: the checkpoint was made with %d", (int)s->stored,
-                             (int)saved->shape.stored);
+                             "layer inputs stored as %s: the checkpoint was made with %s",
+                             fur_stored_type_name(s->stored), fur_stored_type_name(saved->shape.stored));
     if (strcmp(saved->isa, fur_isa_name(context->exec.isa)) != 0)
         fur_log(context, FUR_LOG_WARNING,
                 "the run was made with %s and goes on with %s: results differ within rounding", saved->isa,
@@ -157,7 +158,6 @@ static fur_status open_state(fur_trainer *t, const fur_trainer_state *saved)
  * said. */
 static fur_status tell_stored_error(fur_trainer *t)
 {
-    static const char *const names[] = {"f32", "bf16", "q8"};
     fur_cursor cursor = {0};
     fur_row row;
     double error;
@@ -170,7 +170,7 @@ static fur_status tell_stored_error(fur_trainer *t)
     FUR_TRY(fur_run_stored_error(t->run, &row, &error));
     fur_log(t->context, FUR_LOG_WARNING,
             "NOT EXACT: layer inputs are stored as %s; on %lld tokens the gradient is %.1e from the exact one",
-            names[t->plan.stored], (long long)row.offsets[row.documents], error);
+            fur_stored_type_name(t->plan.stored), (long long)row.offsets[row.documents], error);
     return FUR_OK;
 }
 
