@@ -268,30 +268,29 @@ static fur_status time_steps(fur_context *context, fur_model *model, const fur_p
         out->tokens_per_second = (double)tokens / out->step_seconds;
         out->peak_rss_bytes = fur_process_peak_rss_bytes();
         out->planned_peak_bytes = plan->peak_bytes;
+        out->planned_seconds = plan->seconds;
+        out->disk_bytes = plan->disk_bytes;
         status = add_peak(context, out);
     }
     fur_run_destroy(b.run);
     return status;
 }
 
-fur_status fur_bench_step(fur_context *context, const fur_model_config *config, int64_t tokens, int64_t memory_bytes,
-                          fur_keep keep, fur_bench_result *out)
+fur_status fur_bench_step(fur_context *context, const fur_model_config *config, const fur_plan_request *request,
+                          fur_bench_result *out)
 {
     memset(out, 0, sizeof *out);
     if (config->features)
         return fur_error_set(&context->error, FUR_E_UNSUPPORTED, "steps are timed on token models");
-    fur_plan_request request;
-    fur_plan_request_defaults(&request);
-    request.row_tokens = tokens;
-    request.memory_bytes = memory_bytes;
-    request.keep = keep;
+    if (request->purpose != FUR_FOR_TRAIN)
+        return fur_error_set(&context->error, FUR_E_ARGUMENT, "steps are timed for training");
     fur_plan plan;
-    FUR_TRY(fur_plan_make(context, config, &request, &plan));
+    FUR_TRY(fur_plan_make(context, config, request, &plan));
     if (!plan.fits)
-        return fur_plan_refuse(context, config, &request, &plan);
+        return fur_plan_refuse(context, config, request, &plan);
     fur_model *model;
     FUR_TRY(fur_model_create(context, config, 1, &model));
-    fur_status status = time_steps(context, model, &plan, &request, out);
+    fur_status status = time_steps(context, model, &plan, request, out);
     fur_model_destroy(model);
     return status;
 }

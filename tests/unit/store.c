@@ -414,6 +414,15 @@ static void bad_folders_are_refused(void **state)
     fur_io_hook_set(NULL, NULL);
     assert_non_null(strstr(error.text, "cannot make the store's file: Permission denied"));
     assert_int_equal(fur_alloc_live(), live);
+    fur_status status = FUR_E_MEMORY;
+    for (int64_t k = 1; status != FUR_OK; k++) {
+        fur_alloc_fail_at(k);
+        status = fur_spill_create(&error, folder.path, 1, &spill);
+        fur_alloc_fail_at(0);
+        assert_true(status == FUR_OK || (status == FUR_E_MEMORY && fur_alloc_live() == live && !spill));
+    }
+    fur_spill_destroy(spill);
+    assert_int_equal(fur_alloc_live(), live);
     /* a range outside the file is nobody's fault but ours */
     char byte = 0;
     assert_int_equal(fur_spill_create(&error, folder.path, 1, &spill), FUR_OK);
