@@ -99,7 +99,8 @@ typedef struct cli_options {
     double held_out;
     /* memory and machine */
     int64_t memory, threads, superblock, seed;
-    const char *isa, *keep;
+    int64_t layers, disk;
+    const char *isa, *keep, *disk_dir, *store, *store_dtype;
     /* training */
     double lr, min_lr, weight_decay, grad_clip;
     int64_t warmup_steps, max_steps, grad_accum, save_steps, eval_steps, log_steps, keep_checkpoints, eval_tokens;

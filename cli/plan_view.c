@@ -100,6 +100,46 @@ void cli_config_line(cli_string *out, const fur_model_config *config)
                 cli_thousands(count, fur_config_parameter_count(config)));
 }
 
+static const char *place_name(fur_store_place place)
+{
+    return place == FUR_STORE_DISK ? "disk" : place == FUR_STORE_AGAIN ? "again" : "memory";
+}
+
+static const char *const stored_names[] = {"f32", "bf16", "q8"};
+
+void cli_plan_places(cli_string *out, const fur_plan *plan, const char *between)
+{
+    static const struct {
+        fur_store_place place;
+        const char *text;
+    } heads[] = {
+        {FUR_STORE_MEMORY, "kept in memory"}, {FUR_STORE_DISK, "kept on disk"}, {FUR_STORE_AGAIN, "computed again"}};
+    char size[CLI_UNIT], inputs[64] = "layer inputs";
+    size_t start = out->length;
+    if (plan->stored != FUR_STORED_F32)
+        (void)snprintf(inputs, sizeof inputs, "layer inputs as %s (NOT EXACT)", stored_names[plan->stored]);
+    if (plan->inputs == FUR_STORE_AGAIN)
+        (void)snprintf(inputs, sizeof inputs, "layer inputs (1 in %" PRId64 " is kept)", plan->segment_layers);
+    for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++) {
+        fur_store_place place = heads[i].place, hidden = plan->keep_hidden ? FUR_STORE_MEMORY : FUR_STORE_AGAIN;
+        const char *const parts[] = {
+            plan->inputs == place ? inputs : NULL, plan->attention == place ? "attention outputs" : NULL,
+            hidden == place ? "feedforward" : NULL, plan->optimizer == place ? "optimizer state" : NULL};
+        bool begun = false;
+        for (size_t k = 0; k < sizeof parts / sizeof parts[0]; k++) {
+            if (parts[k] == NULL)
+                continue;
+            if (begun)
+                cli_appendf(out, ", %s", parts[k]);
+            else
+                cli_appendf(out, "%s%s: %s", out->length > start ? between : "", heads[i].text, parts[k]);
+            begun = true;
+        }
+        if (begun && place == FUR_STORE_DISK)
+            cli_appendf(out, " (up to %s)", cli_bytes(size, plan->disk_bytes));
+    }
+}
+
 void cli_plan_print(const fur_plan *plan, fur_purpose purpose, int64_t tokens, int64_t memory_bytes, FILE *file,
                     const cli_style *style)
 {
@@ -114,10 +154,12 @@ void cli_plan_print(const fur_plan *plan, fur_purpose purpose, int64_t tokens, i
     cli_table_clear(&table);
     fprintf(file, "  %s over %s tokens: %s, %s floating-point operations\n", unit[purpose], cli_thousands(a, tokens),
             plan->seconds > 0 ? cli_seconds(b, plan->seconds) : "?", cli_rate(c, plan->flops));
-    if (purpose == FUR_FOR_TRAIN)
-        fprintf(file, "  kept for backward: %s%s%s\n", plan->keep_attention ? "attention output" : "",
-                plan->keep_hidden ? (plan->keep_attention ? ", feedforward" : "feedforward") : "",
-                plan->keep_attention || plan->keep_hidden ? "" : "layer inputs only, the rest is computed again");
+    if (purpose == FUR_FOR_TRAIN) {
+        cli_string places = {NULL, 0, 0};
+        cli_plan_places(&places, plan, "\n  ");
+        fprintf(file, "  %s\n", places.text);
+        cli_string_clear(&places);
+    }
     if (memory_bytes > 0)
         fprintf(file, "  %s%s%s %s\n", plan->fits ? style->good : style->bad,
                 plan->fits ? "fits in" : "does not fit in", style->off, cli_bytes(a, memory_bytes));
@@ -145,5 +187,10 @@ json_t *cli_plan_json(const fur_plan *plan)
     cli_json_int(object, "vocabulary_tile", plan->vocabulary_tile);
     cli_json_bool(object, "keep_attention", plan->keep_attention);
     cli_json_bool(object, "keep_hidden", plan->keep_hidden);
+    cli_json_text(object, "inputs", place_name(plan->inputs));
+    cli_json_text(object, "store_dtype", stored_names[plan->stored]);
+    cli_json_int(object, "segment_layers", plan->segment_layers);
+    cli_json_text(object, "attention", place_name(plan->attention));
+    cli_json_text(object, "optimizer", place_name(plan->optimizer));
     return object;
 }

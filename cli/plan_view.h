@@ -30,4 +30,7 @@ void cli_plan_print(const fur_plan *plan, fur_purpose purpose, int64_t tokens, i
 /* fits, peak_bytes, disk_bytes, flops, seconds, items, and what the plan chose. */
 json_t *cli_plan_json(const fur_plan *plan);
 
+/* "kept in memory: ...", "kept on disk: ... (up to 3 GiB)", "computed again: ...": those that there are. */
+void cli_plan_places(cli_string *out, const fur_plan *plan, const char *between);
+
 #endif

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 /* ---- refusing ----------------------------------------------------------------------------------------------- */
@@ -141,6 +142,49 @@ int cli_memory_limit(const cli_session *session, int64_t *bytes, bool *chosen)
     return CLI_OK;
 }
 
+/* Free bytes where `path` is or would be made. */
+static bool free_bytes(const char *path, int64_t *out)
+{
+    struct statvfs about;
+    char *part = cli_copy(path);
+    bool known = false;
+    for (size_t end = strlen(part); !known && end > 0; part[end] = '\0') {
+        known = statvfs(part, &about) == 0;
+        while (end > 0 && part[end - 1] == '/')
+            end--;
+        while (end > 0 && part[end - 1] != '/')
+            end--;
+    }
+    known = known || statvfs(".", &about) == 0;
+    cli_free(part);
+    double bytes = known ? (double)about.f_bavail * (double)about.f_frsize : 0.0;
+    *out = bytes < 1e18 ? (int64_t)bytes : (int64_t)1e18;
+    return known;
+}
+
+int cli_disk_limit(const cli_session *session, const char *folder, cli_disk *out)
+{
+    const cli_options *options = session->options;
+    *out = (cli_disk){.folder = options->disk_dir != NULL ? options->disk_dir : folder, .bytes = options->disk};
+    out->stored = strcmp(options->store_dtype, "bf16") == 0 ? FUR_STORED_BF16
+                  : strcmp(options->store_dtype, "q8") == 0 ? FUR_STORED_Q8
+                                                            : FUR_STORED_F32;
+    if (!cli_given(options, "disk")) {
+        if (!free_bytes(out->folder, &out->bytes))
+            return cli_refuse(session, CLI_FAILED, "%s: %s", out->folder, strerror(errno));
+        out->bytes = out->bytes / 5 * 4;
+    }
+    if (strcmp(options->store, "disk") != 0)
+        return CLI_OK;
+    if (out->bytes == 0 && cli_given(options, "disk"))
+        return cli_refuse(session, CLI_USAGE, "--store disk with --disk 0: expected room on disk");
+    if (out->bytes == 0)
+        return cli_refuse(session, CLI_FAILED, "%s: no room on disk for --store disk", out->folder);
+    out->inputs = out->optimizer = FUR_STORE_DISK;
+    out->attention = cli_keep_of(options) == FUR_KEEP_NOTHING ? FUR_STORE_CHOSEN : FUR_STORE_DISK;
+    return CLI_OK;
+}
+
 /* ---- inputs ------------------------------------------------------------------------------------------------- */
 
 static bool exists(const char *folder, const char *name)
@@ -255,6 +299,9 @@ int cli_config_open(const cli_session *session, const char *preset, int64_t long
     fur_status status;
     if (options->model != NULL && options->preset != NULL && cli_source_of(options, "preset") == CLI_FROM_COMMAND)
         return cli_refuse(session, CLI_USAGE, "--model and --preset: expected one of them");
+    if (options->model != NULL && options->layers > 0)
+        return cli_refuse(session, CLI_USAGE,
+                          "--layers: a preset may have another number of layers, a model has its own");
     if (options->model != NULL) {
         char *folder = cli_model_folder(session, options->model);
         if (folder == NULL)
@@ -276,6 +323,8 @@ int cli_config_open(const cli_session *session, const char *preset, int64_t long
             fur_config_preset(session->context, options->preset != NULL ? options->preset : preset, longest, config);
         if (status == FUR_OK && bytes)
             fur_config_use_bytes(config);
+        if (options->layers > 0)
+            config->layers = options->layers;
     }
     if (status == FUR_OK && options->attention != NULL)
         status = fur_config_set_attention(session->context, config, options->attention);

@@ -318,6 +318,13 @@ char *cli_train_options_json(const cli_session *session, const fur_train_setting
         cli_json_int(object, "superblock", s->superblock);
     if (s->memory_bytes > 0) /* chosen or given: another limit may mean other blocks, and so other bits */
         cli_json_int(object, "memory", s->memory_bytes);
+    cli_json_int(object, "disk", s->disk_bytes); /* likewise */
+    if (s->disk_dir != NULL)
+        cli_json_text(object, "disk-dir", s->disk_dir);
+    cli_json_text(object, "store", o->store);
+    cli_json_text(object, "store-dtype", o->store_dtype);
+    if (o->layers > 0)
+        cli_json_int(object, "layers", o->layers);
     cli_json_bool(object, "skip-bad", o->skip_bad);
     cli_json_bool(object, "skip-nonfinite", s->skip_nonfinite);
     (void)json_object_set_new(root, "options", object);
@@ -394,6 +401,16 @@ int cli_train_setup_make(cli_session *session, cli_train_setup *setup)
         return code;
     if (setup->output_dir == NULL)
         setup->output_dir = options->output_dir != NULL ? cli_copy(options->output_dir) : run_folder(&options->files);
+    cli_disk disk;
+    code = cli_disk_limit(session, setup->output_dir, &disk);
+    if (code != CLI_OK)
+        return code;
+    settings->disk_bytes = disk.bytes;
+    settings->disk_dir = options->disk_dir;
+    settings->inputs = disk.inputs;
+    settings->attention = disk.attention;
+    settings->optimizer = disk.optimizer;
+    settings->stored = disk.stored;
     settings->output_dir = setup->output_dir;
     settings->resume = options->resume;
     code = fit_rows(session, setup, longest);

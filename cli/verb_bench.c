@@ -138,7 +138,22 @@ static int bench_step(bench *b)
     int code = cli_config_open(b->session, "bytes-1m", o->tokens, false, &config);
     if (code != CLI_OK)
         return code;
-    fur_status status = fur_bench_step(b->session->context, &config, o->tokens, o->memory, cli_keep_of(o), &b->result);
+    fur_plan_request request;
+    cli_disk disk;
+    fur_plan_request_defaults(&request);
+    code = cli_disk_limit(b->session, ".", &disk);
+    if (code != CLI_OK)
+        return code;
+    request.row_tokens = o->tokens;
+    request.memory_bytes = o->memory;
+    request.keep = cli_keep_of(o);
+    request.disk_bytes = disk.bytes;
+    request.disk_dir = disk.folder;
+    request.inputs = disk.inputs;
+    request.attention = disk.attention;
+    request.optimizer = disk.optimizer;
+    request.stored = disk.stored;
+    fur_status status = fur_bench_step(b->session->context, &config, &request, &b->result);
     if (status != FUR_OK)
         return cli_fail(b->session, status);
     const fur_bench_result *r = &b->result;
@@ -151,10 +166,16 @@ static int bench_step(bench *b)
     cli_json_real(b->object, "peak_gflops", r->peak_gflops);
     cli_json_int(b->object, "peak_rss_bytes", r->peak_rss_bytes);
     cli_json_int(b->object, "planned_peak_bytes", r->planned_peak_bytes);
+    cli_json_int(b->object, "disk_bytes", r->disk_bytes);
+    cli_json_real(b->object, "planned_seconds", r->planned_seconds);
     if (!o->json)
-        printf("%s, one step over %s tokens: %s, %s tokens/s, peak memory %s of %s planned (best of %d)\n", config.name,
-               cli_count(a, o->tokens), cli_seconds(c, seconds), cli_rate(d, r->tokens_per_second),
-               cli_bytes(e, r->peak_rss_bytes), cli_bytes((char[CLI_UNIT]){0}, r->planned_peak_bytes), r->repetitions);
+        printf(
+            "%s, one step over %s tokens: %s of %s planned, %s tokens/s, peak memory %s of %s planned, disk %s (best "
+            "of %d)\n",
+            config.name, cli_count(a, o->tokens), cli_seconds(c, seconds),
+            cli_seconds((char[CLI_UNIT]){0}, r->planned_seconds), cli_rate(d, r->tokens_per_second),
+            cli_bytes(e, r->peak_rss_bytes), cli_bytes((char[CLI_UNIT]){0}, r->planned_peak_bytes),
+            cli_bytes((char[CLI_UNIT]){0}, r->disk_bytes), r->repetitions);
     finish(b);
     return CLI_OK;
 }

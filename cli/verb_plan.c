@@ -51,6 +51,9 @@ static int plan_one(cli_session *session, const fur_model_config *config, const 
     }
     if (plan.fits)
         return CLI_OK;
+    if (plan.disk_bytes > request->disk_bytes)
+        return cli_refuse(session, CLI_DOES_NOT_FIT, "puts %s on disk, more than %s", cli_bytes(a, plan.disk_bytes),
+                          cli_bytes(b, request->disk_bytes));
     int64_t longest = 0;
     status = fur_plan_longest(session->context, config, request, &longest);
     if (status != FUR_OK)
@@ -78,6 +81,15 @@ int verb_plan(cli_session *session)
                                                                   : FUR_FOR_TRAIN;
     request.keep = cli_keep_of(options);
     request.superblock = options->superblock;
+    cli_disk disk;
+    code = cli_disk_limit(session, ".", &disk);
+    if (code != CLI_OK)
+        return code;
+    request.disk_bytes = disk.bytes;
+    request.inputs = disk.inputs;
+    request.attention = disk.attention;
+    request.optimizer = disk.optimizer;
+    request.stored = disk.stored;
     request.document_tokens = options->context;
     request.row_tokens = options->row_tokens > options->context ? options->row_tokens : options->context;
     if (!options->json) {

@@ -32,6 +32,9 @@ static int dry_run(cli_session *session, const cli_train_setup *setup)
         cli_plan_print(&plan, FUR_FOR_TRAIN, settings->row_tokens, settings->memory_bytes, stdout, &session->out);
         printf("  the whole run: at most %s\n", cli_seconds(a, seconds));
     }
+    if (plan.disk_bytes > settings->disk_bytes)
+        return cli_refuse(session, CLI_DOES_NOT_FIT, "puts %s on disk, more than %s", cli_bytes(a, plan.disk_bytes),
+                          cli_bytes(b, settings->disk_bytes));
     if (!plan.fits)
         return cli_refuse(session, CLI_DOES_NOT_FIT, "needs %s, more than %s", cli_bytes(a, plan.peak_bytes),
                           cli_bytes(b, settings->memory_bytes));
@@ -116,6 +119,20 @@ typedef struct run_watch {
     bool begun;
 } run_watch;
 
+/* How the run fits: what is kept, on disk, computed again, and about how long a step takes. */
+static void print_plan(const cli_session *session, const fur_train_event *event)
+{
+    char a[CLI_UNIT], b[CLI_UNIT];
+    cli_string places = {NULL, 0, 0};
+    if (event->plan == NULL)
+        return;
+    cli_plan_places(&places, event->plan, "; ");
+    cli_say(session, "memory   %s; about %s a row", cli_bytes(a, event->plan->peak_bytes),
+            cli_seconds(b, event->plan->seconds));
+    cli_say(session, "         %s", places.text);
+    cli_string_clear(&places);
+}
+
 /* What was chosen is told when the run begins: one that is refused has one line to say. */
 static void on_event(void *self, const fur_train_event *event)
 {
@@ -125,6 +142,7 @@ static void on_event(void *self, const fur_train_event *event)
     if (!watch->begun) {
         char a[CLI_UNIT], b[CLI_UNIT];
         cli_train_setup_print(session, watch->setup);
+        print_plan(session, event);
         if (fur_machine_read(session->context, &machine) == FUR_OK && machine.memory_available > 0 &&
             event->planned_peak_bytes - event->rss_bytes > machine.memory_available)
             cli_say(session, "warning: the run takes up to %s, and %s are free now",

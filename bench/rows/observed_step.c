@@ -119,13 +119,13 @@ static fur_status optimizer_step(fur_run *run, double *norm)
 {
     fur_model *model = run->model;
     size_t bytes = (size_t)model->table.elements * sizeof(float);
-    memset(run->memory.adam_m, 0, bytes);
-    memset(run->memory.adam_v, 0, bytes);
+    memset(run->memory.moments.m_P, 0, bytes);
+    memset(run->memory.moments.v_P, 0, bytes);
     FUR_TRY(fur_sum_squares(&run->exec, model->table.elements, model->gradient, norm));
     fur_adamw_args args = {.lr = 1e-4, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .step = 1,
                            .grad_scale = 1.0f};
-    return fur_adamw_step(&run->exec, model->table.elements, model->data, model->gradient, run->memory.adam_m,
-                          run->memory.adam_v, &args);
+    return fur_adamw_step(&run->exec, model->table.elements, model->data, model->gradient, run->memory.moments.m_P,
+                          run->memory.moments.v_P, &args);
 }
 
 int main(int count, char **words)

@@ -17,7 +17,9 @@ typedef struct fur_bench_result {
     double register_gflops, product_gflops;
     double step_seconds;       /* step */
     double tokens_per_second;  /* step */
+    double planned_seconds;    /* step */
     int64_t peak_rss_bytes, planned_peak_bytes;
+    int64_t disk_bytes;        /* step: planned */
 } fur_bench_result;
 
 FUR_API fur_status fur_bench_peak(fur_context *context, fur_bench_result *out);
@@ -26,9 +28,10 @@ FUR_API fur_status fur_bench_attention(fur_context *context, int64_t tokens, int
                                        int64_t head_dim, bool causal, int64_t window, fur_bench_result *out);
 FUR_API fur_status fur_bench_projection(fur_context *context, int64_t tokens, int64_t in, int64_t out_width,
                                         fur_bench_result *out);
-/* Whole optimizer steps of a preset on random tokens, one document of `tokens`. A step of 20 s or more is taken once. */
-FUR_API fur_status fur_bench_step(fur_context *context, const fur_model_config *config, int64_t tokens,
-                                  int64_t memory_bytes, fur_keep keep, fur_bench_result *out);
+/* Whole optimizer steps of a model on random tokens, one document of request->row_tokens, by the plan that the request
+ * gets (for training). A step of 20 s or more is taken once. */
+FUR_API fur_status fur_bench_step(fur_context *context, const fur_model_config *config,
+                                  const fur_plan_request *request, fur_bench_result *out);
 
 #ifdef __cplusplus
 }

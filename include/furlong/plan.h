@@ -15,6 +15,17 @@ typedef enum fur_purpose { FUR_FOR_TRAIN = 0, FUR_FOR_EVAL = 1, FUR_FOR_GENERATE
 /* FUR_KEEP_AUTO: kept where memory allows. The choice changes seconds and bytes, never the bits. */
 typedef enum fur_keep { FUR_KEEP_AUTO = 0, FUR_KEEP_NOTHING = 1, FUR_KEEP_ALL = 2 } fur_keep;
 
+/* Where something waits between the sweeps, or from step to step. It changes seconds and bytes, never the bits. */
+typedef enum fur_store_place {
+    FUR_STORE_CHOSEN = 0, /* in a request: the plan chooses */
+    FUR_STORE_MEMORY = 1,
+    FUR_STORE_AGAIN = 2,  /* layer inputs: every few layers', the others are computed again; attention: all of it is */
+    FUR_STORE_DISK = 3    /* in a file without a name, written and read beside the computation */
+} fur_store_place;
+
+/* What layer inputs are stored as. Anything but f32 makes the gradients inexact (docs/NUMERICS.md, "Stored inputs"). */
+typedef enum fur_stored_type { FUR_STORED_F32 = 0, FUR_STORED_BF16 = 1, FUR_STORED_Q8 = 2 } fur_stored_type;
+
 typedef struct fur_plan_request {
     size_t struct_size;
     fur_purpose purpose;
@@ -24,6 +35,11 @@ typedef struct fur_plan_request {
     int64_t data_bytes;       /* held by corpora outside the arena */
     fur_keep keep;
     int64_t superblock;       /* tokens per superblock of the sweep; 0: chosen */
+    int64_t disk_bytes;       /* limit on the store's file; 0: nothing goes to disk */
+    const char *disk_dir;     /* folder of that file; NULL: the current one. Owned by the caller */
+    fur_store_place inputs, attention; /* of layer inputs; of attention outputs and row statistics */
+    fur_store_place optimizer; /* of Adam's moments: chosen, in memory or on disk */
+    fur_stored_type stored;   /* what layer inputs are stored as */
     double measured_gflops;   /* matrix product rate for the seconds; 0: measured now (about 0.1 s, once per process) */
 } fur_plan_request;
 
@@ -38,14 +54,17 @@ typedef struct fur_plan {
     bool fits;               /* within memory_bytes; true when there is no limit */
     int64_t peak_bytes;      /* predicted peak resident memory of the process */
     int64_t arena_bytes;     /* exact size of the run's one allocation */
-    int64_t disk_bytes;      /* 0: layer inputs are in RAM */
+    int64_t disk_bytes;      /* most that the store's file takes; 0: there is none */
     double flops;            /* of one row: step (train), forward (eval), one token (generate) */
     double seconds;          /* of the same */
     int64_t superblock;      /* tokens per superblock */
     int64_t token_tile;      /* tokens per tile of the feedforward and the projections */
     int64_t loss_tile;       /* tokens per block of the loss */
     int64_t vocabulary_tile; /* vocabulary entries per block of the loss */
-    bool keep_attention;     /* attention output and row statistics of every layer kept, not recomputed */
+    bool keep_attention;     /* attention output and row statistics kept, in memory or on disk, not recomputed */
+    fur_store_place inputs, attention, optimizer; /* training: where they are */
+    fur_stored_type stored;  /* layer inputs, as requested */
+    int64_t segment_layers;  /* inputs of every so manyth layer are kept; 1: of each */
     bool keep_hidden;        /* feedforward pre-activations of every layer kept, not recomputed */
     int item_count;
     fur_plan_item items[FUR_PLAN_MAX_ITEMS]; /* add up to peak_bytes */

@@ -38,7 +38,11 @@ typedef struct fur_train_settings {
     double held_out;              /* share of the corpus's end kept for evaluation when there is no eval corpus */
     uint64_t seed;
     int64_t memory_bytes;         /* 0: no limit */
+    int64_t disk_bytes;           /* limit on what goes to disk within a step; 0: nothing does */
+    const char *disk_dir;         /* folder of that file; NULL: output_dir */
     fur_keep keep;
+    fur_store_place inputs, attention, optimizer; /* as in fur_plan_request */
+    fur_stored_type stored;       /* as there; anything but f32 is not exact */
     int64_t superblock;           /* 0: chosen */
     bool skip_nonfinite;          /* skip a step whose gradient is not finite instead of stopping */
     const char *run_json;         /* extra settings text stored in run.json (an object), or NULL */

@@ -225,6 +225,18 @@ typedef struct step_bench {
     int64_t offsets[2], step;
 } step_bench;
 
+typedef struct update {
+    fur_run *run;
+    const fur_adamw_args *args;
+} update;
+
+static fur_status update_part(void *user, int64_t first, int64_t count, float *m, float *v)
+{
+    update *u = user;
+    fur_model *model = u->run->model;
+    return fur_adamw_step(&u->run->exec, count, model->data + first, model->gradient + first, m, v, u->args);
+}
+
 static fur_status one_step(void *user)
 {
     step_bench *b = user;
@@ -239,8 +251,7 @@ static fur_status one_step(void *user)
                            .weight_decay = 0.1,
                            .step = ++b->step,
                            .grad_scale = 1.0f};
-    return fur_adamw_step(&b->run->exec, model->table.elements, model->data, model->gradient, b->run->memory.adam_m,
-                          b->run->memory.adam_v, &args);
+    return fur_moments_each(&b->run->exec, &b->run->memory.moments, true, update_part, &(update){b->run, &args});
 }
 
 static fur_status time_steps(fur_context *context, fur_model *model, const fur_plan *plan,
@@ -250,42 +261,41 @@ static fur_status time_steps(fur_context *context, fur_model *model, const fur_p
     step_bench b = {.offsets = {0, tokens}};
     FUR_TRY(fur_run_create(context, model, plan, request, &b.run));
     fur_run_memory *m = &b.run->memory;
-    memset(m->adam_m, 0, (size_t)model->data_bytes);
-    memset(m->adam_v, 0, (size_t)model->data_bytes);
+    fur_status status = fur_moments_zero(&b.run->exec, &m->moments);
     for (int64_t t = 0; t < tokens; t++) {
         m->row_ids_T[t] = (int32_t)(fur_random_u64(1, 5, (uint64_t)t) % (uint64_t)model->config.vocabulary);
         m->row_targets_T[t] = (int32_t)(fur_random_u64(1, 6, (uint64_t)t) % (uint64_t)model->config.vocabulary);
     }
     b.row = (fur_row){.documents = 1, .offsets = b.offsets, .ids_T = m->row_ids_T, .target_T = m->row_targets_T};
-    fur_status status = best_of(one_step, &b, &out->step_seconds, &out->repetitions);
+    if (status == FUR_OK)
+        status = best_of(one_step, &b, &out->step_seconds, &out->repetitions);
     if (status == FUR_OK) {
         out->tokens_per_second = (double)tokens / out->step_seconds;
         out->peak_rss_bytes = fur_process_peak_rss_bytes();
         out->planned_peak_bytes = plan->peak_bytes;
+        out->planned_seconds = plan->seconds;
+        out->disk_bytes = plan->disk_bytes;
         status = add_peak(context, out);
     }
     fur_run_destroy(b.run);
     return status;
 }
 
-fur_status fur_bench_step(fur_context *context, const fur_model_config *config, int64_t tokens, int64_t memory_bytes,
-                          fur_keep keep, fur_bench_result *out)
+fur_status fur_bench_step(fur_context *context, const fur_model_config *config, const fur_plan_request *request,
+                          fur_bench_result *out)
 {
     memset(out, 0, sizeof *out);
     if (config->features)
         return fur_error_set(&context->error, FUR_E_UNSUPPORTED, "steps are timed on token models");
-    fur_plan_request request;
-    fur_plan_request_defaults(&request);
-    request.row_tokens = tokens;
-    request.memory_bytes = memory_bytes;
-    request.keep = keep;
+    if (request->purpose != FUR_FOR_TRAIN)
+        return fur_error_set(&context->error, FUR_E_ARGUMENT, "steps are timed for training");
     fur_plan plan;
-    FUR_TRY(fur_plan_make(context, config, &request, &plan));
+    FUR_TRY(fur_plan_make(context, config, request, &plan));
     if (!plan.fits)
-        return fur_plan_refuse(context, config, &request, &plan);
+        return fur_plan_refuse(context, config, request, &plan);
     fur_model *model;
     FUR_TRY(fur_model_create(context, config, 1, &model));
-    fur_status status = time_steps(context, model, &plan, &request, out);
+    fur_status status = time_steps(context, model, &plan, request, out);
     fur_model_destroy(model);
     return status;
 }

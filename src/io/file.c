@@ -146,19 +146,22 @@ fur_status fur_fd_read(fur_error *error, int fd, const char *path, int64_t offse
     return FUR_OK;
 }
 
-fur_status fur_fd_write(fur_error *error, int fd, const char *path, const void *data, int64_t bytes)
+fur_status fur_fd_write(fur_error *error, int fd, const char *path, int64_t offset, const void *data, int64_t bytes)
 {
     const unsigned char *from = data;
-    while (bytes > 0) {
+    int64_t total = 0;
+    while (total < bytes) {
+        size_t want = (size_t)fur_min_i64(bytes - total, PIECE_BYTES);
         int fault = fur_io_fault(FUR_IO_WRITE, path);
         errno = fault;
-        ssize_t put = fault ? -1 : write(fd, from, (size_t)fur_min_i64(bytes, PIECE_BYTES));
+        ssize_t put = fault        ? -1
+                      : offset < 0 ? write(fd, from + total, want)
+                                   : pwrite(fd, from + total, want, (off_t)(offset + total));
         if (put < 0 && errno == EINTR)
             continue;
         if (put <= 0)
             return fur_io_error(error, path, "write", put < 0 ? errno : EIO);
-        from += put;
-        bytes -= put;
+        total += put;
     }
     return FUR_OK;
 }
@@ -321,7 +324,7 @@ static fur_status output_flush(fur_error *error, fur_output *output)
 {
     size_t pending = output->pending;
     output->pending = 0;
-    return fur_fd_write(error, output->fd, output->path, output->buffer, (int64_t)pending);
+    return fur_fd_write(error, output->fd, output->path, -1, output->buffer, (int64_t)pending);
 }
 
 fur_status fur_output_write(fur_error *error, fur_output *output, const void *data, int64_t bytes)
@@ -332,7 +335,7 @@ fur_status fur_output_write(fur_error *error, fur_output *output, const void *da
         FUR_TRY(output_flush(error, output));
     output->bytes += bytes;
     if (bytes >= BUFFER_BYTES)
-        return fur_fd_write(error, output->fd, output->path, data, bytes);
+        return fur_fd_write(error, output->fd, output->path, -1, data, bytes);
     memcpy(output->buffer + output->pending, data, (size_t)bytes);
     output->pending += (size_t)bytes;
     return FUR_OK;

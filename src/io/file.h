@@ -53,7 +53,7 @@ fur_status fur_input_read(fur_error *error, const fur_input *input, int64_t offs
  * stands. */
 fur_status fur_fd_read(fur_error *error, int fd, const char *path, int64_t offset, void *out, int64_t bytes,
                        int64_t *done);
-fur_status fur_fd_write(fur_error *error, int fd, const char *path, const void *data, int64_t bytes);
+fur_status fur_fd_write(fur_error *error, int fd, const char *path, int64_t offset, const void *data, int64_t bytes);
 fur_status fur_fd_sync(fur_error *error, int fd, const char *path);
 /* Syncs the folder at `path`. */
 fur_status fur_folder_sync(fur_error *error, const char *path);

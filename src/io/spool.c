@@ -64,7 +64,7 @@ static fur_status create_file(fur_error *error, fur_spool *spool)
 
 static fur_status flush(fur_error *error, fur_spool *spool)
 {
-    FUR_TRY(fur_fd_write(error, spool->fd, spool->path, spool->data, spool->held));
+    FUR_TRY(fur_fd_write(error, spool->fd, spool->path, -1, spool->data, spool->held));
     spool->written += spool->held;
     spool->held = 0;
     return FUR_OK;
@@ -106,7 +106,7 @@ fur_status fur_spool_append(fur_error *error, fur_spool *spool, const void *data
     if (bytes > spool->capacity - spool->held)
         FUR_TRY(flush(error, spool));
     if (bytes > spool->capacity) {
-        FUR_TRY(fur_fd_write(error, spool->fd, spool->path, data, bytes));
+        FUR_TRY(fur_fd_write(error, spool->fd, spool->path, -1, data, bytes));
         spool->written += bytes;
         return FUR_OK;
     }

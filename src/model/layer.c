@@ -143,12 +143,12 @@ fur_status fur_layer_absorb(fur_run *run, fur_layer *layer, const fur_scratch *s
 }
 
 fur_status fur_layer_query(fur_run *run, const fur_layer *layer, const fur_scratch *s, int64_t first, int64_t count,
-                           float *o_TQ, float *lse_TH, int attention_is_kept)
+                           float *o_TQ, float *lse_TH)
 {
     FUR_TRY(fur_map_forward(run, &layer->at->q, count, s->h_BC, 0, s->q_BQ));
     FUR_TRY(norm_heads(run, layer->at->q_norm_w, count, layer->shape.heads, s->q_BQ));
     FUR_TRY(rotate(run, s, count, layer->shape.heads, 0, s->q_BQ));
-    if (attention_is_kept)
+    if (!o_TQ)
         return FUR_OK;
     return layer->kind->query(&run->exec, &layer->shape, &layer->state, &run->documents, first, count, s->q_BQ, o_TQ,
                               lse_TH);
@@ -162,20 +162,39 @@ fur_status fur_layer_activate(const fur_run *run, int64_t tokens, const float *u
     return fur_gelu_forward(&run->exec, tokens * c->hidden, u_TU, g_TF);
 }
 
-float *fur_layer_o(const fur_run *run, const fur_layer *layer, const fur_scratch *s, int64_t first)
+fur_status fur_layer_attention_place(fur_run *run, const fur_layer *layer, const fur_scratch *s, int64_t first,
+                                     int64_t count, float **o_TQ, float **lse_TH)
 {
-    const fur_run_memory *m = &run->memory;
-    if (!m->kept_o_LTQ)
-        return s->o_BQ;
-    return m->kept_o_LTQ + (layer->index * run->shape.tokens + first) * fur_config_query_width(&run->model->config);
+    fur_run_memory *m = &run->memory;
+    *o_TQ = s->o_BQ;
+    *lse_TH = s->lse_BH;
+    if (!fur_layer_attention_is_kept(run))
+        return FUR_OK;
+    FUR_TRY(fur_store_place_rows(&run->exec, &m->o, layer->index, first, count, o_TQ));
+    return fur_store_place_rows(&run->exec, &m->lse, layer->index, first, count, lse_TH);
 }
 
-float *fur_layer_lse(const fur_run *run, const fur_layer *layer, const fur_scratch *s, int64_t first)
+fur_status fur_layer_attention_written(fur_run *run, const fur_layer *layer, int64_t first, int64_t count)
 {
-    const fur_run_memory *m = &run->memory;
-    if (!m->kept_lse_LTH)
-        return s->lse_BH;
-    return m->kept_lse_LTH + (layer->index * run->shape.tokens + first) * run->model->config.heads;
+    fur_run_memory *m = &run->memory;
+    if (!fur_layer_attention_is_kept(run))
+        return FUR_OK;
+    FUR_TRY(fur_store_written(&run->exec, &m->o, layer->index, first, count));
+    return fur_store_written(&run->exec, &m->lse, layer->index, first, count);
+}
+
+fur_status fur_layer_attention_get(fur_run *run, const fur_layer *layer, int64_t first, int64_t count, int64_t next,
+                                   const float **o_TQ, const float **lse_TH)
+{
+    fur_run_memory *m = &run->memory;
+    int64_t next_count = next < 0 ? 0 : fur_superblock_rows(run, next);
+    FUR_TRY(fur_store_get(&run->exec, &m->o, layer->index, first, count, o_TQ));
+    fur_store_ahead(&m->o, layer->index, next, next_count);
+    if (!lse_TH)
+        return FUR_OK;
+    FUR_TRY(fur_store_get(&run->exec, &m->lse, layer->index, first, count, lse_TH));
+    fur_store_ahead(&m->lse, layer->index, next, next_count);
+    return FUR_OK;
 }
 
 float *fur_layer_u(const fur_run *run, const fur_layer *layer, const fur_scratch *s, int64_t first)
@@ -214,10 +233,13 @@ fur_status fur_run_advance(fur_run *run, int64_t first, int64_t count, int backw
 
 void fur_run_begin_work(fur_run *run, int training)
 {
-    double total = 0;
-    for (int64_t first = 0; first < run->tokens; first += run->shape.superblock)
-        for (int backward = 0; backward <= training; backward++)
-            total += block_work(run, first, fur_superblock_rows(run, first), backward);
+    double forward = 0, backward = 0, layers = (double)run->model->config.layers, again = 0;
+    for (int64_t first = 0; first < run->tokens; first += run->shape.superblock) {
+        forward += block_work(run, first, fur_superblock_rows(run, first), 0);
+        backward += block_work(run, first, fur_superblock_rows(run, first), 1);
+    }
+    if (training)
+        again = (double)fur_store_layers_again(&run->memory.inputs);
     run->work_done = 0;
-    run->work_total = total * (double)run->model->config.layers;
+    run->work_total = (layers + again) * forward + (training ? layers * backward : 0);
 }

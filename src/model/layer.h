@@ -21,9 +21,9 @@ fur_layer fur_layer_begin(fur_run *run, int64_t index, int backward);
 /* h = norm1(x), then k and v of rows first.. into the kind's state. h_BC stays valid. */
 fur_status fur_layer_absorb(fur_run *run, fur_layer *layer, const fur_scratch *s, int64_t first, int64_t count,
                             const float *x_TC);
-/* q from h_BC (rotated), then o and lse of rows first.. */
+/* q from h_BC (rotated), then o and lse of rows first.. unless they are known (o_TQ NULL) */
 fur_status fur_layer_query(fur_run *run, const fur_layer *layer, const fur_scratch *s, int64_t first, int64_t count,
-                           float *o_TQ, float *lse_TH, int attention_is_kept);
+                           float *o_TQ, float *lse_TH);
 /* Undoes the rotation, for gradients by q and k. */
 fur_status fur_layer_rotate_back(const fur_run *run, const fur_scratch *s, int64_t count, int64_t heads, float *x);
 /* dx, gradient by normed heads of q or k rows, becomes that by the map's output, computed anew from h_BC into do_BQ; the
@@ -43,9 +43,20 @@ fur_status fur_map_forward(const fur_run *run, const fur_map_offsets *map, int64
 fur_status fur_map_backward(fur_run *run, const fur_map_offsets *map, int64_t tokens, const float *x_TI,
                             const float *dy_TO, int add, float *dx_TI);
 
-/* Kept or scratch place of a layer's attention output, statistics and inner values of rows first.. */
-float *fur_layer_o(const fur_run *run, const fur_layer *layer, const fur_scratch *s, int64_t first);
-float *fur_layer_lse(const fur_run *run, const fur_layer *layer, const fur_scratch *s, int64_t first);
+/* Whether backward finds attention outputs and row statistics ready. */
+static inline int fur_layer_attention_is_kept(const fur_run *run)
+{
+    return run->memory.o.layers > 0;
+}
+/* Where attention of rows first.. is written: the store, where it is kept, or scratch. */
+fur_status fur_layer_attention_place(fur_run *run, const fur_layer *layer, const fur_scratch *s, int64_t first,
+                                     int64_t count, float **o_TQ, float **lse_TH);
+/* They are written, for backward. Nothing where they are not kept. */
+fur_status fur_layer_attention_written(fur_run *run, const fur_layer *layer, int64_t first, int64_t count);
+/* What was kept of rows first..; the block at `next` (-1: none) will be asked for next. lse_TH NULL: not wanted. */
+fur_status fur_layer_attention_get(fur_run *run, const fur_layer *layer, int64_t first, int64_t count, int64_t next,
+                                   const float **o_TQ, const float **lse_TH);
+/* Kept or scratch place of inner values of rows first.. */
 float *fur_layer_u(const fur_run *run, const fur_layer *layer, const fur_scratch *s, int64_t first);
 
 /* First row of the superblock after the one that starts at `first`; superblocks are counted from row 0. */

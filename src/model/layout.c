@@ -151,14 +151,15 @@ static void layout_overlaid_scratch(const fur_model_config *c, const fur_run_sha
 {
     int training = shape->purpose == FUR_FOR_TRAIN;
     int64_t start = fur_arena_mark(arena), end = start;
-    layout_scratch(c, shape, 0, training && shape->keep_attention, training && shape->keep_hidden, arena, &m->forward);
+    int kept_o = training && fur_run_keeps_attention(shape);
+    layout_scratch(c, shape, 0, kept_o, training && shape->keep_hidden, arena, &m->forward);
     end = fur_max_i64(end, arena->used);
     fur_arena_release(arena, start);
     layout_loss(c, shape, training, arena, &m->loss);
     end = fur_max_i64(end, arena->used);
     fur_arena_release(arena, start);
     if (training) {
-        layout_scratch(c, shape, 1, shape->keep_attention, shape->keep_hidden, arena, &m->backward);
+        layout_scratch(c, shape, 1, kept_o, shape->keep_hidden, arena, &m->backward);
         end = fur_max_i64(end, arena->used);
         fur_arena_release(arena, start);
     }
@@ -176,6 +177,44 @@ static void layout_row(const fur_model_config *c, int64_t tokens, fur_arena *are
         m->row_ids_T = fur_arena_push(arena, tokens * (int64_t)sizeof(int32_t));
         m->row_targets_T = fur_arena_push(arena, tokens * (int64_t)sizeof(int32_t));
     }
+}
+
+bool fur_run_keeps_attention(const fur_run_shape *shape)
+{
+    return shape->attention == FUR_STORE_MEMORY || shape->attention == FUR_STORE_DISK;
+}
+
+static void layout_inputs(const fur_model_config *c, const fur_run_shape *shape, fur_arena *arena, item_reporter *items,
+                          fur_run_memory *m)
+{
+    fur_store_shape inputs = {.place = shape->inputs,
+                              .type = shape->stored,
+                              .layers = c->layers,
+                              .tokens = shape->tokens,
+                              .width = c->width,
+                              .block = shape->superblock,
+                              .segment = shape->inputs == FUR_STORE_AGAIN ? fur_max_i64(1, shape->segment) : 1};
+    fur_store_reserve(arena, &inputs, &m->disk_bytes, &m->inputs);
+    report(items, shape->inputs == FUR_STORE_DISK    ? "layer inputs (on disk: blocks in work)"
+                  : shape->inputs == FUR_STORE_AGAIN ? "layer inputs of a segment and of the first ones"
+                                                     : "layer inputs");
+}
+
+static void layout_attention(const fur_model_config *c, const fur_run_shape *shape, fur_arena *arena,
+                             item_reporter *items, fur_run_memory *m)
+{
+    fur_store_shape o = {.place = shape->attention,
+                         .layers = c->layers,
+                         .tokens = shape->tokens,
+                         .width = fur_config_query_width(c),
+                         .block = shape->superblock,
+                         .segment = 1};
+    fur_store_shape lse = o;
+    lse.width = c->heads;
+    fur_store_reserve(arena, &o, &m->disk_bytes, &m->o);
+    fur_store_reserve(arena, &lse, &m->disk_bytes, &m->lse);
+    report(items, shape->attention == FUR_STORE_DISK ? "attention outputs (on disk: blocks in work)"
+                                                     : "kept attention outputs");
 }
 
 bool fur_run_shape_is_sane(const fur_model_config *c, const fur_parameter_table *table, const fur_run_shape *shape)
@@ -203,9 +242,9 @@ void fur_run_layout(const fur_exec *exec, const fur_model_config *c, const fur_p
         report(&items, "gradients");
     }
     if (shape->optimizer) {
-        m->adam_m = fur_arena_push_f32(arena, table->elements);
-        m->adam_v = fur_arena_push_f32(arena, table->elements);
-        report(&items, "optimizer state (Adam m, v)");
+        fur_moments_reserve(arena, shape->moments, table->elements, &m->disk_bytes, &m->moments);
+        report(&items, shape->moments == FUR_STORE_DISK ? "optimizer state (on disk: parts in work)"
+                                                        : "optimizer state (Adam m, v)");
     }
     if (shape->purpose != FUR_FOR_GENERATE)
         layout_row(c, T, arena, m);
@@ -213,20 +252,15 @@ void fur_run_layout(const fur_exec *exec, const fur_model_config *c, const fur_p
     int64_t x_rows = shape->purpose == FUR_FOR_GENERATE ? fur_min_i64(shape->superblock, T) : T;
     m->x_TC = fur_arena_push_f32(arena, x_rows * c->width);
     report(&items, training ? "hidden state (becomes its gradient)" : "hidden state");
-    if (training) {
-        fur_store_reserve(arena, c->layers, T, c->width, &m->store);
-        report(&items, "layer inputs");
-    }
+    if (training)
+        layout_inputs(c, shape, arena, &items, m);
     m->state_bytes = largest_state_bytes(c, T, training);
     int64_t states = shape->purpose == FUR_FOR_GENERATE ? c->layers : 1;
     unsigned char *state = fur_arena_push(arena, states * m->state_bytes);
     m->state_region = (fur_arena){.base = state, .capacity = states * m->state_bytes};
     report(&items, training ? "keys, values and their gradients" : "keys and values");
-    if (training && shape->keep_attention) {
-        m->kept_o_LTQ = fur_arena_push_f32(arena, c->layers * T * fur_config_query_width(c));
-        m->kept_lse_LTH = fur_arena_push_f32(arena, c->layers * T * c->heads);
-        report(&items, "kept attention outputs");
-    }
+    if (training && fur_run_keeps_attention(shape))
+        layout_attention(c, shape, arena, &items, m);
     if (training && shape->keep_hidden) {
         m->kept_u_LTU = fur_arena_push_f32(arena, c->layers * T * fur_config_inner_width(c));
         report(&items, "kept feedforward inner values");

@@ -99,9 +99,29 @@ fur_run_shape fur_run_shape_of(const fur_plan *plan, const fur_plan_request *req
                            .token_tile = plan->token_tile,
                            .loss_tile = plan->loss_tile,
                            .vocabulary_tile = plan->vocabulary_tile,
-                           .keep_attention = plan->keep_attention,
+                           .inputs = plan->inputs,
+                           .stored = plan->stored,
+                           .segment = plan->segment_layers,
+                           .attention = plan->attention,
+                           .moments = plan->optimizer,
                            .keep_hidden = plan->keep_hidden,
                            .optimizer = request->purpose == FUR_FOR_TRAIN};
+}
+
+/* The file of what the plan puts on disk. */
+static fur_status open_spill(fur_run *run, const fur_plan_request *request)
+{
+    fur_run_memory *m = &run->memory;
+    if (m->disk_bytes == 0)
+        return FUR_OK;
+    if (m->disk_bytes > request->disk_bytes)
+        return fur_error_set(run->exec.error, FUR_E_DOES_NOT_FIT,
+                             "the plan needs %lld bytes of disk, the limit is %lld", (long long)m->disk_bytes,
+                             (long long)request->disk_bytes);
+    const char *folder = request->disk_dir ? request->disk_dir : ".";
+    FUR_TRY(fur_spill_create(run->exec.error, folder, m->disk_bytes, &run->spill));
+    m->inputs.spill = m->o.spill = m->lse.spill = m->moments.spill = run->spill;
+    return FUR_OK;
 }
 
 fur_status fur_run_create(fur_context *context, fur_model *model, const fur_plan *plan, const fur_plan_request *request,
@@ -131,6 +151,8 @@ fur_status fur_run_create(fur_context *context, fur_model *model, const fur_plan
             status = fur_error_set(&context->error, FUR_E_INTERNAL, "the run laid out %lld bytes, its plan has %lld",
                                    (long long)run->arena.peak, (long long)plan->arena_bytes);
     }
+    if (status == FUR_OK)
+        status = open_spill(run, request);
     if (status != FUR_OK) {
         fur_run_destroy(run);
         return status;
@@ -147,6 +169,7 @@ void fur_run_destroy(fur_run *run)
         return;
     if (run->memory.gradient && run->model->gradient == run->memory.gradient)
         run->model->gradient = NULL;
+    fur_spill_destroy(run->spill); /* before the memory that its thread writes to */
     fur_arena_destroy(&run->arena);
     fur_free(run);
 }
@@ -191,6 +214,11 @@ static fur_status begin_row(fur_run *run, const fur_row *row, int training)
     run->documents = (fur_documents){row->documents, row->offsets};
     run->tokens = row->offsets[row->documents];
     run->dropping = training && (run->model->config.dropout > 0 || run->model->config.attention_dropout > 0);
+    if (run->spill)
+        fur_spill_clear(run->spill); /* a row that failed leaves its failure there */
+    fur_store_begin(&run->memory.inputs);
+    fur_store_begin(&run->memory.o);
+    fur_store_begin(&run->memory.lse);
     fur_run_begin_work(run, training);
     return fur_embed_row(run);
 }

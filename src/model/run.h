@@ -2,6 +2,8 @@
 /* A run: the memory of one plan, and the sweep over it.
  *
  *   arena: | gradients | Adam m, v | row | x | layer inputs | keys, values, their gradients | kept saves | scratch | workspace |
+ *   spill: | Adam m, v | layer inputs | attention outputs | row statistics |        what the plan puts on disk; the arena
+ *                                                                                   then has blocks on their way
  *
  * fur_run_layout is the only place that knows sizes. The plan calls it on a counting arena, the run on a real one. */
 #ifndef FUR_MODEL_RUN_H
@@ -13,6 +15,7 @@
 #include "model/observer.h"
 #include "model/parameters.h"
 #include "op/rope/rope.h"
+#include "store/moments.h"
 #include "store/store.h"
 
 struct fur_model {
@@ -29,8 +32,13 @@ typedef struct fur_run_shape {
     int64_t tokens;         /* T: longest row */
     int64_t superblock;     /* B */
     int64_t token_tile, loss_tile, vocabulary_tile;
-    int keep_attention, keep_hidden;
-    int optimizer;          /* reserve Adam's moments */
+    fur_store_place inputs;  /* training: layer inputs; FUR_STORE_CHOSEN: in memory */
+    fur_stored_type stored;  /* what they are stored as */
+    int64_t segment;         /* layers of a segment with FUR_STORE_AGAIN */
+    fur_store_place attention; /* attention outputs and row statistics; FUR_STORE_CHOSEN: computed again */
+    fur_store_place moments; /* Adam's; FUR_STORE_CHOSEN: in memory */
+    int keep_hidden;
+    int optimizer;           /* reserve Adam's moments */
 } fur_run_shape;
 
 /* Scratch of one superblock (B rows) or token tile (t rows). Forward and backward overlay each other. */
@@ -49,16 +57,19 @@ typedef struct fur_loss_scratch {
 } fur_loss_scratch;
 
 typedef struct fur_run_memory {
-    float *gradient, *adam_m, *adam_v;
+    float *gradient;
+    fur_moments moments;
     int32_t *row_ids_T, *row_targets_T; /* rows that a trainer or evaluator fills */
     int64_t *row_offsets;               /* [T + 1] at most */
     float *row_x_TI, *row_target_TO;
     float *row_nll_T;                   /* loss of each position, for evaluation */
     float *x_TC;
-    fur_store store;
+    fur_store inputs;                   /* of layers [L, T, C] */
+    fur_store o, lse;                   /* attention outputs [L, T, Q], row statistics [L, T, H]; no layers: not kept */
     fur_arena state_region;             /* each layer lays its kind's state out here */
     int64_t state_bytes;                /* of one layer */
-    float *kept_o_LTQ, *kept_lse_LTH, *kept_u_LTU;
+    float *kept_u_LTU;
+    int64_t disk_bytes;                 /* of the spill */
     fur_scratch forward, backward;
     fur_loss_scratch loss;
     fur_arena workspace;                /* carved from the arena; operators push here */
@@ -70,6 +81,7 @@ typedef void (*fur_layout_item_fn)(void *user, const char *name, int64_t bytes);
 /* Whether a run of this shape is below FUR_RUN_MOST_BYTES by a generous count in floating point. Beyond it no machine has
  * the memory, and integer sizes begin to overflow: ask before fur_run_layout. */
 #define FUR_RUN_MOST_BYTES ((int64_t)1 << 60)
+bool fur_run_keeps_attention(const fur_run_shape *shape);
 bool fur_run_shape_is_sane(const fur_model_config *config, const fur_parameter_table *table, const fur_run_shape *shape);
 
 /* exec: threads and instruction set (workspace sizes depend on them). */
@@ -89,6 +101,7 @@ struct fur_run {
     fur_model *model;
     fur_run_shape shape;
     fur_arena arena;
+    fur_spill *spill;        /* NULL: nothing is on disk */
     fur_run_memory memory;
     fur_exec exec;          /* workspace: memory.workspace */
     fur_documents documents; /* of the row in progress */
@@ -123,6 +136,8 @@ fur_rope fur_config_rope(const fur_model_config *config);
 /* x of the row becomes the output of the last layer; with `training`, layer inputs go to the store and what is kept is
  * kept. FUR_E_NONFINITE names the layer. */
 fur_status fur_sweep_forward(fur_run *run, int training);
+/* Inputs of the layers after `first`, up to `last`, of a segment whose first layer's input is in the store. */
+fur_status fur_sweep_again(fur_run *run, int64_t first, int64_t last);
 /* Generation: rows first..first+count-1 of the row, whose x stands at the start of memory.x_TC, through all layers. */
 fur_status fur_sweep_rows(fur_run *run, int64_t first, int64_t count);
 /* Sets the work of the row in progress, for progress reports. */
@@ -143,6 +158,13 @@ fur_status fur_norm_rows(const fur_exec *exec, const fur_model *model, int64_t w
                          const float *x_TC, float *y_TC);
 fur_status fur_norm_rows_backward(const fur_exec *exec, const fur_model *model, int64_t w, int64_t b, int64_t tokens,
                                   const float *x_TC, const float *dy_TC, float *dx_TC, int add);
+
+/* ---- inputs that are not stored as f32 (stored_error.c) ---------------------------------------------------- */
+
+/* Longest row that fur_run_stored_error takes. */
+int64_t fur_run_stored_error_tokens(const fur_run *run);
+/* ||gradient - exact gradient|| / ||exact gradient|| of a row, over all parameters. Gradients are zero afterwards. */
+fur_status fur_run_stored_error(fur_run *run, const fur_row *row, double *out);
 
 /* ---- losses (loss.c) -------------------------------------------------------------------------------------- */
 

@@ -73,6 +73,11 @@ static fur_status feedforward_backward(fur_run *run, const fur_layer *layer, con
     return FUR_OK;
 }
 
+static int64_t last_block(const fur_run *run)
+{
+    return (run->tokens - 1) / run->shape.superblock * run->shape.superblock;
+}
+
 /* dh (+)= gradient by h through the k and v maps of rows whose dk, dv are complete. */
 static fur_status keys_backward(fur_run *run, fur_layer *layer, const fur_scratch *s, int64_t first, int64_t count,
                                 int add, float *dh_BC)
@@ -89,17 +94,49 @@ static fur_status keys_backward(fur_run *run, fur_layer *layer, const fur_scratc
     return fur_map_backward(run, &layer->at->v, count, s->h_BC, dv, 1, dh_BC);
 }
 
+/* The layer's input of rows first..; the block at `next` of layer `next_layer` (-1: none) will be asked for next. */
+static fur_status get_input(fur_run *run, int64_t layer, int64_t first, int64_t count, int64_t next_layer,
+                            int64_t next, const float **x_BC)
+{
+    FUR_TRY(fur_store_get(&run->exec, &run->memory.inputs, layer, first, count, x_BC));
+    fur_store_ahead(&run->memory.inputs, next_layer, next, fur_superblock_rows(run, next));
+    return FUR_OK;
+}
+
+/* In the descending walks: the block before, or the first one that what follows the walk begins with. */
+static fur_status get_input_descending(fur_run *run, int64_t layer, int64_t first, int64_t count, int last_walk,
+                                       const float **x_BC)
+{
+    int64_t step = run->shape.superblock;
+    if (first > 0)
+        return get_input(run, layer, first, count, layer, first - step, x_BC);
+    if (last_walk)
+        return get_input(run, layer, first, count, layer - 1, 0, x_BC);
+    return get_input(run, layer, first, count, layer, last_block(run), x_BC);
+}
+
+/* What forward kept of attention, or q, o and lse computed again. */
+static fur_status attention_again(fur_run *run, const fur_layer *layer, int64_t first, int64_t count, const float **o,
+                                  const float **lse)
+{
+    const fur_scratch *s = &run->memory.backward;
+    int64_t next = first > 0 ? first - run->shape.superblock : -1;
+    *o = s->o_BQ;
+    *lse = s->lse_BH;
+    FUR_TRY(fur_layer_query(run, layer, s, first, count, s->o_BQ, s->lse_BH));
+    return fur_layer_attention_is_kept(run) ? fur_layer_attention_get(run, layer, first, count, next, o, lse) : FUR_OK;
+}
+
 static fur_status query_block_backward(fur_run *run, fur_layer *layer, int64_t first, int64_t count, int keys_ready)
 {
     const fur_scratch *s = &run->memory.backward;
     const fur_model_config *c = &run->model->config;
     float *dy = run->memory.x_TC + first * c->width;
-    const float *x;
-    FUR_TRY(fur_store_get(&run->exec, &run->memory.store, layer->index, first, count, &x));
+    const float *x, *o, *lse;
+    FUR_TRY(get_input_descending(run, layer->index, first, count, keys_ready, &x));
     FUR_TRY(fur_norm_rows(&run->exec, run->model, layer->at->norm1_w, layer->at->norm1_b, count, x, s->h_BC));
     fur_row_positions(run, s, first, count);
-    float *o = fur_layer_o(run, layer, s, first), *lse = fur_layer_lse(run, layer, s, first);
-    FUR_TRY(fur_layer_query(run, layer, s, first, count, o, lse, run->memory.kept_o_LTQ != NULL));
+    FUR_TRY(attention_again(run, layer, first, count, &o, &lse));
 
     FUR_TRY(middle(run, layer, first, count, o, x, s->mid_BC));
     FUR_TRY(feedforward_backward(run, layer, s, first, count, s->mid_BC, dy));
@@ -128,7 +165,7 @@ static fur_status key_block_backward(fur_run *run, fur_layer *layer, int64_t fir
 {
     const fur_scratch *s = &run->memory.backward;
     const float *x;
-    FUR_TRY(fur_store_get(&run->exec, &run->memory.store, layer->index, first, count, &x));
+    FUR_TRY(get_input_descending(run, layer->index, first, count, 1, &x));
     FUR_TRY(fur_norm_rows(&run->exec, run->model, layer->at->norm1_w, layer->at->norm1_b, count, x, s->h_BC));
     fur_row_positions(run, s, first, count);
     FUR_TRY(keys_backward(run, layer, s, first, count, 0, s->mid_BC));
@@ -139,7 +176,7 @@ static fur_status key_block_backward(fur_run *run, fur_layer *layer, int64_t fir
 static fur_status layer_backward(fur_run *run, int64_t index)
 {
     const fur_scratch *s = &run->memory.backward;
-    int64_t step = run->shape.superblock, last = (run->tokens - 1) / step * step;
+    int64_t step = run->shape.superblock, last = last_block(run);
     fur_layer layer = fur_layer_begin(run, index, 1);
     int keys_ready = layer.kind->keys_ready_at_once(&layer.shape);
     if (run->observer)
@@ -148,7 +185,7 @@ static fur_status layer_backward(fur_run *run, int64_t index)
     for (int64_t first = 0; first < run->tokens; first += step) {
         int64_t count = fur_superblock_rows(run, first);
         const float *x;
-        FUR_TRY(fur_store_get(&run->exec, &run->memory.store, index, first, count, &x));
+        FUR_TRY(get_input(run, index, first, count, index, first < last ? first + step : first, &x));
         FUR_TRY(fur_layer_absorb(run, &layer, s, first, count, x));
     }
     FUR_TRY(layer.kind->exchange_backward(&run->exec, &layer.state));
@@ -156,12 +193,20 @@ static fur_status layer_backward(fur_run *run, int64_t index)
         FUR_TRY(query_block_backward(run, &layer, first, fur_superblock_rows(run, first), keys_ready));
     for (int64_t first = last; !keys_ready && first >= 0; first -= step)
         FUR_TRY(key_block_backward(run, &layer, first, fur_superblock_rows(run, first)));
+    fur_store_forget(&run->memory.inputs, index);
+    fur_store_forget(&run->memory.o, index);
+    fur_store_forget(&run->memory.lse, index);
     return FUR_OK;
 }
 
 fur_status fur_sweep_backward(fur_run *run)
 {
-    for (int64_t layer = run->model->config.layers - 1; layer >= 0; layer--)
+    const fur_store *inputs = &run->memory.inputs;
+    for (int64_t layer = run->model->config.layers - 1; layer >= 0; layer--) {
+        /* the last layer of a segment whose other inputs forward did not keep */
+        if (!fur_store_keeps(inputs, layer) && fur_store_keeps(inputs, layer + 1))
+            FUR_TRY(fur_sweep_again(run, layer - layer % inputs->segment, layer));
         FUR_TRY(layer_backward(run, layer));
+    }
     return FUR_OK;
 }

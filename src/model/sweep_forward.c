@@ -3,6 +3,7 @@
  * goes straight on to the feedforward, tile by tile (arXiv 2305.19370, algorithm 1: the feedforward inside the loop over
  * query blocks), so that neither T x 4C nor a whole attention output need exist. */
 #include <math.h>
+#include <string.h>
 
 #include "base/size.h"
 #include "model/layer.h"
@@ -36,41 +37,70 @@ static fur_status check_finite(fur_run *run, int64_t layer, int64_t first, int64
                          (long long)layer, (long long)first, (long long)(first + count - 1));
 }
 
+/* Why a layer runs forward. */
+typedef enum pass {
+    PASS_EVALUATE, /* for its output alone */
+    PASS_TRAIN,    /* backward follows: what is kept is kept */
+    PASS_AGAIN     /* within backward, for the next layer's input: nothing is kept */
+} pass;
+
 /* After keys and values of all rows that these may see: q, attention, o, residual, feedforward, residual. */
 static fur_status query_block(fur_run *run, fur_layer *layer, const fur_scratch *s, int64_t first, int64_t count,
-                              float *x_BC)
+                              pass why, float *x_BC)
 {
-    float *o = fur_layer_o(run, layer, s, first), *lse = fur_layer_lse(run, layer, s, first);
-    FUR_TRY(fur_layer_query(run, layer, s, first, count, o, lse, 0));
+    float *o, *lse;
+    FUR_TRY(fur_layer_attention_place(run, layer, s, first, count, &o, &lse));
+    FUR_TRY(fur_layer_query(run, layer, s, first, count, o, lse));
     FUR_TRY(fur_layer_add_map(run, layer, &layer->at->o, FUR_DROP_ATTENTION, first, count, o, s->h_BC, x_BC));
     FUR_TRY(feedforward(run, layer, s, first, count, x_BC));
+    if (why == PASS_TRAIN)
+        FUR_TRY(fur_layer_attention_written(run, layer, first, count));
     FUR_TRY(check_finite(run, layer->index, first, count, x_BC));
     return fur_run_advance(run, first, count, 0);
 }
 
-static fur_status layer_forward(fur_run *run, int64_t index, int training)
+/* The row's x at x_TC becomes the layer's output. */
+static fur_status layer_forward(fur_run *run, int64_t index, pass why, float *x_TC)
 {
     const fur_scratch *s = &run->memory.forward;
     int64_t width = run->model->config.width;
-    fur_layer layer = fur_layer_begin(run, index, training);
+    fur_layer layer = fur_layer_begin(run, index, why != PASS_EVALUATE);
+    int keep_input = why == PASS_TRAIN && fur_store_keeps(&run->memory.inputs, index);
     /* Causal rows need only the keys before them: one pass. Otherwise all keys first, then all queries. */
     int one_pass = layer.kind->keys_ready_at_once(&layer.shape);
     for (int64_t first = 0; first < run->tokens; first += run->shape.superblock) {
         int64_t count = fur_superblock_rows(run, first);
-        float *x = run->memory.x_TC + first * width;
-        if (training)
-            FUR_TRY(fur_store_put(&run->exec, &run->memory.store, index, first, count, x));
+        float *x = x_TC + first * width;
+        if (keep_input)
+            FUR_TRY(fur_store_put(&run->exec, &run->memory.inputs, index, first, count, x));
         FUR_TRY(fur_layer_absorb(run, &layer, s, first, count, x));
         if (one_pass)
-            FUR_TRY(query_block(run, &layer, s, first, count, x));
+            FUR_TRY(query_block(run, &layer, s, first, count, why, x));
     }
     FUR_TRY(layer.kind->exchange(&run->exec, &layer.state));
     for (int64_t first = 0; !one_pass && first < run->tokens; first += run->shape.superblock) {
         int64_t count = fur_superblock_rows(run, first);
-        float *x = run->memory.x_TC + first * width;
+        float *x = x_TC + first * width;
         FUR_TRY(fur_norm_rows(&run->exec, run->model, layer.at->norm1_w, layer.at->norm1_b, count, x, s->h_BC));
         fur_row_positions(run, s, first, count);
-        FUR_TRY(query_block(run, &layer, s, first, count, x));
+        FUR_TRY(query_block(run, &layer, s, first, count, why, x));
+    }
+    return FUR_OK;
+}
+
+/* The same from attention outputs that forward kept: no keys, no values, no attention. */
+static fur_status layer_from_attention(fur_run *run, int64_t index, float *x_TC)
+{
+    const fur_scratch *s = &run->memory.forward;
+    fur_layer layer = fur_layer_begin(run, index, 1);
+    for (int64_t first = 0; first < run->tokens; first += run->shape.superblock) {
+        int64_t count = fur_superblock_rows(run, first), next = first + count < run->tokens ? first + count : -1;
+        float *x = x_TC + first * run->model->config.width;
+        const float *o;
+        FUR_TRY(fur_layer_attention_get(run, &layer, first, count, next, &o, NULL));
+        FUR_TRY(fur_map_forward(run, &layer.at->o, count, o, 1, x));
+        FUR_TRY(feedforward(run, &layer, s, first, count, x));
+        FUR_TRY(fur_run_advance(run, first, count, 0));
     }
     return FUR_OK;
 }
@@ -78,7 +108,25 @@ static fur_status layer_forward(fur_run *run, int64_t index, int training)
 fur_status fur_sweep_forward(fur_run *run, int training)
 {
     for (int64_t layer = 0; layer < run->model->config.layers; layer++)
-        FUR_TRY(layer_forward(run, layer, training));
+        FUR_TRY(layer_forward(run, layer, training ? PASS_TRAIN : PASS_EVALUATE, run->memory.x_TC));
+    return FUR_OK;
+}
+
+/* Each input is copied to where the next one belongs and becomes it there. */
+fur_status fur_sweep_again(fur_run *run, int64_t first, int64_t last)
+{
+    fur_store *inputs = &run->memory.inputs;
+    for (int64_t layer = first; layer < last; layer++) {
+        const float *x;
+        float *next;
+        FUR_TRY(fur_store_get(&run->exec, inputs, layer, 0, run->tokens, &x));
+        FUR_TRY(fur_store_place_rows(&run->exec, inputs, layer + 1, 0, run->tokens, &next));
+        memcpy(next, x, (size_t)(run->tokens * run->model->config.width) * sizeof(float));
+        if (fur_layer_attention_is_kept(run))
+            FUR_TRY(layer_from_attention(run, layer, next));
+        else
+            FUR_TRY(layer_forward(run, layer, PASS_AGAIN, next));
+    }
     return FUR_OK;
 }
 
@@ -87,7 +135,7 @@ fur_status fur_sweep_rows(fur_run *run, int64_t first, int64_t count)
     for (int64_t index = 0; index < run->model->config.layers; index++) {
         fur_layer layer = fur_layer_begin(run, index, 0);
         FUR_TRY(fur_layer_absorb(run, &layer, &run->memory.forward, first, count, run->memory.x_TC));
-        FUR_TRY(query_block(run, &layer, &run->memory.forward, first, count, run->memory.x_TC));
+        FUR_TRY(query_block(run, &layer, &run->memory.forward, first, count, PASS_EVALUATE, run->memory.x_TC));
     }
     return FUR_OK;
 }

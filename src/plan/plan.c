@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Every way to run a row is a candidate: how large the blocks are, what is kept. The plan lays each out on a counting
- * arena, estimates its seconds, and takes the fastest that fits. */
+/* Every way to run a row is a candidate: how large the blocks are, what is kept, and where. The plan lays each out on a
+ * counting arena, estimates its seconds, and takes the fastest that fits. */
 #include <math.h>
 #include <string.h>
 
@@ -9,12 +9,16 @@
 #include "model/run.h"
 #include "plan/plan.h"
 #include "plan/rate.h"
+#include "store/encode.h"
 
 /* Fractions of the product rate that the parts reach, and bytes per second of passes over memory. Measured on AVX-512
  * (docs/NUMERICS.md, "Seconds of the plan"). */
 #define PRODUCT_FRACTION                  0.85
-#define ATTENTION_FRACTION                0.62
-#define MEMORY_BYTES_PER_SECOND_PER_GFLOP 4e7 /* memory speed grows with cores much as the product rate does */
+#define ATTENTION_FRACTION                0.90
+#define ATTENTION_OVERHEAD_TOKENS         140.0 /* of a piece of queries: 0.58 of the rate at 256 tokens, 0.87 at 4,096 */
+#define MEMORY_BYTES_PER_SECOND_PER_GFLOP 4e7   /* memory speed grows with cores much as the product rate does */
+#define DISK_BYTES_PER_SECOND             0.7e9
+#define COPY_BYTES_PER_SECOND             4e9 /* what the store's thread takes from the others */
 
 void fur_plan_request_defaults(fur_plan_request *request)
 {
@@ -40,6 +44,23 @@ static fur_status check_request(fur_error *error, const fur_model_config *config
     if (r->memory_bytes < 0 || r->data_bytes < 0 || r->data_bytes > FUR_RUN_MOST_BYTES)
         return fur_error_set(error, FUR_E_ARGUMENT, "memory of %lld bytes, %lld of them data: expected 0 to 2^60",
                              (long long)r->memory_bytes, (long long)r->data_bytes);
+    if (r->disk_bytes < 0 || r->disk_bytes > FUR_RUN_MOST_BYTES)
+        return fur_error_set(error, FUR_E_ARGUMENT, "disk of %lld bytes: expected 0 to 2^60", (long long)r->disk_bytes);
+    bool disk = r->inputs == FUR_STORE_DISK || r->attention == FUR_STORE_DISK || r->optimizer == FUR_STORE_DISK;
+    if (r->inputs > FUR_STORE_DISK || r->attention > FUR_STORE_DISK || r->optimizer > FUR_STORE_DISK ||
+        r->optimizer == FUR_STORE_AGAIN)
+        return fur_error_set(error, FUR_E_ARGUMENT, "layer inputs in place %d, attention in %d, optimizer in %d",
+                             (int)r->inputs, (int)r->attention, (int)r->optimizer);
+    if (r->stored > FUR_STORED_Q8 || (r->stored != FUR_STORED_F32 && r->inputs == FUR_STORE_AGAIN))
+        return fur_error_set(error, FUR_E_ARGUMENT,
+                             "layer inputs stored as type %d: expected f32, or bf16 or q8 of every layer",
+                             (int)r->stored);
+    if (disk && r->disk_bytes == 0)
+        return fur_error_set(error, FUR_E_ARGUMENT, "something is asked to be on disk, and the limit there is 0 bytes");
+    bool kept = r->attention == FUR_STORE_MEMORY || r->attention == FUR_STORE_DISK;
+    if ((r->keep == FUR_KEEP_NOTHING && kept) || (r->keep == FUR_KEEP_ALL && r->attention == FUR_STORE_AGAIN))
+        return fur_error_set(error, FUR_E_ARGUMENT, "attention in place %d contradicts what is asked to be kept",
+                             (int)r->attention);
     if (r->superblock < 0 || r->superblock > (int64_t)1 << 24)
         return fur_error_set(error, FUR_E_ARGUMENT, "a superblock of %lld tokens, expected 0 (chosen) to 2^24",
                              (long long)r->superblock);
@@ -48,8 +69,16 @@ static fur_status check_request(fur_error *error, const fur_model_config *config
 
 /* ---- flops and seconds ------------------------------------------------------------------------------------ */
 
+/* Of all layers together: flops of a token through each kind of map, and of a row's attention. */
+typedef struct layer_totals {
+    double qkv, o, up, down;
+    double attention_forward, attention_backward, attention_last;
+} layer_totals;
+
 typedef struct work {
     double products, attention, memory_bytes;
+    double streamed_bytes; /* to and from disk beside the computation */
+    double moment_bytes;   /* to and from disk while only the update computes */
 } work;
 
 static double map_flops(const fur_map_offsets *map)
@@ -58,45 +87,76 @@ static double map_flops(const fur_map_offsets *map)
     return map->in ? map->kind->flops(&p) : 0;
 }
 
-static work row_work(const fur_model_config *c, const fur_parameter_table *table, const fur_run_shape *s,
-                     int64_t document_tokens)
+static layer_totals totals_of(const fur_model_config *c, const fur_parameter_table *table, int64_t tokens,
+                              int64_t document_tokens)
 {
-    int training = s->purpose == FUR_FOR_TRAIN;
-    double T = s->purpose == FUR_FOR_GENERATE ? 1 : (double)s->tokens;
-    work w = {0};
+    layer_totals sum = {0};
     for (int64_t i = 0; i < c->layers; i++) {
         fur_attention_shape shape = fur_config_attention_shape(c, i);
         const fur_layer_offsets *l = &table->layers[i];
-        double qkv = map_flops(&l->q) + map_flops(&l->k) + map_flops(&l->v), o = map_flops(&l->o);
-        double up = map_flops(&l->up), down = map_flops(&l->down);
-        w.products += T * (qkv + o + up + down) * (training ? 3 : 1);
-        if (training)
-            w.products += T * (qkv + o + (s->keep_hidden ? 0 : up));
+        sum.qkv += map_flops(&l->q) + map_flops(&l->k) + map_flops(&l->v);
+        sum.o += map_flops(&l->o);
+        sum.up += map_flops(&l->up);
+        sum.down += map_flops(&l->down);
         fur_attention_cost cost;
-        fur_attention_kind_at(c->attention[i])->cost(&shape, s->tokens, document_tokens, &cost);
-        if (s->purpose == FUR_FOR_GENERATE)
-            w.attention += cost.flops_last;
-        else
-            w.attention += cost.flops_forward * (training ? (s->keep_attention ? 1 : 2) : 1);
-        if (training)
-            w.attention += cost.flops_backward;
-        double passes = training ? 34.0 * (double)c->width + 9.0 * (double)fur_config_inner_width(c)
-                                 : 8.0 * (double)c->width + 2.0 * (double)fur_config_inner_width(c);
-        w.memory_bytes += T * passes * (double)sizeof(float);
+        fur_attention_kind_at(c->attention[i])->cost(&shape, tokens, document_tokens, &cost);
+        sum.attention_forward += cost.flops_forward;
+        sum.attention_backward += cost.flops_backward;
+        sum.attention_last += cost.flops_last;
     }
+    return sum;
+}
+
+/* What backward computes again or fetches: q, k, v, o and what is not kept; and layers whose input is not. */
+static void add_again(const fur_model_config *c, const fur_run_shape *s, const layer_totals *sum, work *w)
+{
+    double T = (double)s->tokens, L = (double)c->layers, row = T * (double)sizeof(float);
+    int kept = fur_run_keeps_attention(s);
+    double segments = s->inputs == FUR_STORE_AGAIN ? (double)fur_div_up(c->layers, s->segment) : L;
+    double again = s->inputs == FUR_STORE_AGAIN ? (segments - 1) * (double)(s->segment - 1) / L : 0;
+    w->products += T * (sum->qkv + sum->o + (s->keep_hidden ? 0 : sum->up));
+    w->products += again * T * ((kept ? 0 : sum->qkv) + sum->o + sum->up + sum->down);
+    w->attention += (kept ? 0 : 1 + again) * sum->attention_forward;
+    w->memory_bytes += again * L * row * (8.0 * (double)c->width + 2.0 * (double)fur_config_inner_width(c));
+    if (s->inputs == FUR_STORE_DISK) /* written once, read by every walk over the row */
+        w->streamed_bytes += L * T * (double)fur_encoded_row_bytes(s->stored, c->width) * (c->causal ? 3 : 4);
+    if (s->attention == FUR_STORE_DISK)
+        w->streamed_bytes += L * row * (double)(fur_config_query_width(c) + c->heads) * (2 + again);
+}
+
+static work row_work(const fur_model_config *c, const fur_parameter_table *table, const fur_run_shape *s,
+                     const layer_totals *sum)
+{
+    int training = s->purpose == FUR_FOR_TRAIN;
+    double T = s->purpose == FUR_FOR_GENERATE ? 1 : (double)s->tokens, L = (double)c->layers;
+    double inner = (double)fur_config_inner_width(c), elements = (double)table->elements * (double)sizeof(float);
+    work w = {0};
+    w.products = T * (sum->qkv + sum->o + sum->up + sum->down) * (training ? 3 : 1);
+    w.attention = sum->attention_forward + (training ? sum->attention_backward : 0);
+    if (s->purpose == FUR_FOR_GENERATE)
+        w.attention = sum->attention_last;
+    w.memory_bytes = L * T * (training ? 34.0 * (double)c->width + 9.0 * inner : 8.0 * (double)c->width + 2.0 * inner) *
+                     (double)sizeof(float);
+    if (training)
+        add_again(c, s, sum, &w);
     int recompute_logits = training && s->vocabulary_tile < fur_config_head_width(c);
     w.products += T * map_flops(&table->head) * ((training ? 3 : 1) + recompute_logits);
     w.products += T * map_flops(&table->input) * (training ? 3 : 1);
     w.memory_bytes += T * (double)fur_config_head_width(c) * (training ? 3 : 1) * (double)sizeof(float);
-    w.memory_bytes += (double)table->elements * (double)sizeof(float) * (training ? 8 : 1);
+    w.memory_bytes += elements * (training ? 8 : 1);
+    if (s->optimizer && s->moments == FUR_STORE_DISK)
+        w.moment_bytes = 4 * elements;
     return w;
 }
 
-static double work_seconds(const work *w, double gflops)
+static double work_seconds(const work *w, const fur_run_shape *s, int64_t document_tokens, double gflops)
 {
-    double rate = gflops * 1e9;
-    return w->products / (rate * PRODUCT_FRACTION) + w->attention / (rate * ATTENTION_FRACTION) +
-           w->memory_bytes / (gflops * MEMORY_BYTES_PER_SECOND_PER_GFLOP);
+    double rate = gflops * 1e9, piece = (double)fur_min_i64(s->superblock, document_tokens);
+    double attention = rate * ATTENTION_FRACTION / (1 + ATTENTION_OVERHEAD_TOKENS / piece);
+    double compute = w->products / (rate * PRODUCT_FRACTION) + w->attention / attention +
+                     w->memory_bytes / (gflops * MEMORY_BYTES_PER_SECOND_PER_GFLOP);
+    compute += w->streamed_bytes / COPY_BYTES_PER_SECOND;
+    return fmax(compute, w->streamed_bytes / DISK_BYTES_PER_SECOND) + w->moment_bytes / DISK_BYTES_PER_SECOND;
 }
 
 /* ---- candidates ------------------------------------------------------------------------------------------- */
@@ -106,8 +166,16 @@ typedef struct planner {
     const fur_model_config *config;
     const fur_parameter_table *table;
     const fur_plan_request *request;
-    double gflops;
+    double gflops;       /* for the seconds that are told */
+    layer_totals totals; /* of the request's row */
+    fur_plan *best;
+    double best_order; /* seconds at the nominal rate, by which plans are compared */
 } planner;
+
+static int64_t document_tokens(const fur_plan_request *request)
+{
+    return request->document_tokens ? request->document_tokens : request->row_tokens;
+}
 
 static void add_item(void *user, const char *name, int64_t bytes)
 {
@@ -121,36 +189,44 @@ static void add_item(void *user, const char *name, int64_t bytes)
     item->bytes = bytes;
 }
 
-static void evaluate(const planner *p, const fur_run_shape *shape, fur_plan *out)
+/* *order: the seconds by which plans are compared. They rest on nothing measured: among the candidates are some that
+ * differ in bits. */
+static void evaluate(const planner *p, const fur_run_shape *shape, fur_plan *out, double *order)
 {
+    const fur_plan_request *r = p->request;
     memset(out, 0, sizeof *out);
     out->superblock = shape->superblock;
     out->token_tile = shape->token_tile;
     out->loss_tile = shape->loss_tile;
     out->vocabulary_tile = shape->vocabulary_tile;
-    out->keep_attention = shape->keep_attention;
+    out->inputs = shape->inputs;
+    out->stored = shape->stored;
+    out->segment_layers = shape->inputs == FUR_STORE_AGAIN ? shape->segment : 1;
+    out->attention = shape->attention;
+    out->optimizer = shape->moments;
+    out->keep_attention = fur_run_keeps_attention(shape);
     out->keep_hidden = shape->keep_hidden;
     add_item(out, "process and libraries", fur_context_process_bytes(p->context));
-    add_item(out, "data", p->request->data_bytes);
+    add_item(out, "data", r->data_bytes);
     add_item(out, "weights", p->table->elements * (int64_t)sizeof(float));
     bool sane = fur_run_shape_is_sane(p->config, p->table, shape);
     if (sane) {
         fur_arena counting = fur_arena_counting();
-        fur_run_memory unused;
-        fur_run_layout(&p->context->exec, p->config, p->table, shape, &counting, add_item, out, &unused);
+        fur_run_memory memory;
+        fur_run_layout(&p->context->exec, p->config, p->table, shape, &counting, add_item, out, &memory);
         out->arena_bytes = counting.peak;
+        out->disk_bytes = memory.disk_bytes;
     } else {
         out->arena_bytes = FUR_RUN_MOST_BYTES;
         add_item(out, "more than any machine has", FUR_RUN_MOST_BYTES);
     }
     for (int i = 0; i < out->item_count; i++)
         out->peak_bytes += out->items[i].bytes;
-    out->fits = sane && (p->request->memory_bytes == 0 || out->peak_bytes <= p->request->memory_bytes);
-    int64_t document = p->request->document_tokens ? p->request->document_tokens : p->request->row_tokens;
-    work w = row_work(p->config, p->table, shape, document);
+    out->fits = sane && (r->memory_bytes == 0 || out->peak_bytes <= r->memory_bytes);
+    work w = row_work(p->config, p->table, shape, &p->totals);
     out->flops = w.products + w.attention;
-    /* each superblock packs the keys before it once more */
-    out->seconds = work_seconds(&w, p->gflops) * (1.0 + 40.0 / (double)shape->superblock);
+    out->seconds = work_seconds(&w, shape, document_tokens(r), p->gflops);
+    *order = work_seconds(&w, shape, document_tokens(r), fur_rate_nominal(p->context));
 }
 
 /* Larger tiles run products nearer their best rate, within reason. */
@@ -178,39 +254,99 @@ static void choose_loss_tiles(const fur_model_config *c, int64_t superblock, int
 static const int64_t superblocks[] = {4096, 2048, 1024, 512, 256, 128};
 static const int64_t logit_counts[] = {(int64_t)1 << 25, (int64_t)1 << 23, (int64_t)1 << 21, (int64_t)1 << 19};
 
-static void consider(const planner *p, int64_t superblock, int64_t logits, int keep, fur_plan *best, int *found)
+/* Layers of a segment that leave the fewest inputs in memory; among those, the fewest to compute again. */
+static int64_t choose_segment(int64_t layers)
 {
-    const fur_plan_request *r = p->request;
-    fur_run_shape shape = {.purpose = r->purpose,
-                           .tokens = r->row_tokens,
-                           .superblock = superblock,
-                           .token_tile = choose_token_tile(p->config, superblock),
-                           .keep_attention = keep >= 1,
-                           .keep_hidden = keep >= 2,
-                           .optimizer = r->purpose == FUR_FOR_TRAIN};
-    choose_loss_tiles(p->config, superblock, logits, &shape);
-    fur_plan plan;
-    evaluate(p, &shape, &plan);
-    int better = !*found || (plan.fits && !best->fits) ||
-                 (plan.fits == best->fits &&
-                  (plan.fits ? plan.seconds < best->seconds * 0.999 : plan.peak_bytes < best->peak_bytes));
-    if (better)
-        *best = plan;
-    *found = 1;
+    int64_t best = fur_min_i64(2, layers);
+    for (int64_t s = best; s <= layers; s++) {
+        int64_t held = fur_div_up(layers, s) + s - 1, best_held = fur_div_up(layers, best) + best - 1;
+        int64_t again = (fur_div_up(layers, s) - 1) * (s - 1);
+        if (held < best_held || (held == best_held && again < (fur_div_up(layers, best) - 1) * (best - 1)))
+            best = s;
+    }
+    return best;
 }
 
-static void search(const planner *p, fur_plan *out)
+/* Asked for, or left to the plan and of some use. */
+static bool allowed(const planner *p, fur_store_place asked, fur_store_place place, int useful)
+{
+    if (asked != FUR_STORE_CHOSEN)
+        return place == asked;
+    return useful && (place != FUR_STORE_DISK || p->request->disk_bytes > 0);
+}
+
+static void consider(planner *p, const fur_run_shape *shape)
+{
+    fur_plan plan, *best = p->best;
+    double order;
+    evaluate(p, shape, &plan, &order);
+    if (plan.disk_bytes > p->request->disk_bytes)
+        plan.fits = false;
+    bool found = best->item_count > 0, first = !found || plan.fits > best->fits;
+    bool tie = found && plan.fits == best->fits;
+    bool on_disk = best->disk_bytes <= p->request->disk_bytes;
+    bool smaller = plan.disk_bytes <= p->request->disk_bytes && (!on_disk || plan.peak_bytes < best->peak_bytes);
+    if (first || (tie && (plan.fits ? order < p->best_order * 0.999 : smaller))) {
+        *best = plan;
+        p->best_order = order;
+    }
+}
+
+/* Every way to keep what backward and the next step want, for the blocks of `shape`. What takes no disk comes first:
+ * among plans of equal speed the first stays. */
+static void consider_places(planner *p, fur_run_shape shape)
+{
+    static const fur_store_place kept[] = {FUR_STORE_MEMORY, FUR_STORE_DISK, FUR_STORE_AGAIN};
+    static const fur_store_place inputs[] = {FUR_STORE_MEMORY, FUR_STORE_AGAIN, FUR_STORE_DISK};
+    static const fur_store_place moments[] = {FUR_STORE_MEMORY, FUR_STORE_DISK};
+    const fur_plan_request *r = p->request;
+    int64_t layers = p->config->layers, segment = choose_segment(layers);
+    int segments_help = r->stored == FUR_STORED_F32 && fur_div_up(layers, segment) + segment - 1 < layers;
+    if (shape.purpose != FUR_FOR_TRAIN) {
+        consider(p, &shape);
+        return;
+    }
+    shape.stored = r->stored;
+    for (int i = 0; i < 3 * 3 * 2 * 2; i++) {
+        shape.keep_hidden = i % 2 == 0;
+        shape.moments = moments[i / 2 % 2];
+        shape.attention = kept[i / 4 % 3];
+        shape.inputs = inputs[i / 12];
+        shape.segment = shape.inputs == FUR_STORE_AGAIN ? segment : 1;
+        bool again = shape.attention == FUR_STORE_AGAIN, segments = shape.inputs == FUR_STORE_AGAIN;
+        bool keeps = r->keep == FUR_KEEP_NOTHING ? again && !shape.keep_hidden
+                     : r->keep == FUR_KEEP_ALL   ? !again && shape.keep_hidden
+                                                 : !shape.keep_hidden || (!again && !segments);
+        if (keeps && allowed(p, r->inputs, shape.inputs, !segments || segments_help) &&
+            allowed(p, r->attention, shape.attention, 1) && allowed(p, r->optimizer, shape.moments, 1))
+            consider(p, &shape);
+    }
+}
+
+static void begin_search(planner *p, fur_plan *out)
+{
+    memset(out, 0, sizeof *out);
+    p->best = out;
+    p->totals = totals_of(p->config, p->table, p->request->row_tokens, document_tokens(p->request));
+}
+
+static void search(planner *p, fur_plan *out)
 {
     const fur_plan_request *r = p->request;
-    int training = r->purpose == FUR_FOR_TRAIN, found = 0;
-    int most = training && r->keep != FUR_KEEP_NOTHING ? 2 : 0;
-    int least = training && r->keep == FUR_KEEP_ALL ? 2 : 0;
-    memset(out, 0, sizeof *out);
-    for (int keep = most; keep >= least; keep--)
-        for (size_t b = 0; b < sizeof superblocks / sizeof superblocks[0]; b++)
-            for (size_t l = 0; l < sizeof logit_counts / sizeof logit_counts[0]; l++)
-                if (r->superblock == 0 || b == 0)
-                    consider(p, r->superblock ? r->superblock : superblocks[b], logit_counts[l], keep, out, &found);
+    begin_search(p, out);
+    for (size_t b = 0; b < sizeof superblocks / sizeof superblocks[0]; b++)
+        for (size_t l = 0; l < sizeof logit_counts / sizeof logit_counts[0]; l++) {
+            if (r->superblock != 0 && b > 0)
+                continue;
+            int64_t superblock = r->superblock ? r->superblock : superblocks[b];
+            fur_run_shape shape = {.purpose = r->purpose,
+                                   .tokens = r->row_tokens,
+                                   .superblock = superblock,
+                                   .token_tile = choose_token_tile(p->config, superblock),
+                                   .optimizer = r->purpose == FUR_FOR_TRAIN};
+            choose_loss_tiles(p->config, superblock, logit_counts[l], &shape);
+            consider_places(p, shape);
+        }
 }
 
 static fur_status planner_init(planner *p, fur_context *context, const fur_model_config *config,
@@ -270,7 +406,8 @@ fur_status fur_plan_of_shape(fur_context *context, const fur_model_config *confi
     planner p;
     fur_parameter_table table;
     FUR_TRY(planner_init(&p, context, config, request, &table));
-    evaluate(&p, shape, out);
+    begin_search(&p, out);
+    consider_places(&p, *shape);
     fur_parameter_table_destroy(&table);
     return FUR_OK;
 }
@@ -279,8 +416,12 @@ fur_status fur_plan_refuse(fur_context *context, const fur_model_config *config,
                            const fur_plan *plan)
 {
     int64_t longest;
-    FUR_TRY(fur_plan_longest(context, config, request, &longest));
     double mib = 1.0 / 1048576;
+    if (plan->disk_bytes > request->disk_bytes)
+        return fur_error_set(
+            &context->error, FUR_E_DOES_NOT_FIT, "%lld tokens put %.0f MiB on disk, the limit there is %.0f MiB",
+            (long long)request->row_tokens, (double)plan->disk_bytes * mib, (double)request->disk_bytes * mib);
+    FUR_TRY(fur_plan_longest(context, config, request, &longest));
     if (longest == 0)
         return fur_error_set(&context->error, FUR_E_DOES_NOT_FIT,
                              "%lld tokens need %.0f MiB, the limit is %.0f MiB, and no context of this model fits it",

@@ -4,6 +4,12 @@
 #include "base/clock.h"
 #include "op/matmul/matmul.h"
 
+double fur_rate_nominal(const fur_context *context)
+{
+    fur_isa isa = context->exec.isa;
+    return (isa >= FUR_ISA_AVX512 ? 150.0 : isa >= FUR_ISA_AVX2 ? 60.0 : 2.0) * (double)context->exec.threads;
+}
+
 /* The best of a few products of a size that layers use; the reference gets one small one. */
 fur_status fur_rate_measure(fur_context *context, double *out_gflops)
 {

@@ -1,20 +1,52 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "store/store.h"
 
-#include <string.h>
+#include "base/size.h"
+#include "store/encode.h"
 
-void fur_store_reserve(fur_arena *arena, int64_t layers, int64_t tokens, int64_t width, fur_store *out)
+/* Layers whose rows the arena holds at once. */
+static int64_t layers_held(const fur_store *store)
 {
-    int64_t bytes = layers * tokens * width * (int64_t)sizeof(float);
-    *out = (fur_store){.buffer = {.data = fur_arena_push(arena, bytes), .bytes = bytes, .place = FUR_PLACE_HOST},
-                       .layers = layers,
-                       .tokens = tokens,
-                       .width = width};
+    return fur_div_up(store->layers, store->segment) + store->segment - 1;
 }
 
-static float *rows_at(const fur_store *store, int64_t layer, int64_t first)
+void fur_store_reserve(fur_arena *arena, const fur_store_shape *shape, int64_t *disk_bytes, fur_store *out)
 {
-    return (float *)store->buffer.data + (layer * store->tokens + first) * store->width;
+    int64_t block = fur_min_i64(shape->block, shape->tokens);
+    *out = (fur_store){.place = shape->place,
+                       .type = shape->type,
+                       .layers = shape->layers,
+                       .tokens = shape->tokens,
+                       .width = shape->width,
+                       .row_bytes = fur_encoded_row_bytes(shape->type, shape->width),
+                       .segment = shape->segment};
+    if (shape->type != FUR_STORED_F32)
+        out->decoded = fur_arena_push_f32(arena, block * shape->width);
+    if (shape->place != FUR_STORE_DISK) {
+        out->rows = fur_arena_push(arena, layers_held(out) * shape->tokens * out->row_bytes);
+        return;
+    }
+    for (int i = 0; i < FUR_STORE_SLOTS; i++)
+        out->slots[i] = (fur_store_slot){.rows = fur_arena_push(arena, block * out->row_bytes), .layer = -1};
+    out->offset = *disk_bytes;
+    *disk_bytes += shape->layers * shape->tokens * out->row_bytes;
+}
+
+bool fur_store_keeps(const fur_store *store, int64_t layer)
+{
+    return layer % store->segment == 0 || layer / store->segment == (store->layers - 1) / store->segment;
+}
+
+int64_t fur_store_layers_again(const fur_store *store)
+{
+    return (fur_div_up(store->layers, store->segment) - 1) * (store->segment - 1);
+}
+
+static unsigned char *rows_at(const fur_store *store, int64_t layer, int64_t first)
+{
+    int64_t within = layer % store->segment, groups = fur_div_up(store->layers, store->segment);
+    int64_t at = within == 0 ? layer / store->segment : groups + within - 1;
+    return store->rows + (at * store->tokens + first) * store->row_bytes;
 }
 
 static fur_status check(const fur_exec *exec, const fur_store *store, int64_t layer, int64_t first, int64_t count)
@@ -26,18 +58,133 @@ static fur_status check(const fur_exec *exec, const fur_store *store, int64_t la
                          (long long)store->tokens);
 }
 
-fur_status fur_store_put(const fur_exec *exec, fur_store *store, int64_t layer, int64_t first, int64_t count,
-                         const float *x_TC)
+/* ---- slots ------------------------------------------------------------------------------------------------ */
+
+static int64_t row_bytes(const fur_store *store, int64_t count)
+{
+    return count * store->row_bytes;
+}
+
+static int64_t offset_at(const fur_store *store, int64_t layer, int64_t first)
+{
+    return store->offset + row_bytes(store, layer * store->tokens + first);
+}
+
+/* The slot that holds the block, or the one that has not been used for longest, emptied of what it held. */
+static int slot_for(const fur_store *store, int64_t layer, int64_t first)
+{
+    for (int i = 0; i < FUR_STORE_SLOTS; i++)
+        if (store->slots[i].layer == layer && store->slots[i].first == first)
+            return i;
+    return (store->recent + 1) % FUR_STORE_SLOTS;
+}
+
+static bool holds(const fur_store_slot *slot, int64_t layer, int64_t first)
+{
+    return slot->layer == layer && slot->first == first;
+}
+
+/* The spill serves requests in order, so a read queued behind the slot's own write waits for it. */
+static void fetch(fur_store *store, fur_store_slot *slot, int64_t layer, int64_t first, int64_t count)
+{
+    if (holds(slot, layer, first))
+        return;
+    slot->layer = layer;
+    slot->first = first;
+    slot->ticket = fur_spill_read(store->spill, offset_at(store, layer, first), slot->rows, row_bytes(store, count));
+}
+
+/* ---- rows ------------------------------------------------------------------------------------------------- */
+
+/* Where a block's stored rows go. */
+static fur_status place(const fur_exec *exec, fur_store *store, int64_t layer, int64_t first, int64_t count,
+                        unsigned char **rows)
 {
     FUR_TRY(check(exec, store, layer, first, count));
-    memcpy(rows_at(store, layer, first), x_TC, (size_t)(count * store->width) * sizeof(float));
+    if (store->place != FUR_STORE_DISK) {
+        *rows = rows_at(store, layer, first);
+        return FUR_OK;
+    }
+    store->recent = slot_for(store, layer, first);
+    fur_store_slot *slot = &store->slots[store->recent];
+    FUR_TRY(fur_spill_wait(exec->error, store->spill, slot->ticket));
+    *slot = (fur_store_slot){.rows = slot->rows, .layer = -1};
+    *rows = slot->rows;
     return FUR_OK;
 }
 
-fur_status fur_store_get(const fur_exec *exec, const fur_store *store, int64_t layer, int64_t first, int64_t count,
-                         const float **x_TC)
+/* Pieces of the arena are aligned for any type, and rows of f32 to their elements. */
+static float *as_f32(unsigned char *rows)
+{
+    return (float *)(void *)rows;
+}
+
+fur_status fur_store_place_rows(const fur_exec *exec, fur_store *store, int64_t layer, int64_t first, int64_t count,
+                                float **rows_TW)
+{
+    unsigned char *rows = NULL;
+    if (store->type != FUR_STORED_F32)
+        return fur_error_set(exec->error, FUR_E_INTERNAL, "store: rows that are not f32 are put, not written in place");
+    FUR_TRY(place(exec, store, layer, first, count, &rows));
+    *rows_TW = as_f32(rows);
+    return FUR_OK;
+}
+
+fur_status fur_store_written(const fur_exec *exec, fur_store *store, int64_t layer, int64_t first, int64_t count)
 {
     FUR_TRY(check(exec, store, layer, first, count));
-    *x_TC = rows_at(store, layer, first);
+    if (store->place != FUR_STORE_DISK)
+        return FUR_OK;
+    fur_store_slot *slot = &store->slots[store->recent];
+    slot->layer = layer;
+    slot->first = first;
+    slot->ticket = fur_spill_write(store->spill, offset_at(store, layer, first), slot->rows, row_bytes(store, count));
     return FUR_OK;
+}
+
+fur_status fur_store_put(const fur_exec *exec, fur_store *store, int64_t layer, int64_t first, int64_t count,
+                         const float *rows_TW)
+{
+    unsigned char *rows = NULL;
+    FUR_TRY(place(exec, store, layer, first, count, &rows));
+    fur_rows_encode(exec, store->type, count, store->width, rows_TW, rows);
+    return fur_store_written(exec, store, layer, first, count);
+}
+
+fur_status fur_store_get(const fur_exec *exec, fur_store *store, int64_t layer, int64_t first, int64_t count,
+                         const float **rows_TW)
+{
+    unsigned char *rows;
+    FUR_TRY(check(exec, store, layer, first, count));
+    if (store->place == FUR_STORE_DISK) {
+        store->recent = slot_for(store, layer, first);
+        fur_store_slot *slot = &store->slots[store->recent];
+        fetch(store, slot, layer, first, count);
+        FUR_TRY(fur_spill_wait(exec->error, store->spill, slot->ticket));
+        rows = slot->rows;
+    } else {
+        rows = rows_at(store, layer, first);
+    }
+    *rows_TW = store->decoded ? store->decoded : as_f32(rows);
+    if (store->decoded)
+        fur_rows_decode(exec, store->type, count, store->width, rows, store->decoded);
+    return FUR_OK;
+}
+
+void fur_store_ahead(fur_store *store, int64_t layer, int64_t first, int64_t count)
+{
+    if (store->place == FUR_STORE_DISK && layer >= 0 && count > 0)
+        fetch(store, &store->slots[slot_for(store, layer, first)], layer, first, count);
+}
+
+void fur_store_begin(fur_store *store)
+{
+    for (int i = 0; i < FUR_STORE_SLOTS; i++)
+        store->slots[i] = (fur_store_slot){.rows = store->slots[i].rows, .layer = -1};
+}
+
+void fur_store_forget(fur_store *store, int64_t layer)
+{
+    if (store->place == FUR_STORE_DISK)
+        (void)fur_spill_forget(store->spill, offset_at(store, layer, 0), row_bytes(store, store->tokens));
 }

@@ -28,14 +28,13 @@ static fur_status write_state(fur_error *error, const char *folder, const fur_tr
     return fur_json_put(
         error, folder, "trainer.json",
         json_pack(
-            "{s:i, s:I, s:I, s:f, s:{s:I, s:I, s:I}, s:s, s:s, s:I, s:I, s:s, s:{s:I, s:I, s:I, s:I, s:I, s:b, s:b}}",
+            "{s:i, s:I, s:I, s:f, s:{s:I, s:I, s:I}, s:s, s:s, s:I, s:I, s:s, s:{s:I, s:I, s:I, s:I, s:I, s:i}}",
             "version", STATE_VERSION, "step", (json_int_t)s->step, "tokens", (json_int_t)s->tokens, "loss",
             s->last_loss, "cursor", "phase", (json_int_t)s->cursor.phase, "epoch", (json_int_t)s->cursor.epoch, "index",
             (json_int_t)s->cursor.index, "seed", seed, "data_hash", data_hash, "row_tokens", (json_int_t)s->row_tokens,
             "grad_accum", (json_int_t)s->grad_accum, "isa", s->isa, "plan", "tokens", (json_int_t)s->shape.tokens,
             "superblock", (json_int_t)s->shape.superblock, "token_tile", (json_int_t)s->shape.token_tile, "loss_tile",
-            (json_int_t)s->shape.loss_tile, "vocabulary_tile", (json_int_t)s->shape.vocabulary_tile, "keep_attention",
-            s->shape.keep_attention, "keep_hidden", s->shape.keep_hidden));
+            (json_int_t)s->shape.loss_tile, "vocabulary_tile", (json_int_t)s->shape.vocabulary_tile, "stored", (int)s->shape.stored));
 }
 
 /* ---- moments ---------------------------------------------------------------------------------------------- */
@@ -44,14 +43,28 @@ typedef struct moment_name {
     char text[112];
 } moment_name;
 
-static fur_status write_moments(fur_error *error, const char *folder, const fur_model *model, const float *m,
-                                const float *v)
+/* One moment of one parameter, for the writer of the file. */
+typedef struct moment {
+    const fur_moments *moments;
+    bool v;
+    int64_t offset;
+} moment;
+
+static fur_status fill_moment(void *user, fur_error *error, int64_t first, int64_t count, void *out)
+{
+    const moment *from = user;
+    return fur_moments_read(error, from->moments, from->v, from->offset + first, count, out);
+}
+
+static fur_status write_moments(fur_error *error, const char *folder, const fur_model *model,
+                                const fur_moments *moments)
 {
     size_t count = (size_t)model->table.count;
     fur_tensor_entry *entries = fur_calloc(2 * count, sizeof *entries);
     moment_name *names = fur_calloc(2 * count, sizeof *names);
+    moment *sources = fur_calloc(2 * count, sizeof *sources);
     char *path = NULL;
-    fur_status status = entries && names ? fur_path_join(error, folder, "optimizer.safetensors", &path)
+    fur_status status = entries && names && sources ? fur_path_join(error, folder, "optimizer.safetensors", &path)
                                          : fur_memory_error(error, (int64_t)(2 * count * sizeof *names), folder);
     for (size_t i = 0; status == FUR_OK && i < 2 * count; i++) {
         const fur_parameter *p = &model->table.list[i / 2];
@@ -60,18 +73,21 @@ static fur_status write_moments(fur_error *error, const char *folder, const fur_
                                         .dtype = FUR_DTYPE_F32,
                                         .rank = p->rank,
                                         .shape = {p->shape[0], p->shape[1]},
-                                        .data = (i % 2 ? v : m) + p->offset};
+                                        .fill = fill_moment,
+                                        .user = &sources[i]};
+        sources[i] = (moment){moments, i % 2 != 0, p->offset};
     }
     if (status == FUR_OK)
         status = fur_safetensors_write(error, path, entries, (int64_t)(2 * count), NULL, 0, NULL);
     fur_free(path);
+    fur_free(sources);
     fur_free(names);
     fur_free(entries);
     return status;
 }
 
-fur_status fur_checkpoint_read_moments(fur_context *context, const char *folder, const fur_model *model, float *m,
-                                       float *v)
+fur_status fur_checkpoint_read_moments(fur_context *context, const char *folder, const fur_model *model,
+                                       fur_moments *moments)
 {
     fur_error *error = &context->error;
     char *path;
@@ -83,7 +99,11 @@ fur_status fur_checkpoint_read_moments(fur_context *context, const char *folder,
         const fur_parameter *p = &model->table.list[i / 2];
         moment_name name;
         snprintf(name.text, sizeof name.text, "%s.%s", i % 2 ? "exp_avg_sq" : "exp_avg", p->name);
-        status = fur_safetensors_read_f32(error, file, name.text, p->rank, p->shape, true, (i % 2 ? v : m) + p->offset);
+        bool v = i % 2 != 0;
+        float *in_memory = v ? moments->v_P : moments->m_P, *to = in_memory ? in_memory : model->gradient;
+        status = fur_safetensors_read_f32(error, file, name.text, p->rank, p->shape, true, to + p->offset);
+        if (status == FUR_OK && !in_memory)
+            status = fur_moments_write(error, moments, v, p->offset, p->count, to + p->offset);
     }
     fur_safetensors_close(file);
     return status;
@@ -190,15 +210,15 @@ static fur_status check_manifest(fur_error *error, const char *folder)
 
 /* ---- save and find ---------------------------------------------------------------------------------------- */
 
-static fur_status fill_folder(fur_context *context, const char *folder, const fur_model *model, const float *m,
-                              const float *v, const fur_trainer_state *state)
+static fur_status fill_folder(fur_context *context, const char *folder, const fur_model *model,
+                              const fur_moments *moments, const fur_trainer_state *state)
 {
     fur_error *error = &context->error;
     FUR_TRY(fur_model_save(context, model, folder));
     if (model->config.features == 0 && model->config.vocabulary == 256)
         FUR_TRY(fur_tokenizer_files_write_bytes(error, folder, model->config.context));
-    if (m)
-        FUR_TRY(write_moments(error, folder, model, m, v));
+    if (moments)
+        FUR_TRY(write_moments(error, folder, model, moments));
     FUR_TRY(write_state(error, folder, state));
     return write_manifest(error, folder);
 }
@@ -215,8 +235,8 @@ static fur_status write_latest(fur_error *error, const char *run_dir, const char
     return status;
 }
 
-fur_status fur_checkpoint_save(fur_context *context, const char *run_dir, const fur_model *model, const float *adam_m,
-                               const float *adam_v, const fur_trainer_state *state, char **path)
+fur_status fur_checkpoint_save(fur_context *context, const char *run_dir, const fur_model *model,
+                               const fur_moments *moments, const fur_trainer_state *state, char **path)
 {
     fur_error *error = &context->error;
     char name[40];
@@ -225,7 +245,7 @@ fur_status fur_checkpoint_save(fur_context *context, const char *run_dir, const 
     FUR_TRY(fur_path_join(error, run_dir, name, &folder));
     fur_status status = fur_folder_begin(error, folder, &staging);
     if (status == FUR_OK) {
-        status = fill_folder(context, staging, model, adam_m, adam_v, state);
+        status = fill_folder(context, staging, model, moments, state);
         if (status == FUR_OK)
             status = fur_folder_publish(error, staging, folder);
         else
@@ -323,8 +343,8 @@ void fur_checkpoint_prune(const char *run_dir, int64_t keep)
 
 static fur_status read_plan(fur_error *error, const fur_json *j, fur_run_shape *s)
 {
-    bool keep_attention, keep_hidden;
     const int64_t most = (int64_t)1 << 40;
+    int64_t stored = FUR_STORED_F32;
     s->purpose = FUR_FOR_TRAIN;
     s->optimizer = 1;
     FUR_TRY(fur_json_int(error, j, "plan.tokens", 1, most, &s->tokens));
@@ -332,10 +352,9 @@ static fur_status read_plan(fur_error *error, const fur_json *j, fur_run_shape *
     FUR_TRY(fur_json_int(error, j, "plan.token_tile", 1, most, &s->token_tile));
     FUR_TRY(fur_json_int(error, j, "plan.loss_tile", 1, most, &s->loss_tile));
     FUR_TRY(fur_json_int(error, j, "plan.vocabulary_tile", 1, most, &s->vocabulary_tile));
-    FUR_TRY(fur_json_bool(error, j, "plan.keep_attention", &keep_attention));
-    FUR_TRY(fur_json_bool(error, j, "plan.keep_hidden", &keep_hidden));
-    s->keep_attention = keep_attention;
-    s->keep_hidden = keep_hidden;
+    if (fur_json_find(j, "plan.stored"))
+        FUR_TRY(fur_json_int(error, j, "plan.stored", FUR_STORED_F32, FUR_STORED_Q8, &stored));
+    s->stored = (fur_stored_type)stored;
     return FUR_OK;
 }
 

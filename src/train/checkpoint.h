@@ -24,15 +24,16 @@ typedef struct fur_trainer_state {
     char isa[16];
 } fur_trainer_state;
 
-/* `optimizer` NULL: no moments are written (a finished export). Writes RUN/step-NNNNNN and RUN/latest; *path receives
- * the folder (caller frees with fur_free). */
-fur_status fur_checkpoint_save(fur_context *context, const char *run_dir, const fur_model *model, const float *adam_m,
-                               const float *adam_v, const fur_trainer_state *state, char **path);
+/* `moments` NULL: none are written (a finished export). Writes RUN/step-NNNNNN and RUN/latest; *path receives the
+ * folder (caller frees with fur_free). */
+fur_status fur_checkpoint_save(fur_context *context, const char *run_dir, const fur_model *model,
+                               const fur_moments *moments, const fur_trainer_state *state, char **path);
 /* Resolves "latest" (with fall-back) or a step folder to an existing, undamaged folder; caller frees. */
 fur_status fur_checkpoint_find(fur_context *context, const char *run_dir, const char *which, char **path);
 fur_status fur_checkpoint_read_state(fur_context *context, const char *folder, fur_trainer_state *out);
-fur_status fur_checkpoint_read_moments(fur_context *context, const char *folder, const fur_model *model, float *adam_m,
-                                       float *adam_v);
+/* Moments on disk pass through the model's gradients, which a run holds and has not filled yet. */
+fur_status fur_checkpoint_read_moments(fur_context *context, const char *folder, const fur_model *model,
+                                       fur_moments *moments);
 /* Removes the oldest step folders until `keep` are left; 0 keeps all. */
 void fur_checkpoint_prune(const char *run_dir, int64_t keep);
 

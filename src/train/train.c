@@ -93,29 +93,71 @@ static fur_status gradient_error(fur_trainer *t)
     return fur_error_set(&t->context->error, FUR_E_NONFINITE, "the gradient's norm is not finite");
 }
 
-/* Weights and moments that are not finite are no state to go on from, and would take the place of one that is. */
-static fur_status check_state(const fur_trainer *t)
+/* Calls fn for each parameter's share of elements first .. first+count-1 of the flat arrays. */
+typedef fur_status (*share_fn)(fur_trainer *t, const fur_parameter *p, int64_t first, int64_t count, float *m, float *v,
+                               void *user);
+
+typedef struct shares {
+    fur_trainer *trainer;
+    share_fn fn;
+    void *user;
+} shares;
+
+static fur_status each_share(void *user, int64_t first, int64_t count, float *m, float *v)
 {
-    const fur_run_memory *m = &t->run->memory;
-    const float *const all[] = {t->model->data, m->adam_m, m->adam_v};
-    for (size_t k = 0; k < sizeof all / sizeof all[0]; k++)
-        for (int64_t i = 0; i < t->model->table.count; i++) {
-            const fur_parameter *p = &t->model->table.list[i];
-            double sum;
-            FUR_TRY(fur_sum_squares(&t->run->exec, p->count, all[k] + p->offset, &sum));
-            if (!isfinite(sum))
-                return fur_error_set(&t->context->error, FUR_E_NONFINITE,
-                                     "step %lld: %s%s is not finite after the update", (long long)t->state.step,
-                                     k == 0 ? "" : "Adam's moment of ", p->name);
-        }
+    shares *s = user;
+    const fur_parameter_table *table = &s->trainer->model->table;
+    for (int64_t i = 0; i < table->count; i++) {
+        const fur_parameter *p = &table->list[i];
+        int64_t from = fur_max_i64(first, p->offset), to = fur_min_i64(first + count, p->offset + p->count);
+        if (from < to)
+            FUR_TRY(s->fn(s->trainer, p, from, to - from, m + (from - first), v + (from - first), s->user));
+    }
     return FUR_OK;
+}
+
+static fur_status check_finite(fur_trainer *t, const fur_parameter *p, int64_t count, const float *values,
+                               const char *what)
+{
+    double sum;
+    FUR_TRY(fur_sum_squares(&t->run->exec, count, values, &sum));
+    if (isfinite(sum))
+        return FUR_OK;
+    return fur_error_set(&t->context->error, FUR_E_NONFINITE, "step %lld: %s%s is not finite after the update",
+                         (long long)t->state.step, what, p->name);
+}
+
+static fur_status check_moments(fur_trainer *t, const fur_parameter *p, int64_t first, int64_t count, float *m,
+                                float *v, void *user)
+{
+    (void)first, (void)user;
+    FUR_TRY(check_finite(t, p, count, m, "Adam's moment of "));
+    return check_finite(t, p, count, v, "Adam's moment of ");
+}
+
+/* Weights and moments that are not finite are no state to go on from, and would take the place of one that is. */
+static fur_status check_state(fur_trainer *t)
+{
+    for (int64_t i = 0; i < t->model->table.count; i++) {
+        const fur_parameter *p = &t->model->table.list[i];
+        FUR_TRY(check_finite(t, p, p->count, t->model->data + p->offset, ""));
+    }
+    return fur_moments_each(&t->run->exec, &t->run->memory.moments, false, each_share,
+                            &(shares){t, check_moments, NULL});
+}
+
+static fur_status update_share(fur_trainer *t, const fur_parameter *p, int64_t first, int64_t count, float *m, float *v,
+                               void *user)
+{
+    fur_adamw_args args = *(const fur_adamw_args *)user;
+    args.weight_decay = p->decayed ? args.weight_decay : 0;
+    return fur_adamw_step(&t->run->exec, count, t->model->data + first, t->model->gradient + first, m, v, &args);
 }
 
 /* Clips by the global norm and applies AdamW. */
 static fur_status update(fur_trainer *t, double counted, double *grad_norm)
 {
     const fur_train_settings *s = t->settings;
-    fur_run_memory *m = &t->run->memory;
     double sum;
     FUR_TRY(fur_sum_squares(&t->run->exec, t->model->table.elements, t->model->gradient, &sum));
     *grad_norm = sqrt(sum) / counted;
@@ -128,15 +170,11 @@ static fur_status update(fur_trainer *t, double counted, double *grad_norm)
                            .beta1 = s->beta1,
                            .beta2 = s->beta2,
                            .eps = s->adam_eps,
+                           .weight_decay = s->weight_decay, /* of what decays */
                            .step = t->state.step + 1,
                            .grad_scale = (float)scale};
-    for (int64_t i = 0; i < t->model->table.count; i++) {
-        const fur_parameter *p = &t->model->table.list[i];
-        args.weight_decay = p->decayed ? s->weight_decay : 0;
-        FUR_TRY(fur_adamw_step(&t->run->exec, p->count, t->model->data + p->offset, t->model->gradient + p->offset,
-                               m->adam_m + p->offset, m->adam_v + p->offset, &args));
-    }
-    return FUR_OK;
+    return fur_moments_each(&t->run->exec, &t->run->memory.moments, true, each_share,
+                            &(shares){t, update_share, &args});
 }
 
 static fur_status log_step(fur_trainer *t, double grad_norm, int64_t tokens)
@@ -204,8 +242,8 @@ static fur_status save(fur_trainer *t)
 {
     char *path;
     FUR_TRY(check_state(t));
-    FUR_TRY(fur_checkpoint_save(t->context, t->settings->output_dir, t->model, t->run->memory.adam_m,
-                                t->run->memory.adam_v, &t->state, &path));
+    FUR_TRY(
+        fur_checkpoint_save(t->context, t->settings->output_dir, t->model, &t->run->memory.moments, &t->state, &path));
     fur_free(t->checkpoint);
     t->checkpoint = path;
     fur_checkpoint_prune(t->settings->output_dir, t->settings->keep_checkpoints);

@@ -13,6 +13,7 @@
 #include "io/file.h"
 #include "model/family.h"
 #include "plan/plan.h"
+#include "store/encode.h"
 
 /* A fresh run may not go where another one was. */
 static fur_status check_unused(const fur_trainer *t)
@@ -55,6 +56,10 @@ static fur_status compare_with_checkpoint(fur_trainer *t, const fur_trainer_stat
             "row of %lld tokens, %lld rows a step, seed %llu: the checkpoint was made with %lld, %lld, %llu",
             (long long)s->row_tokens, (long long)s->grad_accum, (unsigned long long)s->seed,
             (long long)saved->row_tokens, (long long)saved->grad_accum, (unsigned long long)saved->seed);
+    if (saved->shape.stored != s->stored)
+        return fur_error_set(&context->error, FUR_E_ARGUMENT,
+                             "layer inputs stored as %s: the checkpoint was made with %s",
+                             fur_stored_type_name(s->stored), fur_stored_type_name(saved->shape.stored));
     if (strcmp(saved->isa, fur_isa_name(context->exec.isa)) != 0)
         fur_log(context, FUR_LOG_WARNING,
                 "the run was made with %s and goes on with %s: results differ within rounding", saved->isa,
@@ -133,14 +138,13 @@ static fur_status open_state(fur_trainer *t, const fur_trainer_state *saved)
     fur_context *context = t->context;
     FUR_TRY(open_model(t, saved ? t->checkpoint : NULL));
     FUR_TRY(fur_run_create(context, t->model, &t->plan, &t->request, &t->run));
-    fur_run_memory *m = &t->run->memory;
+    fur_moments *moments = &t->run->memory.moments;
     if (saved) {
         t->state = *saved;
-        FUR_TRY(fur_checkpoint_read_moments(context, t->checkpoint, t->model, m->adam_m, m->adam_v));
+        FUR_TRY(fur_checkpoint_read_moments(context, t->checkpoint, t->model, moments));
         fur_log(context, FUR_LOG_INFO, "resuming from %s", t->checkpoint);
     } else {
-        memset(m->adam_m, 0, (size_t)t->model->data_bytes);
-        memset(m->adam_v, 0, (size_t)t->model->data_bytes);
+        FUR_TRY(fur_moments_zero(&t->run->exec, moments));
         t->state = (fur_trainer_state){.seed = s->seed,
                                        .data_hash = t->train.info.hash,
                                        .row_tokens = s->row_tokens,
@@ -149,6 +153,26 @@ static fur_status open_state(fur_trainer *t, const fur_trainer_state *saved)
     }
     snprintf(t->state.isa, sizeof t->state.isa, "%s", fur_isa_name(context->exec.isa));
     t->first_step = t->state.step;
+    return FUR_OK;
+}
+
+/* Layer inputs that are not stored as f32 make the run inexact: by how much is measured on the data's first tokens, and
+ * said. */
+static fur_status tell_stored_error(fur_trainer *t)
+{
+    fur_cursor cursor = {0};
+    fur_row row;
+    double error;
+    if (t->plan.stored == FUR_STORED_F32)
+        return FUR_OK;
+    int64_t tokens = fur_min_i64(fur_run_stored_error_tokens(t->run), fur_trainer_context(t->settings, 0, NULL));
+    if (tokens < 1)
+        return FUR_OK;
+    FUR_TRY(fur_cutter_row(&t->train, tokens, tokens, &cursor, &t->run->memory, &row));
+    FUR_TRY(fur_run_stored_error(t->run, &row, &error));
+    fur_log(t->context, FUR_LOG_WARNING,
+            "NOT EXACT: layer inputs are stored as %s; on %lld tokens the gradient is %.1e from the exact one",
+            fur_stored_type_name(t->plan.stored), (long long)row.offsets[row.documents], error);
     return FUR_OK;
 }
 
@@ -175,9 +199,13 @@ static fur_status open_all(fur_trainer *t, const fur_corpus *corpus, const fur_c
         FUR_TRY(compare_with_checkpoint(t, &saved));
     FUR_TRY(make_plan(t, &config, corpus, eval, s->resume ? &saved : NULL));
     FUR_TRY(check_context(t));
-    FUR_TRY(open_state(t, s->resume ? &saved : NULL));
-    if (!s->resume)
+    bool early = t->plan.disk_bytes > 0 && !s->disk_dir; /* the store's file is in the output folder */
+    if (!s->resume && early)
         FUR_TRY(open_folder(t));
+    FUR_TRY(open_state(t, s->resume ? &saved : NULL));
+    if (!s->resume && !early)
+        FUR_TRY(open_folder(t));
+    FUR_TRY(tell_stored_error(t));
     FUR_TRY(fur_metrics_open(context, s->output_dir, t->state.step, &t->metrics));
     return fur_run_json_write(t);
 }

@@ -67,6 +67,49 @@ expect_code=0
 [ "$expect_code" -eq 1 ] || fail "code $expect_code, wanted 1"
 full limited 'model.safetensors: cannot write: File too large'
 
+# ---- the store ------------------------------------------------------------------------------------------------------
+
+# Everything that can be is on disk within a step. The bits are those of the run in memory.
+train --max-steps 4 --save-steps 2 --store disk -o stored
+same straight/step-000004 stored/step-000004
+[ -z "$(find stored -name 'store-*')" ] || fail "the store's file has a name"
+pass "the same bits with the store on disk"
+
+# A file as large as the moments may be: the first step's layer inputs find no room. What a checkpoint needs is smaller.
+after_step_2 unstored
+expect_code=0
+# shellcheck disable=SC2086
+(
+    ulimit -f 14200
+    exec "$program" train $settings --max-steps 4 --save-steps 1 --store disk -o unstored --resume latest
+) >out 2>err </dev/null || expect_code=$?
+[ "$expect_code" -eq 1 ] || fail "code $expect_code, wanted 1"
+ends_with 'cannot write: File too large'
+ends_with 'furlong train: unstored/store-'
+[ "$(cat unstored/latest)" = step-000002 ] || fail "latest is $(cat unstored/latest)"
+same straight/step-000002 unstored/step-000002
+[ ! -e unstored/step-000003 ] || fail "a step that failed was saved"
+no_leftovers unstored
+pass "1 $(tail -n 1 err)"
+train --max-steps 4 --save-steps 2 -o unstored --resume latest --store disk --disk-dir .
+same straight/step-000004 unstored/step-000004
+pass "with room again it ends with the same bits"
+
+# shellcheck disable=SC2086
+{
+    refused 1 'none: cannot use the folder for the store' -- train $settings --store disk --disk 1G --disk-dir none -o new
+    refused 1 'the store takes up to' 'are free there' -- train $settings --store disk --disk 1G --disk-dir /proc -o new
+    refused 4 'on disk, the limit there is 1 MiB' -- train $settings --store disk --disk 1M -o new
+    refused 2 '--store disk with --disk 0' -- train $settings --store disk --disk 0 -o new
+    [ ! -e new ] || fail "a refused run left its folder"
+    mkdir shut
+    chmod 555 shut
+    if ! touch shut/try 2>touch.log; then
+        refused 1 'shut: cannot make the store' -- train $settings --store disk --disk-dir shut -o new
+    fi
+    chmod 755 shut
+}
+
 mkdir small
 if mount -t tmpfs -o size=16m none small 2>mount.log; then
     trap 'cd /; umount "$scratch/small"; rm -rf "$scratch"' EXIT

@@ -9,7 +9,7 @@ trap 'cd /; rm -rf "$scratch"' EXIT
 trap 'exit 1' HUP INT TERM
 cd "$scratch"
 unset FURLONG_ISA FURLONG_MODEL FURLONG_PRESET FURLONG_CTX_SIZE FURLONG_BATCH_TOKENS FURLONG_OUTPUT_DIR FURLONG_MEMORY \
-    FURLONG_THREADS FURLONG_SEED 2>/dev/null || true
+    FURLONG_DISK FURLONG_DISK_DIR FURLONG_THREADS FURLONG_SEED 2>/dev/null || true
 # Tests share their processors: threads that wait must not hold them.
 export OMP_WAIT_POLICY=passive LC_ALL=C
 

@@ -447,6 +447,7 @@ typedef struct big_run {
     int64_t tokens;
     fur_keep keep;
     int on_ref; /* little enough work for the reference */
+    fur_store_place inputs, attention, optimizer;
 } big_run;
 
 /* clang-format off */
@@ -454,12 +455,25 @@ typedef struct big_run {
     {.vocabulary = V, .context = 8192, .width = C, .layers = L, .heads = H, .kv_heads = K, .head_dim = D, .hidden = F, \
      .norm = FUR_NORM_RMSNORM, .norm_eps = 1e-5, .activation = FUR_ACTIVATION_SWIGLU, .position = FUR_POSITION_ROPE,   \
      .rope_theta = 1e4, .causal = true, .init_std = 0.02, .tied = true}
+#define ANYWHERE FUR_STORE_CHOSEN, FUR_STORE_CHOSEN, FUR_STORE_CHOSEN
 static const big_run big_runs[] = {
-    {"mostly what is kept", SHAPE(256, 128, 16, 4, 4, 32, 512), 2048, FUR_KEEP_ALL, 0},
-    {"mostly weights, gradients, Adam", SHAPE(30000, 512, 2, 8, 2, 64, 1024), 16, FUR_KEEP_NOTHING, 1},
-    {"mostly layer inputs", SHAPE(256, 512, 48, 2, 1, 32, 64), 2048, FUR_KEEP_NOTHING, 0},
+    {"mostly what is kept", SHAPE(256, 128, 16, 4, 4, 32, 512), 2048, FUR_KEEP_ALL, 0, ANYWHERE},
+    {"mostly weights, gradients, Adam", SHAPE(30000, 512, 2, 8, 2, 64, 1024), 16, FUR_KEEP_NOTHING, 1, ANYWHERE},
+    {"mostly layer inputs", SHAPE(256, 512, 48, 2, 1, 32, 64), 2048, FUR_KEEP_NOTHING, 0, ANYWHERE},
+    {"layer inputs of segments", SHAPE(256, 1024, 48, 2, 1, 32, 64), 2048, FUR_KEEP_NOTHING, 0,
+     FUR_STORE_AGAIN, FUR_STORE_CHOSEN, FUR_STORE_CHOSEN},
+    {"all on disk", SHAPE(30000, 512, 8, 8, 8, 64, 1024), 128, FUR_KEEP_AUTO, 0, FUR_STORE_DISK, FUR_STORE_DISK,
+     FUR_STORE_DISK},
 };
 /* clang-format on */
+
+static fur_status touch(void *user, int64_t first, int64_t count, float *m, float *v)
+{
+    (void)user, (void)first;
+    memset(m, 1, (size_t)count * sizeof *m);
+    memset(v, 1, (size_t)count * sizeof *v);
+    return FUR_OK;
+}
 
 /* What the child does: plans, runs one row, touches what an optimizer would; prints planned and measured bytes. */
 static int measure(const big_run *big)
@@ -469,13 +483,22 @@ static int measure(const big_run *big)
     kit_ok(context, fur_model_create(context, &big->config, 1, &model));
     kit_row row;
     kit_row_create(&big->config, (int64_t[]){big->tokens, 0}, 1, 6, &row);
-    kit_run run;
-    kit_run_create(context, model, &row, 0, big->keep, &run);
+    kit_run run = {.context = context, .model = model};
+    fur_plan_request_defaults(&run.request);
+    run.request.row_tokens = row.tokens;
+    run.request.keep = big->keep;
+    run.request.measured_gflops = 100;
+    bool disk = big->inputs == FUR_STORE_DISK;
+    run.request.disk_bytes = disk ? (int64_t)1 << 32 : 0;
+    run.request.inputs = big->inputs;
+    run.request.attention = big->attention;
+    run.request.optimizer = big->optimizer;
+    kit_ok(context, fur_plan_make(context, &big->config, &run.request, &run.plan));
+    kit_ok(context, fur_run_create(context, model, &run.plan, &run.request, &run.run));
     double loss;
+    kit_ok(context, fur_moments_zero(&run.run->exec, &run.run->memory.moments));
     kit_ok(context, fur_model_loss_and_gradient(run.run, &row.row, NULL, 1.0, &loss, NULL));
-    size_t bytes = (size_t)model->data_bytes;
-    memset(run.run->memory.adam_m, 1, bytes);
-    memset(run.run->memory.adam_v, 1, bytes);
+    kit_ok(context, fur_moments_each(&run.run->exec, &run.run->memory.moments, true, touch, NULL));
     printf("%lld %lld\n", (long long)run.plan.peak_bytes, (long long)fur_process_peak_rss_bytes());
     kit_run_destroy(&run);
     kit_row_destroy(&row);

@@ -1,0 +1,483 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The store: layer inputs, attention outputs and Adam's moments in every place they may be.
+ *
+ * Same bits: loss, every gradient, the gradient by the input, and weights and moments after three updates, for layer
+ * inputs in memory, of every second layer, on disk; attention in memory, on disk, computed again; moments in memory, on
+ * disk; feedforward values kept or not; 1 and 2 threads; causal and bidirectional; packed documents. Faults: each
+ * operation on the store's file fails in turn, in the sweep and in the update. */
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "io/fault.h"
+#include "kit/files.h"
+#include "kit/model.h"
+#include "model/run.h"
+#include "op/adamw/adamw.h"
+#include "store/encode.h"
+
+#define DISK ((int64_t)1 << 40)
+
+/* One shape of five layers, so that segments have something to compute again; and where it is kept. */
+static fur_model_config five_layers(const kit_model_case *at)
+{
+    fur_model_config c = at->config;
+    c.layers = 5;
+    return c;
+}
+
+static void open_run(fur_context *context, fur_model *model, const kit_row *row, const fur_plan_request *places,
+                     kit_run *out)
+{
+    *out = (kit_run){.context = context, .model = model, .request = *places};
+    out->request.row_tokens = row->tokens;
+    out->request.superblock = 37;
+    out->request.measured_gflops = 100;
+    const fur_model_config *config = fur_model_config_of(model);
+    kit_ok(context, fur_plan_make(context, config, &out->request, &out->plan));
+    kit_ok(context, fur_run_create(context, model, &out->plan, &out->request, &out->run));
+    assert_int_equal(out->plan.arena_bytes, fur_run_arena_peak_bytes(out->run));
+    assert_int_equal(out->plan.disk_bytes > 0, out->run->spill != NULL);
+}
+
+static fur_status update_part(void *user, int64_t first, int64_t count, float *m, float *v)
+{
+    kit_run *run = user;
+    const fur_adamw_args args = {
+        .lr = 1e-2, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .step = 2, .grad_scale = 1};
+    fur_model *model = run->model;
+    return fur_adamw_step(&run->run->exec, count, model->data + first, model->gradient + first, m, v, &args);
+}
+
+/* What a run leaves: the first step's gradients, then weights and moments after three steps. */
+typedef struct trace {
+    kit_gradient first;
+    double losses[3];
+    int64_t bytes;
+    float *weights, *m, *v;
+} trace;
+
+static void trace_of(kit_run *run, const kit_row *row, trace *out)
+{
+    fur_model *model = run->model;
+    const fur_exec *exec = &run->run->exec;
+    fur_moments *moments = &run->run->memory.moments;
+    out->bytes = model->data_bytes;
+    out->weights = malloc((size_t)out->bytes);
+    out->m = malloc((size_t)out->bytes);
+    out->v = malloc((size_t)out->bytes);
+    assert_true(out->weights && out->m && out->v);
+    kit_ok(run->context, fur_moments_zero(exec, moments));
+    for (int step = 0; step < 3; step++) {
+        kit_gradient g;
+        kit_gradient_create(run, row, NULL, 1.0, &g);
+        out->losses[step] = g.loss;
+        kit_ok(run->context, fur_moments_each(exec, moments, true, update_part, run));
+        if (step == 0)
+            out->first = g;
+        else
+            kit_gradient_destroy(&g);
+    }
+    memcpy(out->weights, model->data, (size_t)out->bytes);
+    kit_ok(run->context, fur_moments_read(exec->error, moments, false, 0, moments->count, out->m));
+    kit_ok(run->context, fur_moments_read(exec->error, moments, true, 0, moments->count, out->v));
+}
+
+static void trace_clear(trace *t)
+{
+    kit_gradient_destroy(&t->first);
+    free(t->weights);
+    free(t->m);
+    free(t->v);
+}
+
+static void trace_with(const kit_model_case *at, const kit_folder *folder, int threads, const fur_plan_request *places,
+                       trace *out)
+{
+    fur_context *context = kit_context(threads);
+    fur_model_config config = five_layers(at);
+    fur_model *model = kit_model(context, &config, 31);
+    kit_row row;
+    kit_run run;
+    fur_plan_request request = *places;
+    request.disk_dir = folder->path;
+    kit_row_create(&config, at->lengths, 1, 32, &row);
+    open_run(context, model, &row, &request, &run);
+    trace_of(&run, &row, out);
+    kit_run_destroy(&run);
+    kit_row_destroy(&row);
+    fur_model_destroy(model);
+    fur_context_destroy(context);
+}
+
+static void check_same(const char *name, const fur_plan_request *p, int threads, const trace *a, const trace *b)
+{
+    char text[200];
+    snprintf(text, sizeof text, "%s, inputs %d, attention %d, optimizer %d, keep %d, %d threads", name, (int)p->inputs,
+             (int)p->attention, (int)p->optimizer, (int)p->keep, threads);
+    kit_check_same_bits(text, a->losses, b->losses, sizeof a->losses);
+    kit_check_same_bits(text, a->first.all, b->first.all, (size_t)a->first.count * sizeof(float));
+    kit_check_same_bits(text, a->first.dx, b->first.dx, (size_t)a->first.dx_count * sizeof(float));
+    kit_check_same_bits(text, a->weights, b->weights, (size_t)a->bytes);
+    kit_check_same_bits(text, a->m, b->m, (size_t)a->bytes);
+    kit_check_same_bits(text, a->v, b->v, (size_t)a->bytes);
+}
+
+static void the_store_changes_no_bit(void **state)
+{
+    (void)state;
+    static const fur_store_place optimizers[] = {FUR_STORE_MEMORY, FUR_STORE_DISK};
+    kit_folder folder;
+    kit_folder_init(&folder);
+    int runs = 0;
+    for (int i = 0; i < kit_model_case_count; i++) {
+        const kit_model_case *at = &kit_model_cases[i];
+        fur_plan_request p;
+        fur_plan_request_defaults(&p);
+        p.keep = FUR_KEEP_NOTHING;
+        trace reference, other;
+        trace_with(at, &folder, 1, &p, &reference);
+        p.disk_bytes = DISK;
+        for (int threads = 1; threads <= 2; threads++)
+            for (int k = 0; k < 3 * 3 * 2; k++, runs++) {
+                p.inputs = (fur_store_place)(k % 3 + 1);
+                p.attention = (fur_store_place)(k / 3 % 3 + 1);
+                p.optimizer = optimizers[k / 9];
+                p.keep = p.attention == FUR_STORE_AGAIN ? FUR_KEEP_NOTHING : k % 2 ? FUR_KEEP_ALL : FUR_KEEP_AUTO;
+                trace_with(at, &folder, threads, &p, &other);
+                check_same(at->name, &p, threads, &reference, &other);
+                trace_clear(&other);
+            }
+        trace_clear(&reference);
+    }
+    assert_int_equal(kit_entries(folder.path), 0);
+    kit_folder_clear(&folder);
+    print_message("%d runs of 3 steps, %d shapes: the same bits wherever things are\n", runs, kit_model_case_count);
+}
+
+/* ---- not exact ---------------------------------------------------------------------------------------------- */
+
+static void encoded_rows_are_within_their_bounds(void **state)
+{
+    (void)state;
+    enum { ROWS = 100, WIDTH = 77 };
+    kit_exec kit;
+    kit_exec_init(&kit, FUR_ISA_REF, 2, FUR_ARENA_ALIGN);
+    const float *x = kit_guard_filled((int64_t)ROWS * WIDTH, KIT_NORMAL, 9);
+    float *y = kit_guard_filled((int64_t)ROWS * WIDTH, KIT_ZERO, 9);
+    for (fur_stored_type type = FUR_STORED_F32; type <= FUR_STORED_Q8; type++) {
+        int64_t bytes = fur_encoded_row_bytes(type, WIDTH);
+        void *data = malloc((size_t)(ROWS * bytes));
+        assert_non_null(data);
+        fur_rows_encode(&kit.exec, type, ROWS, WIDTH, x, data);
+        fur_rows_decode(&kit.exec, type, ROWS, WIDTH, data, y);
+        for (int64_t i = 0; i < (int64_t)ROWS * WIDTH; i++) {
+            int64_t first = i / WIDTH * WIDTH + i % WIDTH / 32 * 32, last = i / WIDTH * WIDTH + WIDTH;
+            double largest = 0, error = fabs((double)y[i] - (double)x[i]);
+            for (int64_t k = first; k < first + 32 && k < last; k++)
+                largest = fmax(largest, fabs((double)x[k]));
+            double bound = type == FUR_STORED_Q8     ? largest / 127 * 0.50001
+                           : type == FUR_STORED_BF16 ? fabs((double)x[i]) / 256
+                                                     : 0;
+            if (!(error <= bound))
+                fail_msg("type %d, element %lld: %g, wanted %g", (int)type, (long long)i, (double)y[i], (double)x[i]);
+        }
+        free(data);
+    }
+    kit_guard_free_all();
+    kit_exec_clear(&kit);
+}
+
+/* How far the gradient is from the exact one; the same bits in memory and on disk. */
+static void inputs_that_are_not_exact(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"f32", "bf16", "q8"};
+    static const double bounds[] = {0, 1e-2, 5e-2};
+    kit_folder folder;
+    kit_folder_init(&folder);
+    double worst[3] = {0};
+    for (int i = 0; i < kit_model_case_count; i++) {
+        const kit_model_case *at = &kit_model_cases[i];
+        fur_plan_request p;
+        fur_plan_request_defaults(&p);
+        p.disk_bytes = DISK;
+        trace exact, memory, disk;
+        trace_with(at, &folder, 1, &p, &exact);
+        for (int type = FUR_STORED_BF16; type <= FUR_STORED_Q8; type++) {
+            p.stored = (fur_stored_type)type;
+            p.inputs = FUR_STORE_MEMORY;
+            trace_with(at, &folder, 1, &p, &memory);
+            p.inputs = FUR_STORE_DISK;
+            trace_with(at, &folder, 2, &p, &disk);
+            check_same(at->name, &p, 2, &memory, &disk);
+            double error = 0, size = 0;
+            for (int64_t k = 0; k < exact.first.count; k++) {
+                double e = (double)exact.first.all[k];
+                error += ((double)memory.first.all[k] - e) * ((double)memory.first.all[k] - e);
+                size += e * e;
+            }
+            assert_true(exact.losses[0] == memory.losses[0]); /* forward is exact */
+            worst[type] = fmax(worst[type], sqrt(error / size));
+            trace_clear(&memory);
+            trace_clear(&disk);
+        }
+        p.stored = FUR_STORED_F32;
+        p.inputs = FUR_STORE_CHOSEN;
+        trace_clear(&exact);
+    }
+    for (int type = FUR_STORED_BF16; type <= FUR_STORED_Q8; type++) {
+        print_message("layer inputs as %-4s: gradient %.1e from exact at most (bound %.0e)\n", names[type], worst[type],
+                      bounds[type]);
+        assert_true(worst[type] > 1e-5 && worst[type] <= bounds[type]);
+    }
+    kit_folder_clear(&folder);
+}
+
+/* The figure that a run tells about itself is the difference between two runs' gradients. */
+static void a_run_measures_its_own_error(void **state)
+{
+    (void)state;
+    const kit_model_case *at = &kit_model_cases[3];
+    kit_folder folder;
+    kit_folder_init(&folder);
+    fur_context *context = kit_context(2);
+    fur_model_config config = five_layers(at);
+    fur_model *model = kit_model(context, &config, 31);
+    kit_row row, shorter;
+    kit_row_create(&config, at->lengths, 1, 32, &row);
+    kit_row_create(&config, (int64_t[]){5, 3, 0}, 1, 33, &shorter);
+    fur_plan_request p;
+    fur_plan_request_defaults(&p);
+    p.disk_bytes = DISK;
+    p.disk_dir = folder.path;
+    kit_run run;
+    kit_gradient exact, stored;
+    open_run(context, model, &row, &p, &run);
+    kit_gradient_create(&run, &shorter, NULL, 1.0, &exact);
+    kit_run_destroy(&run);
+    for (int k = 0; k < 4; k++) {
+        p.stored = k % 2 ? FUR_STORED_Q8 : FUR_STORED_BF16;
+        p.inputs = k / 2 ? FUR_STORE_DISK : FUR_STORE_MEMORY;
+        open_run(context, model, &row, &p, &run);
+        double told, error = 0, size = 0;
+        assert_true(fur_run_stored_error_tokens(run.run) >= shorter.tokens);
+        kit_ok(context, fur_run_stored_error(run.run, &shorter.row, &told));
+        kit_gradient_create(&run, &shorter, NULL, 1.0, &stored);
+        for (int64_t i = 0; i < exact.count; i++) {
+            error += pow((double)exact.all[i] - (double)stored.all[i], 2);
+            size += pow((double)exact.all[i], 2);
+        }
+        assert_true(told > 0 && fabs(told / sqrt(error / size) - 1) < 1e-3);
+        kit_gradient_destroy(&stored);
+        kit_run_destroy(&run);
+    }
+    kit_gradient_destroy(&exact);
+    kit_row_destroy(&row);
+    kit_row_destroy(&shorter);
+    fur_model_destroy(model);
+    fur_context_destroy(context);
+    kit_folder_clear(&folder);
+}
+
+/* Rows of other lengths, and evaluation, between two of the same: nothing of one is read in another. */
+static void rows_do_not_meet_in_the_store(void **state)
+{
+    (void)state;
+    const kit_model_case *at = &kit_model_cases[0];
+    kit_folder folder;
+    kit_folder_init(&folder);
+    fur_context *context = kit_context(2);
+    fur_model_config config = five_layers(at);
+    fur_model *model = kit_model(context, &config, 31);
+    kit_row row, between;
+    kit_run run;
+    fur_plan_request p;
+    fur_plan_request_defaults(&p);
+    p.disk_bytes = DISK;
+    p.disk_dir = folder.path;
+    p.inputs = p.attention = p.optimizer = FUR_STORE_DISK;
+    kit_row_create(&config, at->lengths, 1, 32, &row);
+    kit_row_create(&config, (int64_t[]){30, 70, 0}, 1, 33, &between);
+    open_run(context, model, &row, &p, &run);
+    kit_gradient a, b, c;
+    double loss;
+    kit_gradient_create(&run, &row, NULL, 1.0, &a);
+    kit_gradient_create(&run, &between, NULL, 1.0, &b);
+    kit_ok(context, fur_model_loss(run.run, &row.row, NULL, &loss, NULL));
+    kit_gradient_create(&run, &row, NULL, 1.0, &c);
+    kit_check_same_bits("gradient", a.all, c.all, (size_t)a.count * sizeof(float));
+    kit_check_same_bits("dx", a.dx, c.dx, (size_t)a.dx_count * sizeof(float));
+    kit_gradient_destroy(&a);
+    kit_gradient_destroy(&b);
+    kit_gradient_destroy(&c);
+    kit_run_destroy(&run);
+    kit_row_destroy(&row);
+    kit_row_destroy(&between);
+    fur_model_destroy(model);
+    fur_context_destroy(context);
+    kit_folder_clear(&folder);
+}
+
+/* ---- faults ------------------------------------------------------------------------------------------------- */
+
+typedef struct failing {
+    long at, seen; /* the operation that fails, counted from 1; 0: none */
+    int error_number;
+} failing;
+
+static int fail_at(void *user, fur_io_op op, const char *path)
+{
+    failing *f = user;
+    if ((op != FUR_IO_READ && op != FUR_IO_WRITE && op != FUR_IO_CREATE) || !strstr(path, "store-"))
+        return 0;
+    return ++f->seen == f->at ? f->error_number : 0;
+}
+
+static fur_status read_part(void *user, int64_t first, int64_t count, float *m, float *v)
+{
+    (void)user, (void)first, (void)count, (void)m, (void)v;
+    return FUR_OK;
+}
+
+/* Gradients and a pass over the moments with the k-th operation on the store's file failing, for every k, are FUR_E_IO;
+ * after all of that, with nothing failing, the gradients are those of a run without faults. */
+static void every_operation_on_the_store_may_fail(void **state)
+{
+    (void)state;
+    const kit_model_case *at = &kit_model_cases[3];
+    kit_folder folder;
+    kit_folder_init(&folder);
+    fur_context *context = kit_context(2);
+    fur_model_config config = five_layers(at);
+    fur_model *model = kit_model(context, &config, 31);
+    kit_row row;
+    kit_run run;
+    fur_plan_request p;
+    fur_plan_request_defaults(&p);
+    p.disk_bytes = DISK;
+    p.disk_dir = folder.path;
+    p.inputs = p.attention = p.optimizer = FUR_STORE_DISK;
+    kit_row_create(&config, at->lengths, 1, 32, &row);
+    open_run(context, model, &row, &p, &run);
+    kit_gradient want, got;
+    kit_ok(context, fur_moments_zero(&run.run->exec, &run.run->memory.moments));
+    kit_gradient_create(&run, &row, NULL, 1.0, &want);
+    long failed = 0;
+    for (failing f = {1, 0, ENOSPC};; f = (failing){f.at + 1, 0, f.at % 2 ? EIO : ENOSPC}) {
+        double loss;
+        fur_io_hook_set(fail_at, &f);
+        fur_status status = fur_model_loss_and_gradient(run.run, &row.row, NULL, 1.0, &loss, NULL);
+        if (status == FUR_OK)
+            status = fur_moments_each(&run.run->exec, &run.run->memory.moments, true, read_part, NULL);
+        fur_spill_clear(run.run->spill);
+        fur_io_hook_set(NULL, NULL);
+        if (f.seen < f.at) {
+            kit_ok(context, status);
+            break;
+        }
+        failed++;
+        assert_int_equal(status, FUR_E_IO);
+        assert_non_null(strstr(fur_context_error(context), f.error_number == EIO ? "Input/output" : "No space left"));
+    }
+    assert_true(failed > 50);
+    kit_gradient_create(&run, &row, NULL, 1.0, &got);
+    kit_check_same_bits("gradient", want.all, got.all, (size_t)want.count * sizeof(float));
+    print_message("%ld operations of a step on the store's file, each failed in turn: a status each time\n", failed);
+    kit_gradient_destroy(&want);
+    kit_gradient_destroy(&got);
+    kit_run_destroy(&run);
+    kit_row_destroy(&row);
+    fur_model_destroy(model);
+    fur_context_destroy(context);
+    kit_folder_clear(&folder);
+}
+
+static void bad_folders_are_refused(void **state)
+{
+    (void)state;
+    kit_folder folder;
+    kit_folder_init(&folder);
+    fur_error error = {FUR_OK, ""};
+    fur_spill *spill;
+    int64_t live = fur_alloc_live();
+    assert_int_equal(fur_spill_create(&error, kit_path(&folder, "none"), 1, &spill), FUR_E_IO);
+    assert_non_null(strstr(error.text, "none: cannot use the folder for the store: No such file"));
+    assert_int_equal(fur_spill_create(&error, folder.path, INT64_MAX, &spill), FUR_E_IO);
+    assert_non_null(strstr(error.text, "are free there"));
+    failing f = {1, 0, EACCES};
+    fur_io_hook_set(fail_at, &f);
+    assert_int_equal(fur_spill_create(&error, folder.path, 1, &spill), FUR_E_IO);
+    fur_io_hook_set(NULL, NULL);
+    assert_non_null(strstr(error.text, "cannot make the store's file: Permission denied"));
+    assert_int_equal(fur_alloc_live(), live);
+    fur_status status = FUR_E_MEMORY;
+    for (int64_t k = 1; status != FUR_OK; k++) {
+        fur_alloc_fail_at(k);
+        status = fur_spill_create(&error, folder.path, 1, &spill);
+        fur_alloc_fail_at(0);
+        assert_true(status == FUR_OK || (status == FUR_E_MEMORY && fur_alloc_live() == live && !spill));
+    }
+    fur_spill_destroy(spill);
+    assert_int_equal(fur_alloc_live(), live);
+    /* a range outside the file is nobody's fault but ours */
+    char byte = 0;
+    assert_int_equal(fur_spill_create(&error, folder.path, 1, &spill), FUR_OK);
+    assert_int_equal(kit_entries(folder.path), 0);
+    assert_int_equal(fur_spill_wait(&error, spill, fur_spill_write(spill, 1, &byte, 1)), FUR_E_INTERNAL);
+    fur_spill_clear(spill);
+    assert_int_equal(fur_spill_wait(&error, spill, fur_spill_read(spill, 0, &byte, 1)), FUR_E_IO); /* never written */
+    fur_spill_destroy(spill);
+    kit_folder_clear(&folder);
+}
+
+static void plan_keeps_to_the_disk_it_is_given(void **state)
+{
+    (void)state;
+    fur_context *context = kit_context(2);
+    fur_model_config c;
+    kit_ok(context, fur_config_preset(context, "gpt2-124m", 65536, &c));
+    fur_plan_request r;
+    fur_plan plan, with_disk;
+    fur_plan_request_defaults(&r);
+    r.row_tokens = 65536;
+    r.measured_gflops = 300;
+    r.memory_bytes = 1;
+    kit_ok(context, fur_plan_make(context, &c, &r, &plan));
+    assert_true(!plan.fits && plan.disk_bytes == 0);
+    int64_t least = plan.peak_bytes, before = INT64_MAX;
+    for (int64_t disk = 0; disk <= (int64_t)1 << 36; disk = disk ? disk * 2 : 1 << 26) {
+        r.disk_bytes = disk;
+        r.memory_bytes = 1;
+        kit_ok(context, fur_plan_make(context, &c, &r, &plan));
+        assert_true(!plan.fits && plan.disk_bytes <= disk && plan.peak_bytes <= before);
+        before = plan.peak_bytes;
+        r.memory_bytes = plan.peak_bytes;
+        kit_ok(context, fur_plan_make(context, &c, &r, &with_disk));
+        assert_true(with_disk.fits && with_disk.disk_bytes <= disk && with_disk.peak_bytes == plan.peak_bytes);
+    }
+    assert_true(before < least / 2);
+    print_message("gpt2-124m, 65,536 tokens: at least %.0f MiB, with a disk %.0f MiB\n", (double)least / 1048576,
+                  (double)before / 1048576);
+    r.inputs = FUR_STORE_DISK;
+    r.disk_bytes = 0;
+    assert_int_equal(fur_plan_make(context, &c, &r, &plan), FUR_E_ARGUMENT);
+    r.inputs = FUR_STORE_CHOSEN;
+    r.optimizer = FUR_STORE_AGAIN;
+    assert_int_equal(fur_plan_make(context, &c, &r, &plan), FUR_E_ARGUMENT);
+    fur_context_destroy(context);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_store_changes_no_bit),      cmocka_unit_test(encoded_rows_are_within_their_bounds),
+        cmocka_unit_test(inputs_that_are_not_exact),     cmocka_unit_test(a_run_measures_its_own_error),
+        cmocka_unit_test(rows_do_not_meet_in_the_store), cmocka_unit_test(every_operation_on_the_store_may_fail),
+        cmocka_unit_test(bad_folders_are_refused),       cmocka_unit_test(plan_keeps_to_the_disk_it_is_given),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
