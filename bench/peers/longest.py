@@ -6,7 +6,7 @@ slopes  gpt2-124m in 6 GiB: peak memory at three lengths each, a line through th
 bisect  bytes-4m, to the end: the limit of each way is its own peak at 1,024 tokens plus 256 MiB; a child above it is
         stopped. The longest row that a way survives, to within one part in 32.
 
-Furlong runs as the plan chooses under its limit. Exits 1 when a target is missed."""
+Furlong keeps on disk what can be there; under a limit the plan chooses. Exits 1 when a target is missed."""
 import json
 import subprocess
 import sys
@@ -19,6 +19,7 @@ LIMIT = 6 << 30
 SLOPE_LENGTHS = {"plain": (512, 1024, 2048), "kernel": (2048, 4096, 8192), "chunked": (4096, 8192, 16384),
                  "furlong": (8192, 16384, 24576)}
 MORE = 256 << 20
+LEAST = ("--keep", "nothing", "--store", "disk")  # what needs the least memory
 
 
 def run(command, limit=None):
@@ -72,7 +73,7 @@ def slopes(program, threads):
     found = {}
     for way in (*WAYS, "furlong"):
         lengths = SLOPE_LENGTHS[way]
-        peaks = [furlong(program, "gpt2-124m", n, threads, keep=("--keep", "nothing")) if way == "furlong"
+        peaks = [furlong(program, "gpt2-124m", n, threads, keep=LEAST) if way == "furlong"
                  else torch(way, "gpt2-124m", n, threads) for n in lengths]
         if None in peaks:
             sys.exit(f"{way}: a run failed")
@@ -102,7 +103,7 @@ def bisect(program, threads):
                 return furlong(program, "bytes-4m", n, threads, limit)
             return torch(way, "bytes-4m", n, threads, limit)
 
-        keep = furlong(program, "bytes-4m", 1024, threads, keep=("--keep", "nothing")) if way == "furlong" else once(1024, None)
+        keep = furlong(program, "bytes-4m", 1024, threads, keep=LEAST) if way == "furlong" else once(1024, None)
         if keep is None:
             sys.exit(f"{way}: 1,024 tokens failed")
         limit = keep + MORE
