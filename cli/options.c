@@ -155,7 +155,7 @@ static const cli_option table[] = {
      "tokens that go through a layer at once", TRAIN | PLAN, NULL, AT(superblock)},
     {"threads", 't', NULL, CLI_INT, "COUNT", "(the physical cores)", NULL, 1, 4096, "Machine", "threads",
      RUNS, "FURLONG_THREADS", AT(threads)},
-    {"isa", 0, NULL, CLI_CHOICE, "NAME", "(the best there is)", "ref|avx2|avx512", 0, 0, "Machine",
+    {"isa", 0, NULL, CLI_CHOICE, "NAME", "(the best there is)", "ref|avx2|avx512|avx512bf16|amx", 0, 0, "Machine",
      "highest instruction set to use", RUNS | INSPECT | VERSION, "FURLONG_ISA", AT(isa)},
     {"seed", 's', NULL, CLI_INT, "NUMBER", "1", NULL, 0, 9007199254740992.0, "Machine",
      "seed of everything random; the same seed gives the same result", DEMO | TRAIN | GENERATE, "FURLONG_SEED",

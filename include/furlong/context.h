@@ -23,7 +23,7 @@ typedef void (*fur_log_fn)(void *user, fur_log_level level, const char *line);
 typedef struct fur_context_settings {
     size_t struct_size; /* sizeof(fur_context_settings), set by the defaults function */
     int threads;        /* 0: physical cores within affinity mask and control-group quota */
-    const char *isa;    /* "ref", "avx2", "avx512"; NULL: FURLONG_ISA, else the best the machine has */
+    const char *isa;    /* "ref", "avx2", "avx512", "avx512bf16", "amx"; NULL: FURLONG_ISA, else the best the machine has */
     fur_log_fn log;     /* NULL: silent */
     void *log_user;
 } fur_context_settings;
@@ -49,7 +49,7 @@ FUR_API const char *fur_context_isa(const fur_context *context);
 /* What the machine is. Bytes; text is constant or in the struct. */
 typedef struct fur_machine {
     char cpu_name[96];
-    char isa_available[64];    /* every variant this machine can run, "ref avx2 avx512" */
+    char isa_available[64];    /* every variant this machine can run, "ref avx2 avx512 avx512bf16" */
     char isa_missing[64];      /* variants of this build it cannot run */
     const char *isa;           /* the one in use on this context */
     int cores;                 /* physical cores within affinity and quota */
