@@ -138,7 +138,6 @@ static const cli_option table[] = {
      BENCH, NULL, AT(in)},
     {"out", 0, NULL, CLI_INT, "WIDTH", "3072", NULL, 1, 1e6, "Bench", "output width of the projection",
      BENCH, NULL, AT(out)},
-    {"dtype", 0, NULL, CLI_CHOICE, "TYPE", "f32", "f32", 0, 0, "Bench", "type of the numbers", BENCH, NULL, AT(dtype)},
 
     {"quick", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Demo", "30 seconds of training and a step over 8,192 bytes",
      DEMO, NULL, AT(quick)},
@@ -157,6 +156,9 @@ static const cli_option table[] = {
      RUNS, "FURLONG_THREADS", AT(threads)},
     {"isa", 0, NULL, CLI_CHOICE, "NAME", "(the best there is)", "ref|avx2|avx512|avx512bf16|amx", 0, 0, "Machine",
      "highest instruction set to use", RUNS | INSPECT | VERSION, "FURLONG_ISA", AT(isa)},
+    {"dtype", 0, NULL, CLI_CHOICE, "TYPE", "(f32)", "f32|bf16", 0, 0, "Machine",
+     "operands of matrix products and attention; weights, gradients, sums and statistics are f32 in both",
+     TRAIN | EVAL | GENERATE | PLAN | BENCH, "FURLONG_DTYPE", AT(dtype)},
     {"seed", 's', NULL, CLI_INT, "NUMBER", "1", NULL, 0, 9007199254740992.0, "Machine",
      "seed of everything random; the same seed gives the same result", DEMO | TRAIN | GENERATE, "FURLONG_SEED",
      AT(seed)},

@@ -95,7 +95,7 @@ typedef struct cli_options {
     double held_out;
     /* memory and machine */
     int64_t memory, threads, superblock, seed;
-    const char *isa, *keep;
+    const char *isa, *dtype, *keep;
     /* training */
     double lr, min_lr, weight_decay, grad_clip;
     int64_t warmup_steps, max_steps, grad_accum, save_steps, eval_steps, log_steps, keep_checkpoints, eval_tokens;
@@ -105,7 +105,7 @@ typedef struct cli_options {
     int64_t predict, top_k, max_tokens;
     double temperature, top_p;
     /* plan, bench, demo */
-    const char *purpose, *mode, *kind, *dtype;
+    const char *purpose, *mode, *kind;
     bool longest, bidirectional, quick;
     int64_t tokens, heads, kv_heads, head_dim, in, out;
     double train_seconds;

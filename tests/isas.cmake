@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # Tests of whole models run once for each instruction set: that of matrix products is one per process. 77: the machine
 # lacks it. Where FURLONG_ISA is not set, the best one runs.
-foreach(stem model_gradient model_bits model_leak golden)
+foreach(stem model_gradient model_bits model_bf16 model_leak golden)
     if(TARGET unit_${stem})
         set_tests_properties(unit_${stem} PROPERTIES SKIP_RETURN_CODE 77)
-        foreach(isa ref avx2)
+        set(isas ref avx2)
+        if(stem STREQUAL model_bf16)
+            set(isas ref avx2 avx512)
+        endif()
+        foreach(isa ${isas})
             add_test(NAME unit_${stem}_${isa} COMMAND unit_${stem})
             set_tests_properties(unit_${stem}_${isa} PROPERTIES TIMEOUT 600 SKIP_RETURN_CODE 77
                                  ENVIRONMENT "FURLONG_ISA=${isa}")

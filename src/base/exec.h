@@ -20,6 +20,10 @@ typedef enum fur_isa {
 /* Type of the operands of products; sums, statistics, weights and gradients are f32 in both. */
 typedef enum fur_compute { FUR_COMPUTE_F32 = 0, FUR_COMPUTE_BF16 = 1 } fur_compute;
 
+/* "f32", "bf16"; anything else reads as -1. */
+const char *fur_compute_name(fur_compute compute);
+int fur_compute_from_name(const char *name);
+
 typedef struct fur_exec {
     fur_error *error;
     int threads;          /* at least 1 */

@@ -14,6 +14,7 @@ fur_layer fur_layer_begin(fur_run *run, int64_t index, int backward)
                        .at = &run->model->table.layers[index],
                        .kind = fur_attention_kind_at(c->attention[index]),
                        .shape = fur_config_attention_shape(c)};
+    layer.shape.compute = run->exec.compute;
     fur_arena_release(&run->memory.state_region,
                       run->shape.purpose == FUR_FOR_GENERATE ? index * run->memory.state_bytes : 0);
     layer.kind->reserve(&layer.shape, run->shape.tokens, backward, &run->memory.state_region, &layer.state);
@@ -76,12 +77,12 @@ fur_status fur_layer_absorb(fur_run *run, fur_layer *layer, const fur_scratch *s
 {
     FUR_TRY(fur_norm_rows(&run->exec, run->model, layer->at->norm1_w, layer->at->norm1_b, count, x_TC, s->h_BC));
     fur_row_positions(run, s, first, count);
-    float *k, *v;
+    float *k = s->q_BQ, *v = s->o_BQ;
     layer->kind->key_rows(&layer->shape, &layer->state, first, &k, &v);
     FUR_TRY(fur_map_forward(run, &layer->at->k, count, s->h_BC, 0, k));
     FUR_TRY(fur_map_forward(run, &layer->at->v, count, s->h_BC, 0, v));
     FUR_TRY(rotate(run, s, count, layer->shape.kv_heads, 0, k));
-    return layer->kind->absorb(&run->exec, &layer->shape, &layer->state, &run->documents, first, count);
+    return layer->kind->absorb(&run->exec, &layer->shape, &layer->state, &run->documents, first, count, k, v);
 }
 
 fur_status fur_layer_query(fur_run *run, const fur_layer *layer, const fur_scratch *s, int64_t first, int64_t count,

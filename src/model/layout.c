@@ -88,6 +88,7 @@ static int64_t workspace_bytes(const fur_exec *exec, const fur_model_config *c, 
     if (c->position == FUR_POSITION_ROPE)
         bytes = fur_max_i64(bytes, fur_rope_workspace(exec, rows, c->head_dim));
     fur_attention_shape attention = fur_config_attention_shape(c);
+    attention.compute = exec->compute;
     for (int64_t layer = 0; layer < c->layers; layer++) {
         const fur_attention_kind *kind = fur_attention_kind_at(c->attention[layer]);
         for (int direction = 0; direction <= backward; direction++)
@@ -97,9 +98,10 @@ static int64_t workspace_bytes(const fur_exec *exec, const fur_model_config *c, 
 }
 
 /* One layer at a time holds a state, the largest kind's bytes serve all; in generation every layer keeps its own. */
-static int64_t largest_state_bytes(const fur_model_config *c, int64_t tokens, int training)
+static int64_t largest_state_bytes(const fur_exec *exec, const fur_model_config *c, int64_t tokens, int training)
 {
     fur_attention_shape attention = fur_config_attention_shape(c);
+    attention.compute = exec->compute;
     int64_t bytes = 0;
     for (int64_t layer = 0; layer < c->layers; layer++) {
         fur_arena counting = fur_arena_counting();
@@ -196,7 +198,7 @@ void fur_run_layout(const fur_exec *exec, const fur_model_config *c, const fur_p
         fur_store_reserve(arena, c->layers, T, c->width, &m->store);
         report(&items, "layer inputs");
     }
-    m->state_bytes = largest_state_bytes(c, T, training);
+    m->state_bytes = largest_state_bytes(exec, c, T, training);
     int64_t states = shape->purpose == FUR_FOR_GENERATE ? c->layers : 1;
     unsigned char *state = fur_arena_push(arena, states * m->state_bytes);
     m->state_region = (fur_arena){.base = state, .capacity = states * m->state_bytes};

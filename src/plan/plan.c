@@ -92,11 +92,19 @@ static work row_work(const fur_model_config *c, const fur_parameter_table *table
     return w;
 }
 
-static double work_seconds(const work *w, double gflops)
+/* How much faster products of bf16 are than those of f32, on whose rate the speed of memory is scaled. */
+static double product_gain(const fur_exec *exec)
+{
+    if (exec->compute == FUR_COMPUTE_F32 || exec->isa < FUR_ISA_AVX512BF16)
+        return 1;
+    return exec->isa == FUR_ISA_AMX ? 6 : 2;
+}
+
+static double work_seconds(const fur_exec *exec, const work *w, double gflops)
 {
     double rate = gflops * 1e9;
     return w->products / (rate * PRODUCT_FRACTION) + w->attention / (rate * ATTENTION_FRACTION) +
-           w->memory_bytes / (gflops * MEMORY_BYTES_PER_SECOND_PER_GFLOP);
+           w->memory_bytes / (gflops / product_gain(exec) * MEMORY_BYTES_PER_SECOND_PER_GFLOP);
 }
 
 /* ---- candidates ------------------------------------------------------------------------------------------- */
@@ -150,7 +158,7 @@ static void evaluate(const planner *p, const fur_run_shape *shape, fur_plan *out
     work w = row_work(p->config, p->table, shape, document);
     out->flops = w.products + w.attention;
     /* each superblock packs the keys before it once more */
-    out->seconds = work_seconds(&w, p->gflops) * (1.0 + 40.0 / (double)shape->superblock);
+    out->seconds = work_seconds(&p->context->exec, &w, p->gflops) * (1.0 + 40.0 / (double)shape->superblock);
 }
 
 /* Larger tiles run products nearer their best rate, within reason. */

@@ -5,7 +5,7 @@
 
 #include "base/context.h"
 
-/* f32 matrix product rate of this context in GFLOP/s: measured once (about 0.1 s), then remembered. */
+/* Matrix product rate of this context, in its type, in GFLOP/s: measured once (about 0.1 s), then remembered. */
 fur_status fur_rate_measure(fur_context *context, double *out_gflops);
 
 #endif

@@ -165,8 +165,8 @@ fur_status fur_run_json_write(const fur_trainer *t)
         program = json_incref(parsed.root);
         fur_json_clear(&parsed);
     }
-    json_t *json = json_pack("{s:s, s:s, s:i, s:o*, s:o, s:o, s:{s:I, s:I, s:s}, s:o}", "furlong", fur_version(), "isa",
-                             fur_context_isa(t->context), "threads", fur_context_threads(t->context), "program",
+    json_t *json = json_pack("{s:s, s:s, s:s, s:i, s:o*, s:o, s:o, s:{s:I, s:I, s:s}, s:o}", "furlong", fur_version(), "isa",
+                             fur_context_isa(t->context), "dtype", fur_context_dtype(t->context), "threads", fur_context_threads(t->context), "program",
                              program, "settings", settings_json(t->settings), "model",
                              fur_config_to_json(&t->model->config), "data", "documents", (json_int_t)info->documents,
                              "tokens", (json_int_t)info->tokens, "hash", hash, "plan", plan_json(&t->plan));

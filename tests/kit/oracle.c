@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "op/simd/bf16.h"
+
 /* ---- parameters by name ------------------------------------------------------------------------------------------ */
 
 static int64_t index_of(const oracle *o, const char *const *stems, const char *suffix, int64_t layer)
@@ -143,7 +145,7 @@ void oracle_destroy(oracle *o)
     free(o);
 }
 
-/* ---- the two precisions ------------------------------------------------------------------------------------------ */
+/* ---- the precisions ------------------------------------------------------------------------------------------ */
 
 /* Document of each token, and its position within. */
 static void place_tokens(const fur_row *row, int64_t *document_T, int64_t *position_T)
@@ -162,6 +164,7 @@ static void place_tokens(const fur_row *row, int64_t *document_T, int64_t *posit
 #define R_SQRT(x) sqrt(x)
 #define R_TANH(x) tanh(x)
 #define R_ABS(x)  fabs(x)
+#define OPERAND(x) (x)
 #include "kit/oracle_body.h"
 #undef REAL
 #undef NAME
@@ -178,6 +181,12 @@ static void place_tokens(const fur_row *row, int64_t *document_T, int64_t *posit
 #define R_SQRT(x) sqrtf(x)
 #define R_TANH(x) tanhf(x)
 #define R_ABS(x)  fabsf(x)
+#include "kit/oracle_body.h"
+#undef NAME
+#undef OPERAND
+
+#define NAME(x)    x##_bf16
+#define OPERAND(x) fur_bf16_round(x)
 #include "kit/oracle_body.h"
 
 void oracle_run(const oracle *o, oracle_precision precision, const fur_row *row, oracle_loss_fn loss, void *user,
@@ -201,6 +210,8 @@ void oracle_run(const oracle *o, oracle_precision precision, const fur_row *row,
     }
     if (precision == ORACLE_DOUBLE)
         run_f64(o, row, loss, user, weight, backward, out);
+    else if (precision == ORACLE_BF16)
+        run_bf16(o, row, loss, user, weight, backward, out);
     else
         run_f32(o, row, loss, user, weight, backward, out);
 }

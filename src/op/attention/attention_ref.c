@@ -18,6 +18,20 @@ static double dot(const float *a, const float *b, int64_t count)
     return sum;
 }
 
+static const float *key_row(const fur_attention_call *call, const fur_key_span *span, int64_t kv_head, int64_t j,
+                            float *wide_D)
+{
+    const fur_attention_args *a = call->args;
+    return fur_attention_row(span->k_SKD, span->k_bf16_SKD, j * a->ldk + kv_head * a->head_dim, a->head_dim, wide_D);
+}
+
+static const float *value_row(const fur_attention_call *call, const fur_key_span *span, int64_t kv_head, int64_t j,
+                              float *wide_D)
+{
+    const fur_attention_args *a = call->args;
+    return fur_attention_row(span->v_SKD, span->v_bf16_SKD, j * a->ldk + kv_head * a->head_dim, a->head_dim, wide_D);
+}
+
 /* Keys of the span that virtual row v sees: a prefix. */
 static int64_t visible(const fur_attention_call *call, const fur_query_piece *piece, const fur_key_span *span,
                        int64_t v)
@@ -34,18 +48,18 @@ static void forward_row(const fur_attention_call *call, const fur_attention_rows
     const fur_query_piece *piece = rows->piece;
     const float *q_D = a->q_THD + fur_attention_offset(call, rows, v, a->ldq);
     float *o_D = a->o_THD + fur_attention_offset(call, rows, v, a->ldo);
-    int64_t head = rows->kv_head * a->head_dim;
+    float wide_D[FUR_ATTENTION_HEAD_DIM];
     double m = -(double)INFINITY, l = 0, sum_D[FUR_ATTENTION_HEAD_DIM] = {0};
     for (int64_t i = 0; i < piece->span_count; i++)
         for (int64_t j = 0; j < visible(call, piece, &piece->spans[i], v); j++) {
-            double s = (double)a->scale * dot(q_D, piece->spans[i].k_SKD + j * a->ldk + head, a->head_dim);
+            double s = (double)a->scale * dot(q_D, key_row(call, &piece->spans[i], rows->kv_head, j, wide_D), a->head_dim);
             m = s > m || isnan(s) ? s : m; /* a NaN stays */
         }
     for (int64_t i = 0; i < piece->span_count && m != -(double)INFINITY; i++)
         for (int64_t j = 0; j < visible(call, piece, &piece->spans[i], v); j++) {
-            double s = (double)a->scale * dot(q_D, piece->spans[i].k_SKD + j * a->ldk + head, a->head_dim);
+            double s = (double)a->scale * dot(q_D, key_row(call, &piece->spans[i], rows->kv_head, j, wide_D), a->head_dim);
             double p = exp(s - m);
-            const float *v_D = piece->spans[i].v_SKD + j * a->ldk + head;
+            const float *v_D = value_row(call, &piece->spans[i], rows->kv_head, j, wide_D);
             l += p;
             for (int64_t d = 0; d < a->head_dim; d++)
                 sum_D[d] += p * (double)v_D[d];
@@ -82,7 +96,9 @@ static void key_gradient(const fur_attention_call *call, int64_t kv_head, int64_
                          const fur_key_span *span, int64_t j)
 {
     const fur_attention_args *a = call->args;
-    int64_t at = j * a->ldk + kv_head * a->head_dim, to = j * a->lddk + kv_head * a->head_dim;
+    int64_t to = j * a->lddk + kv_head * a->head_dim;
+    float wide_k[FUR_ATTENTION_HEAD_DIM], wide_v[FUR_ATTENTION_HEAD_DIM];
+    const float *k_D = key_row(call, span, kv_head, j, wide_k), *v_D = value_row(call, span, kv_head, j, wide_v);
     double dk_D[FUR_ATTENTION_HEAD_DIM] = {0}, dv_D[FUR_ATTENTION_HEAD_DIM] = {0};
     for (int64_t r = first; r < last; r++) {
         fur_attention_rows rows = fur_attention_rows_of(call, &call->runs[r], kv_head);
@@ -91,7 +107,7 @@ static void key_gradient(const fur_attention_call *call, int64_t kv_head, int64_
             const float *q_D = a->q_THD + fur_attention_offset(call, &rows, v, a->ldq);
             const float *do_D = a->do_THD + fur_attention_offset(call, &rows, v, a->lddo);
             double p, ds;
-            pair(call, &rows, v, span->k_SKD + at, span->v_SKD + at, &p, &ds);
+            pair(call, &rows, v, k_D, v_D, &p, &ds);
             for (int64_t d = 0; d < a->head_dim; d++) {
                 dk_D[d] += (double)a->scale * ds * (double)q_D[d];
                 dv_D[d] += p * (double)do_D[d];
@@ -121,16 +137,16 @@ static void keys(const fur_attention_call *call, int64_t kv_head, int64_t chunk,
 static void finish(const fur_attention_call *call, const fur_attention_rows *rows)
 {
     const fur_attention_args *a = call->args;
-    int64_t head = rows->kv_head * a->head_dim;
+    float wide_k[FUR_ATTENTION_HEAD_DIM], wide_v[FUR_ATTENTION_HEAD_DIM];
     for (int64_t v = rows->begin; v < rows->end; v++) {
         float *dq_D = a->dq_THD + fur_attention_offset(call, rows, v, a->lddq);
         double sum_D[FUR_ATTENTION_HEAD_DIM] = {0};
         for (int64_t i = 0; i < rows->piece->span_count; i++) {
             const fur_key_span *span = &rows->piece->spans[i];
             for (int64_t j = 0; j < visible(call, rows->piece, span, v); j++) {
-                const float *k_D = span->k_SKD + j * a->ldk + head;
+                const float *k_D = key_row(call, span, rows->kv_head, j, wide_k);
                 double p, ds;
-                pair(call, rows, v, k_D, span->v_SKD + j * a->ldk + head, &p, &ds);
+                pair(call, rows, v, k_D, value_row(call, span, rows->kv_head, j, wide_v), &p, &ds);
                 for (int64_t d = 0; d < a->head_dim; d++)
                     sum_D[d] += (double)a->scale * ds * (double)k_D[d];
             }

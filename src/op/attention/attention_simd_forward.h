@@ -215,8 +215,8 @@ static void forward(const fur_attention_call *call, const fur_attention_rows *ro
     int64_t last = a->causal ? fur_attention_position(call, rows->piece, rows->end - 1) : INT64_MAX;
     while (next_block(&cursor, last, &block) > 0) {
         for (int64_t j = 0; j < block.count; j++) {
-            copy_row(k + j * ld, key_row(&block, j, a->ldk, at), depth);
-            copy_row(v + j * ld, value_row(&block, j, a->ldk, at), depth);
+            copy_row(k + j * ld, key_row(&block, j, a->ldk, at, depth, k + j * ld), depth);
+            copy_row(v + j * ld, value_row(&block, j, a->ldk, at, depth, v + j * ld), depth);
         }
         for (int64_t n = 0; n < panels; n++) {
             int64_t first = rows->begin + n * PANEL, lanes = fur_min_i64(PANEL, rows->end - first);
