@@ -6,8 +6,20 @@
 
 #include "op/attention/attention_kernel.h"
 
+/* With exec->compute bf16 keys and values are of that: products of bf16 where the machine has fast ones, else these
+ * operands in the f32 kernels. */
 static const fur_attention_kernel *kernel_of(const fur_exec *exec)
 {
+    if (exec->compute == FUR_COMPUTE_BF16) {
+#if FUR_HAVE_AMX
+        if (exec->isa >= FUR_ISA_AMX)
+            return &fur_attention_amx;
+#endif
+#if FUR_HAVE_AVX512BF16
+        if (exec->isa == FUR_ISA_AVX512BF16)
+            return &fur_attention_avx512bf16;
+#endif
+    }
 #if FUR_HAVE_AVX512
     if (exec->isa >= FUR_ISA_AVX512)
         return &fur_attention_avx512;

@@ -69,6 +69,8 @@ typedef struct fur_attention_kernel {
 } fur_attention_kernel;
 
 extern const fur_attention_kernel fur_attention_ref, fur_attention_avx2, fur_attention_avx512;
+/* For keys and values in bf16 and attention without features. */
+extern const fur_attention_kernel fur_attention_avx512bf16, fur_attention_amx;
 
 /* Row of keys or values at `offset`, as f32: where it lies, or widened from bf16 into `wide` [count]. */
 static inline const float *fur_attention_row(const float *f32, const uint16_t *bf16, int64_t offset, int64_t count,

@@ -58,11 +58,48 @@ static inline V wload_row(const uint16_t *p)
     __m128i half = _mm_loadu_si128((const __m128i *)(const void *)p);
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
 }
-/* 1 where all are finite */
-static inline int vfinite(V a)
+/* Lanes with lane >= first: a; the others: b */
+static inline V vfrom(V lane, V first, V a, V b)
 {
-    V zero = vsub(a, a);
-    return _mm256_movemask_ps(_mm256_cmp_ps(zero, zero, _CMP_UNORD_Q)) == 0;
+    return _mm256_blendv_ps(b, a, _mm256_cmp_ps(lane, first, _CMP_GE_OQ));
+}
+/* Where t < least: 0; elsewhere, and where t is NaN: a 2^n */
+static inline V vscale_above(V t, V least, V a, V n)
+{
+    return _mm256_and_ps(vscale(a, vmax(vset(-126.0f), n)), _mm256_cmp_ps(t, least, _CMP_NLT_UQ));
+}
+/* 1 where a > b in some lane */
+static inline int vany_greater(V a, V b)
+{
+    return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)) != 0;
+}
+/* a where x > y, else b */
+static inline V vwhere_greater(V x, V y, V a, V b)
+{
+    return _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, y, _CMP_GT_OQ));
+}
+
+/* Pairs of the first halves of a and b; of the second halves */
+static inline W wfirsts(W a, W b)
+{
+    return _mm256_blend_epi16(a, _mm256_slli_epi32(b, 16), 0xaa);
+}
+static inline W wseconds(W a, W b)
+{
+    return _mm256_blend_epi16(_mm256_srli_epi32(a, 16), b, 0xaa);
+}
+/* a[0], b[0], a[1], b[1], ... as 2 VL words */
+static inline void wstore_mixed(uint32_t *p, W a, W b)
+{
+    W low = _mm256_unpacklo_epi32(a, b), high = _mm256_unpackhi_epi32(a, b);
+    wstore(p, _mm256_permute2x128_si256(low, high, 0x20));
+    wstore(p + VL, _mm256_permute2x128_si256(low, high, 0x31));
+}
+/* 1 where some half is NaN or infinite */
+static inline int wspecial(W a)
+{
+    const W exponent = _mm256_set1_epi16(0x7f80);
+    return _mm256_movemask_epi8(_mm256_cmpeq_epi16(_mm256_and_si256(a, exponent), exponent)) != 0;
 }
 
 #endif
