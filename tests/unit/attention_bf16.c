@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Attention with keys and values in bf16, every variant: its error against the formulas in double on unrounded inputs is
+/* Attention with keys and values in bf16, every variant, and the AMX one on emulated tiles (tests/tiles): its error against the formulas in double on unrounded inputs is
  * at most twice that of the plain formula in bf16, which rounds q, k, v, do, P, dS and o and sums in f32 (in the Euclidean
  * norm and in the greatest element); and what holds to the bit: threads, invisible NaN. */
 #include "op/attention/attention_test.h"
 
 #include <stdio.h>
 
+#include "cpu/cpu.h"
 #include "op/simd/bf16.h"
+#include "tiles/attention_tiles.h"
 
 static const test_case cases[] = {
     {2, 2, 64, 7, 1, WHOLE, KIT_NORMAL, 0.125f, 0},    {2, 2, 64, 31, 1, WHOLE, KIT_NORMAL, 0.125f, 0},
@@ -53,17 +55,52 @@ static void store(problem *p, stored *out)
     out->p.args.pieces = out->p.pieces;
 }
 
-static void run_bf16(const stored *s, fur_isa isa, int threads, int backward)
+/* The variants of this machine; and after the last one the AMX kernel on tiles in plain C, where there is AVX2. */
+static int last_variant(void)
+{
+    return (int)kit_best_isa() + (FUR_HAVE_AVX2 && kit_best_isa() >= FUR_ISA_AVX2);
+}
+
+#if FUR_HAVE_AVX2
+static fur_status run_on_tiles(kit_exec *kit, const stored *s, int backward)
+{
+    return backward ? tiles_attention_backward(&kit->exec, &s->p.args)
+                    : tiles_attention_forward(&kit->exec, &s->p.args);
+}
+
+static int64_t bytes_on_tiles(const fur_exec *ask, const test_case *c, int backward)
+{
+    return tiles_attention_workspace(ask, c->heads, c->kv_heads, c->head_dim, c->rows, backward);
+}
+#else
+static fur_status run_on_tiles(kit_exec *kit, const stored *s, int backward)
+{
+    (void)s, (void)backward;
+    return fur_error_set(&kit->error, FUR_E_UNSUPPORTED, "no tiles here");
+}
+
+static int64_t bytes_on_tiles(const fur_exec *ask, const test_case *c, int backward)
+{
+    (void)ask, (void)c, (void)backward;
+    return 0;
+}
+#endif
+
+static void run_bf16(const stored *s, int variant, int threads, int backward)
 {
     kit_exec kit;
+    int tiles = variant > (int)kit_best_isa();
+    fur_isa isa = tiles ? FUR_ISA_AMX : (fur_isa)variant;
     fur_exec ask = {.threads = threads, .isa = isa, .compute = FUR_COMPUTE_BF16};
     const test_case *c = &s->p.c;
-    int64_t bytes = fur_attention_workspace(&ask, c->heads, c->kv_heads, c->head_dim, c->rows, backward);
+    int64_t bytes = tiles ? bytes_on_tiles(&ask, c, backward)
+                          : fur_attention_workspace(&ask, c->heads, c->kv_heads, c->head_dim, c->rows, backward);
     kit_exec_init(&kit, isa, threads, bytes);
     kit.exec.compute = FUR_COMPUTE_BF16;
     memset(kit.workspace.base, 0xff, (size_t)bytes); /* NaN */
-    fur_status status =
-        backward ? fur_attention_backward(&kit.exec, &s->p.args) : fur_attention_forward(&kit.exec, &s->p.args);
+    fur_status status = tiles      ? run_on_tiles(&kit, s, backward)
+                        : backward ? fur_attention_backward(&kit.exec, &s->p.args)
+                                   : fur_attention_forward(&kit.exec, &s->p.args);
     if (status != FUR_OK)
         fail_msg("%s", kit.error.text);
     assert_int_equal(kit.workspace.used, 0);
@@ -163,7 +200,7 @@ static double check_twice(const char *name, const test_case *c, int isa, const f
 static void test_twice_the_plain_formula(void **state)
 {
     (void)state;
-    double most[FUR_ISA_COUNT][4] = {{0}};
+    double most[FUR_ISA_COUNT + 1][4] = {{0}};
     for (int i = 0; i < CASES; i++) {
         problem p;
         stored s;
@@ -179,11 +216,11 @@ static void test_twice_the_plain_formula(void **state)
         int64_t width = p.c.kv_heads * p.c.head_dim, q = p.c.heads * p.c.head_dim;
         int64_t floats = (p.keys - 1) * p.args.lddk + width;
         float *dk = kit_guard_copy(p.dk, floats), *dv = kit_guard_copy(p.dv, floats);
-        for (int isa = 0; isa <= (int)kit_best_isa(); isa++) {
+        for (int isa = 0; isa <= last_variant(); isa++) {
             memcpy(p.dk, dk, (size_t)floats * sizeof *dk);
             memcpy(p.dv, dv, (size_t)floats * sizeof *dv);
-            run_bf16(&s, (fur_isa)isa, 2, 0);
-            run_bf16(&s, (fur_isa)isa, 2, 1);
+            run_bf16(&s, isa, 2, 0);
+            run_bf16(&s, isa, 2, 1);
             const test_case *c = &p.c;
             double ratio[4] = {
                 check_twice("o", c, isa, p.args.o_THD, p.args.ldo, NULL, truth.o, other.o, c->rows, q),
@@ -197,9 +234,9 @@ static void test_twice_the_plain_formula(void **state)
         expected_clear(&other);
         kit_guard_free_all();
     }
-    for (int isa = 0; isa <= (int)kit_best_isa(); isa++)
-        print_message("isa %d: error over that of the plain bf16 formula, worst case: o %.2f, dq %.2f, dk %.2f, dv %.2f\n",
-                      isa, most[isa][0], most[isa][1], most[isa][2], most[isa][3]);
+    for (int isa = 0; isa <= last_variant(); isa++)
+        print_message("%s: error over that of the plain bf16 formula, worst case: o %.2f, dq %.2f, dk %.2f, dv %.2f\n",
+                      isa > (int)kit_best_isa() ? "emulated tiles" : fur_isa_name((fur_isa)isa), most[isa][0], most[isa][1], most[isa][2], most[isa][3]);
 }
 
 /* ---- to the bit -------------------------------------------------------------------------------------------------- */
@@ -210,7 +247,7 @@ typedef struct results {
 } results;
 
 /* `spoil` >= 0: that key, and that query's row of do, are NaN where nobody before them may see it. */
-static results run_both(const test_case *c, fur_isa isa, int threads, int64_t spoil, float with)
+static results run_both(const test_case *c, int variant, int threads, int64_t spoil, float with)
 {
     problem p;
     stored s;
@@ -218,8 +255,8 @@ static results run_both(const test_case *c, fur_isa isa, int threads, int64_t sp
     for (int64_t d = 0; spoil >= 0 && d < c->kv_heads * c->head_dim; d++)
         p.k[spoil * p.args.ldk + d] = p.v[spoil * p.args.ldk + d] = with;
     store(&p, &s);
-    run_bf16(&s, isa, threads, 0);
-    run_bf16(&s, isa, threads, 1);
+    run_bf16(&s, variant, threads, 0);
+    run_bf16(&s, variant, threads, 1);
     int64_t heads = c->heads * c->head_dim, kv_heads = c->kv_heads * c->head_dim;
     return (results){.o = p.args.o_THD,
                      .lse = p.args.lse_TH,
@@ -241,10 +278,10 @@ static void test_threads_same_bits(void **state)
                                      {4, 4, 32, 700, 1, LATE, KIT_NORMAL, 0.2f, 0},
                                      {1, 1, 64, 900, 1, WHOLE, KIT_NORMAL, 0.125f, 0}};
     for (size_t n = 0; n < sizeof some / sizeof *some; n++)
-        for (int isa = 0; isa <= (int)kit_best_isa(); isa++) {
-            results one = run_both(&some[n], (fur_isa)isa, 1, -1, 0);
+        for (int isa = 0; isa <= last_variant(); isa++) {
+            results one = run_both(&some[n], isa, 1, -1, 0);
             for (int threads = 2; threads <= 3; threads++) {
-                results more = run_both(&some[n], (fur_isa)isa, threads, -1, 0);
+                results more = run_both(&some[n], isa, threads, -1, 0);
                 kit_check_same_bits("o", one.o, more.o, one.o_bytes);
                 kit_check_same_bits("lse", one.lse, more.lse, one.lse_bytes);
                 kit_check_same_bits("dq", one.dq, more.dq, one.dq_bytes);
@@ -262,9 +299,9 @@ static void test_invisible_keys_change_nothing(void **state)
     static const float with[] = {NAN, INFINITY};
     test_case c = {2, 1, 40, 230, 1, WHOLE, KIT_NORMAL, 0.15f, 0};
     int64_t spoil = 131;
-    for (int isa = 0; isa <= (int)kit_best_isa(); isa++)
+    for (int isa = 0; isa <= last_variant(); isa++)
         for (int n = 0; n < 2; n++) {
-            results clean = run_both(&c, (fur_isa)isa, 2, -1, 0), spoilt = run_both(&c, (fur_isa)isa, 2, spoil, with[n]);
+            results clean = run_both(&c, isa, 2, -1, 0), spoilt = run_both(&c, isa, 2, spoil, with[n]);
             int64_t heads = c.heads * c.head_dim;
             kit_check_same_bits("o", clean.o, spoilt.o, (size_t)(spoil * heads) * sizeof(float));
             kit_check_same_bits("lse", clean.lse, spoilt.lse, (size_t)(spoil * c.heads) * sizeof(float));
