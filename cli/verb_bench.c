@@ -71,8 +71,9 @@ static int bench_peak(bench *b)
     cli_json_real(b->object, "product_gflops", b->result.product_gflops);
     if (!b->session->options->json)
         printf("peak %.1f GFLOP/s in %s: registers only %.1f, matrix product %.1f (%s, %d threads)\n",
-               b->result.peak_gflops, fur_context_dtype(b->session->context), b->result.register_gflops, b->result.product_gflops,
-               fur_context_isa(b->session->context), fur_context_threads(b->session->context));
+               b->result.peak_gflops, fur_context_dtype(b->session->context), b->result.register_gflops,
+               b->result.product_gflops, fur_context_isa(b->session->context),
+               fur_context_threads(b->session->context));
     finish(b);
     return CLI_OK;
 }

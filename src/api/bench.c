@@ -143,8 +143,8 @@ fur_status fur_bench_attention(fur_context *context, int64_t tokens, int64_t hea
                              "attention of %lld tokens, %lld heads, %lld key heads, head width %lld is out of range",
                              (long long)tokens, (long long)heads, (long long)kv_heads, (long long)head_dim);
     attention_bench b = {.exec = context->exec, .tokens = tokens, .width = heads * head_dim, .offsets = {0, tokens}};
-    b.shape = (fur_attention_shape){heads, kv_heads, head_dim, (float)(1.0 / sqrt((double)head_dim)), causal, 0,
-                                    context->exec.compute};
+    b.shape = (fur_attention_shape){
+        heads, kv_heads, head_dim, (float)(1.0 / sqrt((double)head_dim)), causal, 0, context->exec.compute};
     b.documents = (fur_documents){1, b.offsets};
     int64_t rows = fur_min_i64(tokens, BENCH_SUPERBLOCK);
     int64_t work = fur_max_i64(fur_attention_exact.workspace(&b.exec, &b.shape, rows, 1, 0),

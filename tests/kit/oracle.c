@@ -157,13 +157,13 @@ static void place_tokens(const fur_row *row, int64_t *document_T, int64_t *posit
         }
 }
 
-#define REAL      double
-#define NAME(x)   x##_f64
-#define R_EXP(x)  exp(x)
-#define R_LOG(x)  log(x)
-#define R_SQRT(x) sqrt(x)
-#define R_TANH(x) tanh(x)
-#define R_ABS(x)  fabs(x)
+#define REAL       double
+#define NAME(x)    x##_f64
+#define R_EXP(x)   exp(x)
+#define R_LOG(x)   log(x)
+#define R_SQRT(x)  sqrt(x)
+#define R_TANH(x)  tanh(x)
+#define R_ABS(x)   fabs(x)
 #define OPERAND(x) (x)
 #include "kit/oracle_body.h"
 #undef REAL

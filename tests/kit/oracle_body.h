@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The formulas, over REAL, with OPERAND(x) what a product takes for x. Included by oracle.c once for each precision; no guard. */
+/* The formulas, over REAL, with OPERAND(x) what a product takes for x. Included by oracle.c once for each precision; no
+ * guard. */
 
 /* What a layer's backward reads, all whole. */
 typedef struct NAME(trace) {

@@ -3,7 +3,7 @@
 #include "op/simd/simd_avx2.h"
 
 #include "op/simd/pairs_avx2.h"
-#include "op/simd/tile_plain.h"
+#include "tiles/tile_plain.h"
 
 #include "op/matmul/matmul_pack_simd.h"
 #include "op/matmul/matmul_tile.h"

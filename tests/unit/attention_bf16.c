@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Attention with keys and values in bf16, every variant, and the AMX one on emulated tiles (tests/tiles): its error against the formulas in double on unrounded inputs is
- * at most twice that of the plain formula in bf16, which rounds q, k, v, do, P, dS and o and sums in f32 (in the Euclidean
- * norm and in the greatest element); and what holds to the bit: threads, invisible NaN. */
+/* Attention with keys and values in bf16, every variant, and the AMX one on emulated tiles (tests/tiles): its error
+ * against the formulas in double on unrounded inputs is at most twice that of the plain formula in bf16, which rounds
+ * q, k, v, do, P, dS and o and sums in f32 (in the Euclidean norm and in the greatest element); and what holds to the
+ * bit: threads, invisible NaN. */
 #include "op/attention/attention_test.h"
 
 #include <stdio.h>
@@ -11,16 +12,16 @@
 #include "tiles/attention_tiles.h"
 
 static const test_case cases[] = {
-    {2, 2, 64, 7, 1, WHOLE, KIT_NORMAL, 0.125f, 0},    {2, 2, 64, 31, 1, WHOLE, KIT_NORMAL, 0.125f, 0},
-    {2, 1, 64, 65, 1, WHOLE, KIT_NORMAL, 0.125f, 3},   {2, 2, 64, 193, 1, WHOLE, KIT_NORMAL, 0.125f, 0},
-    {2, 2, 64, 600, 1, WHOLE, KIT_NORMAL, 0.125f, 0},  {1, 1, 64, 300, 0, WHOLE, KIT_NORMAL, 0.125f, 0},
-    {2, 1, 1, 65, 1, WHOLE, KIT_NORMAL, 0.5f, 3},      {2, 1, 5, 65, 1, LATE, KIT_NORMAL, 0.4f, 3},
-    {2, 1, 33, 97, 1, WHOLE, KIT_NORMAL, 0.2f, 1},     {2, 1, 80, 97, 1, EARLY, KIT_NORMAL, 0.1f, 3},
-    {2, 1, 128, 130, 1, LATE, KIT_NORMAL, 0.1f, 0},    {1, 1, 250, 65, 1, WHOLE, KIT_NORMAL, 0.06f, 2},
-    {1, 1, 1024, 40, 1, WHOLE, KIT_NORMAL, 0.03f, 0},  {6, 2, 20, 210, 0, SPANS, KIT_NORMAL, 0.2f, 5},
-    {6, 2, 20, 210, 1, SPANS, KIT_NORMAL, 0.2f, 5},    {6, 2, 20, 210, 1, GAP, KIT_NORMAL, 0.2f, 5},
+    {2, 2, 64, 7, 1, WHOLE, KIT_NORMAL, 0.125f, 0},     {2, 2, 64, 31, 1, WHOLE, KIT_NORMAL, 0.125f, 0},
+    {2, 1, 64, 65, 1, WHOLE, KIT_NORMAL, 0.125f, 3},    {2, 2, 64, 193, 1, WHOLE, KIT_NORMAL, 0.125f, 0},
+    {2, 2, 64, 600, 1, WHOLE, KIT_NORMAL, 0.125f, 0},   {1, 1, 64, 300, 0, WHOLE, KIT_NORMAL, 0.125f, 0},
+    {2, 1, 1, 65, 1, WHOLE, KIT_NORMAL, 0.5f, 3},       {2, 1, 5, 65, 1, LATE, KIT_NORMAL, 0.4f, 3},
+    {2, 1, 33, 97, 1, WHOLE, KIT_NORMAL, 0.2f, 1},      {2, 1, 80, 97, 1, EARLY, KIT_NORMAL, 0.1f, 3},
+    {2, 1, 128, 130, 1, LATE, KIT_NORMAL, 0.1f, 0},     {1, 1, 250, 65, 1, WHOLE, KIT_NORMAL, 0.06f, 2},
+    {1, 1, 1024, 40, 1, WHOLE, KIT_NORMAL, 0.03f, 0},   {6, 2, 20, 210, 0, SPANS, KIT_NORMAL, 0.2f, 5},
+    {6, 2, 20, 210, 1, SPANS, KIT_NORMAL, 0.2f, 5},     {6, 2, 20, 210, 1, GAP, KIT_NORMAL, 0.2f, 5},
     {6, 2, 20, 210, 1, DOCUMENTS, KIT_NORMAL, 0.2f, 5}, {6, 2, 20, 210, 0, SHARED, KIT_NORMAL, 0.2f, 5},
-    {8, 1, 64, 1, 1, LATE, KIT_NORMAL, 0.125f, 0},     {2, 1, 16, 300, 0, WHOLE, KIT_NORMAL, 5.0f, 1},
+    {8, 1, 64, 1, 1, LATE, KIT_NORMAL, 0.125f, 0},      {2, 1, 16, 300, 0, WHOLE, KIT_NORMAL, 5.0f, 1},
     {2, 1, 16, 300, 1, LATE, KIT_NORMAL, -1.0f, 1},
 };
 enum { CASES = sizeof cases / sizeof *cases };
@@ -135,8 +136,8 @@ static void plain_query(const problem *p, const query *x, expected *e)
     for (int64_t d = 0; d < D; d++) {
         float value = 0;
         for (int64_t j = 0; j < x->seen; j++)
-            value += round_of((double)(s[j] / sum)) *
-                     round_of((double)p->v[x->keys[j] * p->args.ldk + x->kv_head * D + d]);
+            value +=
+                round_of((double)(s[j] / sum)) * round_of((double)p->v[x->keys[j] * p->args.ldk + x->kv_head * D + d]);
         o[d] = (double)round_of((double)value);
         delta += round_of((double)d_o[d]) * (float)o[d];
     }
@@ -190,10 +191,11 @@ static double check_twice(const char *name, const test_case *c, int isa, const f
                 fail_msg("%s is not a number", name);
         }
     if (!(sqrt(error) <= 2 * sqrt(yardstick) + 1e-6 * sqrt(size)) || !(worst <= 2 * worst_other + 1e-6 * largest))
-        fail_msg("%s, isa %d, %d on %d heads of %d, %d rows, arrangement %d: off by %.3g, at most %.3g; plain bf16 %.3g, "
-                 "%.3g",
-                 name, isa, (int)c->heads, (int)c->kv_heads, (int)c->head_dim, (int)c->rows, (int)c->arrangement,
-                 sqrt(error / size), worst, sqrt(yardstick / size), worst_other);
+        fail_msg(
+            "%s, isa %d, %d on %d heads of %d, %d rows, arrangement %d: off by %.3g, at most %.3g; plain bf16 %.3g, "
+            "%.3g",
+            name, isa, (int)c->heads, (int)c->kv_heads, (int)c->head_dim, (int)c->rows, (int)c->arrangement,
+            sqrt(error / size), worst, sqrt(yardstick / size), worst_other);
     return yardstick > 0 ? sqrt(error / yardstick) : 0;
 }
 
@@ -236,7 +238,8 @@ static void test_twice_the_plain_formula(void **state)
     }
     for (int isa = 0; isa <= last_variant(); isa++)
         print_message("%s: error over that of the plain bf16 formula, worst case: o %.2f, dq %.2f, dk %.2f, dv %.2f\n",
-                      isa > (int)kit_best_isa() ? "emulated tiles" : fur_isa_name((fur_isa)isa), most[isa][0], most[isa][1], most[isa][2], most[isa][3]);
+                      isa > (int)kit_best_isa() ? "emulated tiles" : fur_isa_name((fur_isa)isa), most[isa][0],
+                      most[isa][1], most[isa][2], most[isa][3]);
 }
 
 /* ---- to the bit -------------------------------------------------------------------------------------------------- */

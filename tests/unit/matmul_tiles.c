@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The AMX kernel of bf16 products on tiles in plain C (tests/tiles), against the reference with double sums; bound as in
- * op/matmul/matmul.h. 77: this machine has no AVX2, with which the operands are packed. */
+/* The AMX kernel of bf16 products on tiles in plain C (tests/tiles), against the reference with double sums; bound as
+ * in op/matmul/matmul.h. 77: this machine has no AVX2, with which the operands are packed. */
 #include "kit/kit.h"
 
 #include <math.h>
@@ -25,8 +25,18 @@ static void test_products_of_tiles(void **state)
             float *a = kit_guard_filled(m * k, KIT_NORMAL, i), *b = kit_guard_filled(n * k, KIT_NORMAL, i + 1);
             float *c = kit_guard_filled(m * n, KIT_NORMAL, i + 2), *want = kit_guard_copy(c, m * n);
             float *bias_N = kit_guard_filled(n, KIT_NORMAL, i + 3);
-            fur_matmul_args args = {.m = m, .n = n, .k = k, .a = a, .lda = ta ? m : k, .a_transposed = ta, .b = b,
-                                    .ldb = tb ? k : n, .b_transposed = tb, .c = c, .ldc = n, .accumulate = accumulate,
+            fur_matmul_args args = {.m = m,
+                                    .n = n,
+                                    .k = k,
+                                    .a = a,
+                                    .lda = ta ? m : k,
+                                    .a_transposed = ta,
+                                    .b = b,
+                                    .ldb = tb ? k : n,
+                                    .b_transposed = tb,
+                                    .c = c,
+                                    .ldc = n,
+                                    .accumulate = accumulate,
                                     .bias_N = bias ? bias_N : NULL};
             kit_exec kit;
             kit_exec_init(&kit, FUR_ISA_AMX, 2, tiles_matmul_workspace(NULL));

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whole models with products of bf16: the gradient of every shape against the oracle in double, beside the plain formula
- * in bf16 (kit/oracle.h); and what must be the same bits. The library rounds the same operands, fewer at lower levels,
- * and sums in other orders: its error may be 1.5 times the plain formula's, measured over the whole gradient relative to
- * itself, and the loss, one number whose errors may cancel, 3 times that error relative to itself. The program runs once
- * for each instruction set (FURLONG_ISA). */
+/* Whole models with products of bf16: the gradient of every shape against the oracle in double, beside the plain
+ * formula in bf16 (kit/oracle.h); and what must be the same bits. The library rounds the same operands, fewer at lower
+ * levels, and sums in other orders: its error may be 1.5 times the plain formula's, measured over the whole gradient
+ * relative to itself, and the loss, one number whose errors may cancel, 3 times that error relative to itself. The
+ * program runs once for each instruction set (FURLONG_ISA). */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,7 +37,8 @@ static void check_case(const kit_model_case *at, int64_t superblock, fur_keep ke
     kit_run_create(context, model, &row, superblock, keep, &run);
     kit_gradient g;
     kit_gradient_create(&run, &row, NULL, 1.0, &g);
-    double error = distance(o, g.all, NULL, truth.gradient), yardstick = distance(o, NULL, plain.gradient, truth.gradient);
+    double error = distance(o, g.all, NULL, truth.gradient),
+           yardstick = distance(o, NULL, plain.gradient, truth.gradient);
     print_message("%-50s gradient off by %.2e, plain bf16 %.2e\n", at->name, error, yardstick);
     if (!(error <= 1.5 * yardstick))
         fail_msg("%s: the gradient is off by %.3g, plain bf16 by %.3g", at->name, error, yardstick);

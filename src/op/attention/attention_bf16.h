@@ -2,21 +2,21 @@
 /* The body of attention with products of bf16 (no include guard: each variant includes it once, after the vocabularies
  * of vectors and pairs and its own block_product).
  *
- * Everything is made of one product, C[rows][lanes] (+)= A[rows][k] B[k][lanes], with A as rows of pairs along k and B as
- * rows of pairs [k / 2][lane][2]: what products of pairs and of tiles both take as it lies. Queries are in the lanes, in
- * both directions:
+ * Everything is made of one product, C[rows][lanes] (+)= A[rows][k] B[k][lanes], with A as rows of pairs along k and B
+ * as rows of pairs [k / 2][lane][2]: what products of pairs and of tiles both take as it lies. Queries are in the
+ * lanes, in both directions:
  *
  *      S^T = K Q^T                     O^T += V^T P^T
  *      dP^T = V dO^T,  dV += P^T dO,  dK += dS^T Q,  dQ^T += K^T dS^T
  *
- * so that maxima and sums over keys are plain vector operations, and P^T and dS^T come out of them both as rows (A of dV,
- * dK) and as pairs of rows (B of O^T, dQ^T). Operands are rounded to bf16, sums are f32. The sum of a row is that of its
- * rounded P, so that their errors cancel in o; the maximum is moved, and o rescaled, only where it grows by more than
- * LAZY (of log 2), since P is as exact at 2^LAZY as at 1.
+ * so that maxima and sums over keys are plain vector operations, and P^T and dS^T come out of them both as rows (A of
+ * dV, dK) and as pairs of rows (B of O^T, dQ^T). Operands are rounded to bf16, sums are f32. The sum of a row is that
+ * of its rounded P, so that their errors cancel in o; the maximum is moved, and o rescaled, only where it grows by more
+ * than LAZY (of log 2), since P is as exact at 2^LAZY as at 1.
  *
- * In a tile in which some pair is invisible, P = dS = 0 there must not meet NaN: rows of operands that are not finite are
- * zero in its products, and what they give to those who see them is added pair by pair. So an invisible NaN changes no
- * bit. */
+ * In a tile in which some pair is invisible, P = dS = 0 there must not meet NaN: rows of operands that are not finite
+ * are zero in its products, and what they give to those who see them is added pair by pair. So an invisible NaN changes
+ * no bit. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -37,8 +37,9 @@ enum {
 #define LAZY   8.0f
 
 static const float lane_numbers[PANEL] FUR_ALIGNED(64) = {
-    0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31,
-    32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
+    0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
+    22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43,
+    44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
 
 /* 2^t, 0 for t < -126. Minimax polynomial of degree 3 on [-1/2, 1/2]: relative error 7.6e-5, 1 / 25 of what rounding to
  * bf16 does. */
@@ -132,8 +133,8 @@ static int all_finite(const uint32_t *words, int64_t count)
     return !special;
 }
 
-/* Keys or values of the block as rows of pairs, `to` [count][stride_of(depth)], zero up to whole depths; 1 where all are
- * finite. */
+/* Keys or values of the block as rows of pairs, `to` [count][stride_of(depth)], zero up to whole depths; 1 where all
+ * are finite. */
 static int gather_rows(const fur_attention_call *call, const key_block *block, int64_t kv_head, int values,
                        uint32_t *to)
 {
@@ -142,7 +143,8 @@ static int gather_rows(const fur_attention_call *call, const key_block *block, i
     int finite = 1;
     for (int64_t j = 0; j < block->count; j++) {
         const fur_key_span *span = block->span[j];
-        const uint16_t *from = (values ? span->v_bf16_SKD : span->k_bf16_SKD) + block->row[j] * a->ldk + kv_head * depth;
+        const uint16_t *from =
+            (values ? span->v_bf16_SKD : span->k_bf16_SKD) + block->row[j] * a->ldk + kv_head * depth;
         uint32_t *row = to + j * ld;
         int64_t d = 0;
         for (; d + 2 * VL <= depth; d += 2 * VL)
@@ -175,7 +177,8 @@ static float half_of(const uint32_t *row, int64_t at)
     return fur_bf16_value((uint16_t)(row[at / 2] >> (at % 2 ? 16 : 0)));
 }
 
-/* Pairs along the rows, to[i / 2][d] = (row i, row i + 1) at d, from PANEL rows of pairs along d; row stride 2 pairs. */
+/* Pairs along the rows, to[i / 2][d] = (row i, row i + 1) at d, from PANEL rows of pairs along d; row stride 2 pairs.
+ */
 static void pair_rows(const uint32_t *rows, int64_t ld, int64_t pairs, uint32_t *to)
 {
     for (int64_t i = 0; i < PANEL; i += 2)
@@ -207,8 +210,8 @@ static void transpose_rows(const uint32_t *rows, int64_t ld, int64_t count, int6
 
 /* ---- queries ----------------------------------------------------------------------------------------------------- */
 
-/* Rows of q or do as rows of pairs, `rows` [PANEL][stride_of(depth)], and as pairs in lanes, `lanes` [pairs][PANEL]. Lanes
- * past `count` are zero. `sign` -1 turns all signs. */
+/* Rows of q or do as rows of pairs, `rows` [PANEL][stride_of(depth)], and as pairs in lanes, `lanes` [pairs][PANEL].
+ * Lanes past `count` are zero. `sign` -1 turns all signs. */
 static void pack_panel(const float *const *from, int64_t count, int64_t depth, int sign, uint32_t *rows,
                        uint32_t *lanes)
 {
@@ -225,8 +228,8 @@ static void pack_panel(const float *const *from, int64_t count, int64_t depth, i
     turn_words(rows, ld, PANEL, pairs, lanes, PANEL);
 }
 
-/* Which keys of the block the lanes [v, v + lanes) see: each of [0, full) is seen by all, of [full, visible) by the lanes
- * from first_lane on. */
+/* Which keys of the block the lanes [v, v + lanes) see: each of [0, full) is seen by all, of [full, visible) by the
+ * lanes from first_lane on. */
 typedef struct visibility {
     int64_t full, visible;
     float first_lane[BACKWARD_KEYS > FORWARD_KEYS ? BACKWARD_KEYS : FORWARD_KEYS];

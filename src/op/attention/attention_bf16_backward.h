@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Backward with products of bf16; part of attention_bf16.h. A task owns key blocks; against each it takes panels of up to
- * PANEL virtual rows. Invisible pairs have P = dS = 0, selected. */
+/* Backward with products of bf16; part of attention_bf16.h. A task owns key blocks; against each it takes panels of up
+ * to PANEL virtual rows. Invisible pairs have P = dS = 0, selected. */
 
 typedef struct backward_scratch {
     uint32_t *k, *v;              /* rows of keys and values [BACKWARD_KEYS + SPARE][stride_of(D)] */
@@ -78,8 +78,8 @@ static void add_row(float *to, const float *from, float factor, int64_t count)
                     vfma(vset(factor), vload_part(from + d, count - d), vload_part(to + d, count - d)));
 }
 
-/* P^T = 2^(S^T scale - lse) and dS^T = P^T (dP^T - delta), rounded: as rows, and dS^T as pairs of rows too. Keys past the
- * visible ones are zero up to whole depths, lanes past the last have lse = infinity. */
+/* P^T = 2^(S^T scale - lse) and dS^T = P^T (dP^T - delta), rounded: as rows, and dS^T as pairs of rows too. Keys past
+ * the visible ones are zero up to whole depths, lanes past the last have lse = infinity. */
 static void weights(backward_scratch *x, int64_t lanes, float scale, const float *lse2, const float *delta)
 {
     int64_t whole = fur_round_up(x->seen.visible, 2 * DEPTH);

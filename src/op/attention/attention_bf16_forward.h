@@ -14,7 +14,7 @@ typedef struct forward_scratch {
     uint32_t *q[PANELS];         /* [pairs_of(D)][PANEL] */
     float *o[PANELS];            /* [D + SPARE][PANEL] */
     float m[FUR_ATTENTION_ROWS], l[FUR_ATTENTION_ROWS];
-    int finite;                  /* values of the block */
+    int finite; /* values of the block */
     key_block block;
     visibility seen;
 } forward_scratch;

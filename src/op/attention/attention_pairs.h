@@ -59,14 +59,14 @@ PAIR_COLUMNS(12, 2)
 PAIR_COLUMNS(8, 3)
 PAIR_COLUMNS(6, 4)
 
-/* C[m][lanes] = (add ? C : 0) + A[m][depth] B[depth][lanes]; lanes a multiple of 16, depth in pairs; strides in elements
- * and words. Rows up to 8 past m may be read and written. */
+/* C[m][lanes] = (add ? C : 0) + A[m][depth] B[depth][lanes]; lanes a multiple of 16, depth in pairs; strides in
+ * elements and words. Rows up to 8 past m may be read and written. */
 static void block_product(int64_t m, int64_t lanes, float *c, int64_t ldc, const uint32_t *a, int64_t lda,
                           const uint32_t *b, int64_t ldb, int64_t depth, int add)
 {
     static void (*const columns[])(int64_t, float *, int64_t, const uint32_t *, int64_t, const uint32_t *, int64_t,
-                                   int64_t, int) = {NULL, pair_columns_1, pair_columns_2, pair_columns_3,
-                                                    pair_columns_4};
+                                   int64_t,
+                                   int) = {NULL, pair_columns_1, pair_columns_2, pair_columns_3, pair_columns_4};
     int64_t vectors = lanes / VL;
     for (int64_t parts = fur_div_up(vectors, 4), at = 0; parts > 0; parts--) {
         int64_t part = fur_div_up(vectors, parts);

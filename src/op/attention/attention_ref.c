@@ -52,12 +52,14 @@ static void forward_row(const fur_attention_call *call, const fur_attention_rows
     double m = -(double)INFINITY, l = 0, sum_D[FUR_ATTENTION_HEAD_DIM] = {0};
     for (int64_t i = 0; i < piece->span_count; i++)
         for (int64_t j = 0; j < visible(call, piece, &piece->spans[i], v); j++) {
-            double s = (double)a->scale * dot(q_D, key_row(call, &piece->spans[i], rows->kv_head, j, wide_D), a->head_dim);
+            double s =
+                (double)a->scale * dot(q_D, key_row(call, &piece->spans[i], rows->kv_head, j, wide_D), a->head_dim);
             m = s > m || isnan(s) ? s : m; /* a NaN stays */
         }
     for (int64_t i = 0; i < piece->span_count && m != -(double)INFINITY; i++)
         for (int64_t j = 0; j < visible(call, piece, &piece->spans[i], v); j++) {
-            double s = (double)a->scale * dot(q_D, key_row(call, &piece->spans[i], rows->kv_head, j, wide_D), a->head_dim);
+            double s =
+                (double)a->scale * dot(q_D, key_row(call, &piece->spans[i], rows->kv_head, j, wide_D), a->head_dim);
             double p = exp(s - m);
             const float *v_D = value_row(call, &piece->spans[i], rows->kv_head, j, wide_D);
             l += p;

@@ -47,7 +47,8 @@ static void pack_panel(const float *from, int64_t ld, int transposed, int64_t k,
     }
     uint32_t part[FUR_MATMUL_PANEL][TURN];
     for (int64_t first = 0; first < depth; first += TURN) {
-        int64_t pairs = fur_min_i64(TURN, depth - first), values = fur_max_i64(0, fur_min_i64(2 * pairs, k - 2 * first));
+        int64_t pairs = fur_min_i64(TURN, depth - first),
+                values = fur_max_i64(0, fur_min_i64(2 * pairs, k - 2 * first));
         for (int64_t j = 0; j < FUR_MATMUL_PANEL; j++) {
             int64_t filled = j < columns ? fur_div_up(values, 2) : 0;
             if (filled)

@@ -15,7 +15,8 @@ static void product(const fur_matmul_args *g, int rounded)
         for (int64_t j = 0; j < g->n; j++) {
             double sum = 0;
             for (int64_t k = 0; k < g->k; k++)
-                sum += value_of(g->a[i * a_row + k * a_column], rounded) * value_of(g->b[k * b_row + j * b_column], rounded);
+                sum += value_of(g->a[i * a_row + k * a_column], rounded) *
+                       value_of(g->b[k * b_row + j * b_column], rounded);
             float *c = &g->c[i * g->ldc + j];
             if (g->bias_N)
                 sum += (double)g->bias_N[j];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Rows into pairs and pairs turned, over the vocabularies of vectors and pairs; include those first. A word is a pair of
- * bf16, the first in its lower half. */
+/* Rows into pairs and pairs turned, over the vocabularies of vectors and pairs; include those first. A word is a pair
+ * of bf16, the first in its lower half. */
 #ifndef FUR_OP_PAIRS_PACK_H
 #define FUR_OP_PAIRS_PACK_H
 
@@ -69,7 +69,7 @@ enum { TURN = 64 }; /* words of a side: source and result lie in the innermost c
 
 /* to[j][i] = from[i][j] for rows x columns words; both sides hold multiples of 8. */
 static inline void turn_words(const uint32_t *from, int64_t ld_from, int64_t rows, int64_t columns, uint32_t *to,
-                       int64_t ld_to)
+                              int64_t ld_to)
 {
     for (int64_t i = 0; i < rows; i += 8)
         for (int64_t j = 0; j < columns; j += 8)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The tile vocabulary for AMX-BF16: eight tiles of 16 rows of 64 bytes. tile_plain.h has the same words in plain C and
- * the remarks. Tile numbers must be constants. */
+/* The tile vocabulary for AMX-BF16: eight tiles of 16 rows of 64 bytes. tests/tiles/tile_plain.h has the same words in
+ * plain C, for machines without. Tile numbers must be constants. Between begin and end alone may tiles be used. */
 #ifndef FUR_OP_TILE_AMX_H
 #define FUR_OP_TILE_AMX_H
 
@@ -16,9 +16,8 @@ typedef struct tile_shape {
 /* The barrier: GCC 12 takes the instruction to read the first bytes alone and removes the stores of the others. */
 static inline void tiles_begin(void)
 {
-    static const tile_shape whole = {.palette = 1,
-                                     .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64},
-                                     .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
+    static const tile_shape whole = {
+        .palette = 1, .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64}, .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
     __asm__ volatile("" ::: "memory");
     _tile_loadconfig(&whole);
 }
@@ -28,9 +27,9 @@ static inline void tiles_end(void)
     _tile_release();
 }
 
-#define tiles_zero(t)                    _tile_zero(t)
-#define tiles_load(t, from, row_bytes)   _tile_loadd(t, from, (int64_t)(row_bytes))
-#define tiles_store(t, to, row_bytes)    _tile_stored(t, to, (int64_t)(row_bytes))
-#define tiles_multiply(c, a, b)          _tile_dpbf16ps(c, a, b)
+#define tiles_zero(t)                  _tile_zero(t)
+#define tiles_load(t, from, row_bytes) _tile_loadd(t, from, (int64_t)(row_bytes))
+#define tiles_store(t, to, row_bytes)  _tile_stored(t, to, (int64_t)(row_bytes))
+#define tiles_multiply(c, a, b)        _tile_dpbf16ps(c, a, b)
 
 #endif

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The tile vocabulary in plain C, for tests of kernels made of tiles on machines without them. Eight tiles of 16 rows of
- * 16 words; a word is an f32 of a sum or a pair of bf16. Per thread. Outside of begin and end nothing may be done with
- * tiles, as on the processor, and what they held is gone. */
-#ifndef FUR_OP_TILE_PLAIN_H
-#define FUR_OP_TILE_PLAIN_H
+/* The tile vocabulary in plain C, for tests of kernels made of tiles on machines without them. Eight tiles of 16 rows
+ * of 16 words; a word is an f32 of a sum or a pair of bf16. Per thread. Outside of begin and end nothing may be done
+ * with tiles, as on the processor, and what they held is gone. */
+#ifndef FUR_TESTS_TILE_PLAIN_H
+#define FUR_TESTS_TILE_PLAIN_H
 
 #include <stdint.h>
 #include <stdlib.h>
