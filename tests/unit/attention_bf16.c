@@ -11,18 +11,24 @@
 #include "op/simd/bf16.h"
 #include "tiles/attention_tiles.h"
 
+#define CASE(of_heads, of_keys, width, queries, is_causal, spans, factor, gap)                                         \
+    {                                                                                                                  \
+        .heads = of_heads, .kv_heads = of_keys, .head_dim = width, .rows = queries, .causal = is_causal,               \
+        .arrangement = spans, .fill = KIT_NORMAL, .scale = factor, .padding = gap                                      \
+    }
+
 static const test_case cases[] = {
-    {2, 2, 64, 7, 1, WHOLE, KIT_NORMAL, 0.125f, 0},     {2, 2, 64, 31, 1, WHOLE, KIT_NORMAL, 0.125f, 0},
-    {2, 1, 64, 65, 1, WHOLE, KIT_NORMAL, 0.125f, 3},    {2, 2, 64, 193, 1, WHOLE, KIT_NORMAL, 0.125f, 0},
-    {2, 2, 64, 600, 1, WHOLE, KIT_NORMAL, 0.125f, 0},   {1, 1, 64, 300, 0, WHOLE, KIT_NORMAL, 0.125f, 0},
-    {2, 1, 1, 65, 1, WHOLE, KIT_NORMAL, 0.5f, 3},       {2, 1, 5, 65, 1, LATE, KIT_NORMAL, 0.4f, 3},
-    {2, 1, 33, 97, 1, WHOLE, KIT_NORMAL, 0.2f, 1},      {2, 1, 80, 97, 1, EARLY, KIT_NORMAL, 0.1f, 3},
-    {2, 1, 128, 130, 1, LATE, KIT_NORMAL, 0.1f, 0},     {1, 1, 250, 65, 1, WHOLE, KIT_NORMAL, 0.06f, 2},
-    {1, 1, 1024, 40, 1, WHOLE, KIT_NORMAL, 0.03f, 0},   {6, 2, 20, 210, 0, SPANS, KIT_NORMAL, 0.2f, 5},
-    {6, 2, 20, 210, 1, SPANS, KIT_NORMAL, 0.2f, 5},     {6, 2, 20, 210, 1, GAP, KIT_NORMAL, 0.2f, 5},
-    {6, 2, 20, 210, 1, DOCUMENTS, KIT_NORMAL, 0.2f, 5}, {6, 2, 20, 210, 0, SHARED, KIT_NORMAL, 0.2f, 5},
-    {8, 1, 64, 1, 1, LATE, KIT_NORMAL, 0.125f, 0},      {2, 1, 16, 300, 0, WHOLE, KIT_NORMAL, 5.0f, 1},
-    {2, 1, 16, 300, 1, LATE, KIT_NORMAL, -1.0f, 1},
+    CASE(2, 2, 64, 7, 1, WHOLE, 0.125f, 0),     CASE(2, 2, 64, 31, 1, WHOLE, 0.125f, 0),
+    CASE(2, 1, 64, 65, 1, WHOLE, 0.125f, 3),    CASE(2, 2, 64, 193, 1, WHOLE, 0.125f, 0),
+    CASE(2, 2, 64, 600, 1, WHOLE, 0.125f, 0),   CASE(1, 1, 64, 300, 0, WHOLE, 0.125f, 0),
+    CASE(2, 1, 1, 65, 1, WHOLE, 0.5f, 3),       CASE(2, 1, 5, 65, 1, LATE, 0.4f, 3),
+    CASE(2, 1, 33, 97, 1, WHOLE, 0.2f, 1),      CASE(2, 1, 80, 97, 1, EARLY, 0.1f, 3),
+    CASE(2, 1, 128, 130, 1, LATE, 0.1f, 0),     CASE(1, 1, 250, 65, 1, WHOLE, 0.06f, 2),
+    CASE(1, 1, 1024, 40, 1, WHOLE, 0.03f, 0),   CASE(6, 2, 20, 210, 0, SPANS, 0.2f, 5),
+    CASE(6, 2, 20, 210, 1, SPANS, 0.2f, 5),     CASE(6, 2, 20, 210, 1, GAP, 0.2f, 5),
+    CASE(6, 2, 20, 210, 1, DOCUMENTS, 0.2f, 5), CASE(6, 2, 20, 210, 0, SHARED, 0.2f, 5),
+    CASE(8, 1, 64, 1, 1, LATE, 0.125f, 0),      CASE(2, 1, 16, 300, 0, WHOLE, 5.0f, 1),
+    CASE(2, 1, 16, 300, 1, LATE, -1.0f, 1),
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
@@ -275,11 +281,9 @@ static results run_both(const test_case *c, int variant, int threads, int64_t sp
 static void test_threads_same_bits(void **state)
 {
     (void)state;
-    static const test_case some[] = {{6, 2, 20, 210, 1, WHOLE, KIT_NORMAL, 0.2f, 5},
-                                     {6, 2, 20, 210, 1, DOCUMENTS, KIT_NORMAL, 0.2f, 5},
-                                     {6, 2, 20, 210, 0, SHARED, KIT_NORMAL, 0.2f, 5},
-                                     {4, 4, 32, 700, 1, LATE, KIT_NORMAL, 0.2f, 0},
-                                     {1, 1, 64, 900, 1, WHOLE, KIT_NORMAL, 0.125f, 0}};
+    static const test_case some[] = {CASE(6, 2, 20, 210, 1, WHOLE, 0.2f, 5), CASE(6, 2, 20, 210, 1, DOCUMENTS, 0.2f, 5),
+                                     CASE(6, 2, 20, 210, 0, SHARED, 0.2f, 5), CASE(4, 4, 32, 700, 1, LATE, 0.2f, 0),
+                                     CASE(1, 1, 64, 900, 1, WHOLE, 0.125f, 0)};
     for (size_t n = 0; n < sizeof some / sizeof *some; n++)
         for (int isa = 0; isa <= last_variant(); isa++) {
             results one = run_both(&some[n], isa, 1, -1, 0);
@@ -300,7 +304,7 @@ static void test_invisible_keys_change_nothing(void **state)
 {
     (void)state;
     static const float with[] = {NAN, INFINITY};
-    test_case c = {2, 1, 40, 230, 1, WHOLE, KIT_NORMAL, 0.15f, 0};
+    test_case c = CASE(2, 1, 40, 230, 1, WHOLE, 0.15f, 0);
     int64_t spoil = 131;
     for (int isa = 0; isa <= last_variant(); isa++)
         for (int n = 0; n < 2; n++) {
