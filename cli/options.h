@@ -100,7 +100,7 @@ typedef struct cli_options {
     /* memory and machine */
     int64_t memory, threads, superblock, seed;
     int64_t layers, disk;
-    const char *isa, *keep, *disk_dir, *store, *store_dtype;
+    const char *isa, *dtype, *keep, *disk_dir, *store, *store_dtype;
     /* training */
     double lr, min_lr, weight_decay, grad_clip;
     int64_t warmup_steps, max_steps, grad_accum, save_steps, eval_steps, log_steps, keep_checkpoints, eval_tokens;
@@ -110,7 +110,7 @@ typedef struct cli_options {
     int64_t predict, top_k, max_tokens;
     double temperature, top_p;
     /* plan, bench, demo */
-    const char *purpose, *mode, *kind, *dtype;
+    const char *purpose, *mode, *kind;
     bool longest, bidirectional, quick;
     int64_t tokens, heads, kv_heads, head_dim, in, out;
     double train_seconds;

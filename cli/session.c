@@ -102,6 +102,7 @@ int cli_session_open(cli_session *session)
     fur_context_settings_defaults(&settings);
     settings.threads = (int)session->options->threads;
     settings.isa = session->options->isa;
+    settings.dtype = session->options->dtype;
     settings.log = on_log;
     settings.log_user = session;
     fur_status status = fur_context_create(&settings, &session->context, text, sizeof text);

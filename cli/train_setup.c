@@ -297,6 +297,7 @@ char *cli_train_options_json(const cli_session *session, const fur_train_setting
     add_attention(object, o);
     if (o->isa != NULL)
         cli_json_text(object, "isa", o->isa);
+    cli_json_text(object, "dtype", fur_context_dtype(session->context));
     cli_json_int(object, "threads", fur_context_threads(session->context));
     cli_json_int(object, "batch-tokens", s->row_tokens);
     cli_json_int(object, "max-steps", s->max_steps);

@@ -12,12 +12,10 @@ typedef struct bench {
     json_t *object;
 } bench;
 
-static const char *const f32_only = "f32"; /* the only type there is; --dtype refuses others */
-
 static void common(bench *b)
 {
     cli_json_text(b->object, "mode", b->session->options->mode);
-    cli_json_text(b->object, "dtype", f32_only);
+    cli_json_text(b->object, "dtype", fur_context_dtype(b->session->context));
     cli_json_text(b->object, "isa", fur_context_isa(b->session->context));
     cli_json_int(b->object, "threads", fur_context_threads(b->session->context));
     cli_json_int(b->object, "repetitions", b->result.repetitions);
@@ -43,8 +41,8 @@ static void print_operator(bench *b, const char *name)
     char forward[CLI_UNIT], backward[CLI_UNIT];
     if (b->session->options->json)
         return;
-    printf("%s, %s, %d threads, best of %d\n", name, fur_context_isa(b->session->context),
-           fur_context_threads(b->session->context), r->repetitions);
+    printf("%s, %s, %s, %d threads, best of %d\n", name, fur_context_dtype(b->session->context),
+           fur_context_isa(b->session->context), fur_context_threads(b->session->context), r->repetitions);
     printf("  forward   %10s  %7.1f GFLOP/s  %5.1f %% of the peak\n", cli_seconds(forward, r->forward_seconds),
            r->forward_gflops, share(r->forward_gflops, r->peak_gflops));
     printf("  backward  %10s  %7.1f GFLOP/s  %5.1f %% of the peak\n", cli_seconds(backward, r->backward_seconds),
@@ -72,9 +70,10 @@ static int bench_peak(bench *b)
     cli_json_real(b->object, "register_gflops", b->result.register_gflops);
     cli_json_real(b->object, "product_gflops", b->result.product_gflops);
     if (!b->session->options->json)
-        printf("peak %.1f GFLOP/s in f32: registers only %.1f, matrix product %.1f (%s, %d threads)\n",
-               b->result.peak_gflops, b->result.register_gflops, b->result.product_gflops,
-               fur_context_isa(b->session->context), fur_context_threads(b->session->context));
+        printf("peak %.1f GFLOP/s in %s: registers only %.1f, matrix product %.1f (%s, %d threads)\n",
+               b->result.peak_gflops, fur_context_dtype(b->session->context), b->result.register_gflops,
+               b->result.product_gflops, fur_context_isa(b->session->context),
+               fur_context_threads(b->session->context));
     finish(b);
     return CLI_OK;
 }

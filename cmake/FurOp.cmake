@@ -5,20 +5,24 @@
 set(fur_isa_flags_avx2 -mavx2 -mfma -O3)
 set(fur_isa_flags_avx512 -mavx512f -mavx512vl -mavx512bw -mavx512dq -mfma -mprefer-vector-width=512 -O3)
 
+set(fur_isa_flags_avx512bf16 ${fur_isa_flags_avx512} -mavx512bf16)
+set(fur_isa_flags_amx ${fur_isa_flags_avx512bf16} -mamx-tile -mamx-bf16)
+
 string(TOLOWER "${CMAKE_SYSTEM_PROCESSOR}" fur_processor)
 if(fur_processor MATCHES "x86_64|amd64")
-    set(FUR_ISAS avx2 avx512)
+    set(FUR_ISAS avx2 avx512 avx512bf16 amx)
 else()
     set(FUR_ISAS)
 endif()
-foreach(isa avx2 avx512)
+foreach(isa avx2 avx512 avx512bf16 amx)
     if(isa IN_LIST FUR_ISAS)
         set(fur_has_${isa} 1)
     else()
         set(fur_has_${isa} 0)
     endif()
 endforeach()
-add_compile_definitions(FUR_HAVE_AVX2=${fur_has_avx2} FUR_HAVE_AVX512=${fur_has_avx512})
+add_compile_definitions(FUR_HAVE_AVX2=${fur_has_avx2} FUR_HAVE_AVX512=${fur_has_avx512}
+                        FUR_HAVE_AVX512BF16=${fur_has_avx512bf16} FUR_HAVE_AMX=${fur_has_amx})
 
 function(fur_add_op name)
     set(directory ${CMAKE_SOURCE_DIR}/src/op/${name})

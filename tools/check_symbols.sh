@@ -31,7 +31,7 @@ if [ -s "$scratch/lacking" ]; then
     wrong=1
 fi
 
-find "$build/CMakeFiles/furlong_objects.dir" -name '*_avx2.c.o' -o -name '*_avx512.c.o' -o -name '*_amx*.c.o' \
+find "$build/CMakeFiles/furlong_objects.dir" -name '*_avx2.c.o' -o -name '*_avx512.c.o' -o -name '*_avx512bf16.c.o' -o -name '*_amx*.c.o' \
     >"$scratch/objects"
 variants=0
 while IFS= read -r object; do

@@ -12,7 +12,7 @@ _OPAQUE_BYTES = 1 << 14  # room for fur_model_config and fur_plan, which are onl
 
 class _ContextSettings(ctypes.Structure):
     _fields_ = [("struct_size", ctypes.c_size_t), ("threads", ctypes.c_int), ("isa", ctypes.c_char_p),
-                ("log", ctypes.c_void_p), ("log_user", ctypes.c_void_p)]
+                ("dtype", ctypes.c_char_p), ("log", ctypes.c_void_p), ("log_user", ctypes.c_void_p)]
 
 
 class _PlanRequest(ctypes.Structure):

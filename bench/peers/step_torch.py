@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """GPT-2 124M in plain PyTorch, one optimizer step of one row, as fast as PyTorch does it on a processor: attention by
 scaled_dot_product_attention, fused AdamW, eager and compiled. A worker: each line on standard input, "eager N" or
-"compiled N", is answered by one line with the seconds of the best of N steps. Arguments: TOKENS THREADS.
+"compiled N", is answered by one line with the seconds of the best of N steps. Arguments: TOKENS THREADS
+DTYPE; bf16 is autocast, the weights f32.
 
 Beyond 1,024 tokens Furlong's preset turns with RoPE instead of learned positions; so does this."""
 import sys
@@ -62,7 +63,7 @@ class Model(nn.Module):
 
 
 def main():
-    tokens, threads = int(sys.argv[1]), int(sys.argv[2])
+    tokens, threads, bf16 = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "bf16"
     torch.set_num_threads(threads)
     torch.manual_seed(1)
     model = Model(tokens)
@@ -73,7 +74,9 @@ def main():
     def step(way):
         start = time.perf_counter()
         optimizer.zero_grad(set_to_none=True)
-        way(ids, targets).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = way(ids, targets)
+        loss.backward()
         optimizer.step()
         return time.perf_counter() - start
 

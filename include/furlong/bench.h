@@ -13,7 +13,8 @@ typedef struct fur_bench_result {
     int repetitions;
     double forward_seconds, backward_seconds; /* backward excludes forward */
     double forward_gflops, backward_gflops;   /* causal: only the visible half is counted; backward 2.5 times forward */
-    double peak_gflops;        /* the larger of a register-only loop and the best matrix product of this run */
+    double peak_gflops;        /* the larger of a register-only loop and the best matrix product of this run, in the
+                                * context's type */
     double register_gflops, product_gflops;
     double step_seconds;       /* step */
     double tokens_per_second;  /* step */

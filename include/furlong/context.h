@@ -23,7 +23,8 @@ typedef void (*fur_log_fn)(void *user, fur_log_level level, const char *line);
 typedef struct fur_context_settings {
     size_t struct_size; /* sizeof(fur_context_settings), set by the defaults function */
     int threads;        /* 0: physical cores within affinity mask and control-group quota */
-    const char *isa;    /* "ref", "avx2", "avx512"; NULL: FURLONG_ISA, else the best the machine has */
+    const char *isa;    /* "ref", "avx2", "avx512", "avx512bf16", "amx"; NULL: FURLONG_ISA, else the best the machine has */
+    const char *dtype;  /* operands of matrix products and attention: "f32", "bf16"; NULL: f32, or in a resumed run its own */
     fur_log_fn log;     /* NULL: silent */
     void *log_user;
 } fur_context_settings;
@@ -45,11 +46,13 @@ FUR_API void fur_context_stop(fur_context *context);
 
 FUR_API int fur_context_threads(const fur_context *context);
 FUR_API const char *fur_context_isa(const fur_context *context);
+/* "f32" or "bf16": type of the operands of products. Weights, gradients, sums and statistics are f32 in both. */
+FUR_API const char *fur_context_dtype(const fur_context *context);
 
 /* What the machine is. Bytes; text is constant or in the struct. */
 typedef struct fur_machine {
     char cpu_name[96];
-    char isa_available[64];    /* every variant this machine can run, "ref avx2 avx512" */
+    char isa_available[64];    /* every variant this machine can run, "ref avx2 avx512 avx512bf16" */
     char isa_missing[64];      /* variants of this build it cannot run */
     const char *isa;           /* the one in use on this context */
     int cores;                 /* physical cores within affinity and quota */

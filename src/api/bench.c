@@ -47,7 +47,10 @@ fur_status fur_bench_peak(fur_context *context, fur_bench_result *out)
     memset(out, 0, sizeof *out);
     context->gflops = 0; /* measure anew */
     FUR_TRY(fur_rate_measure(context, &out->product_gflops));
-    FUR_TRY(fur_peak_f32(&context->exec, &out->register_gflops));
+    if (context->exec.compute == FUR_COMPUTE_BF16)
+        FUR_TRY(fur_peak_bf16(&context->exec, &out->register_gflops));
+    else
+        FUR_TRY(fur_peak_f32(&context->exec, &out->register_gflops));
     out->peak_gflops = fmax(out->product_gflops, out->register_gflops);
     return FUR_OK;
 }
@@ -112,8 +115,11 @@ static fur_status time_attention(attention_bench *b, fur_context *context, fur_b
     int64_t keys = b->tokens * b->shape.kv_heads * b->shape.head_dim;
     fur_random_normal(1, 1, 1.0, b->q, b->tokens * b->width);
     fur_random_normal(1, 2, 1.0, b->do_, b->tokens * b->width);
-    fur_random_normal(1, 3, 1.0, b->state.k_SKD, keys);
-    fur_random_normal(1, 4, 1.0, b->state.v_SKD, keys);
+    float *k, *v;
+    fur_attention_exact.key_rows(&b->shape, &b->state, 0, &k, &v);
+    fur_random_normal(1, 3, 1.0, k, keys);
+    fur_random_normal(1, 4, 1.0, v, keys);
+    FUR_TRY(fur_attention_exact.absorb(&b->exec, &b->shape, &b->state, &b->documents, 0, b->tokens, k, v));
     fur_attention_exact.begin_backward(&b->exec, &b->shape, &b->state, b->tokens);
     FUR_TRY(add_peak(context, out));
     int repetitions;
@@ -142,6 +148,7 @@ fur_status fur_bench_attention(fur_context *context, int64_t tokens, int64_t hea
                                     .head_dim = head_dim,
                                     .scale = (float)(1.0 / sqrt((double)head_dim)),
                                     .causal = causal,
+                                    .compute = context->exec.compute,
                                     .features.window = window < tokens ? window : 0};
     b.documents = (fur_documents){1, b.offsets};
     int64_t rows = fur_min_i64(tokens, BENCH_SUPERBLOCK);

@@ -36,11 +36,21 @@ static fur_status choose_isa(fur_error *error, const char *wanted, fur_isa *out)
     }
     int isa = fur_isa_from_name(wanted);
     if (isa < 0)
-        return fur_error_set(error, FUR_E_ARGUMENT, "%s is '%s', expected ref, avx2 or avx512", source, wanted);
+        return fur_error_set(error, FUR_E_ARGUMENT, "%s is '%s', expected ref, avx2, avx512, avx512bf16 or amx", source, wanted);
     if (isa > (int)best)
         return fur_error_set(error, FUR_E_UNSUPPORTED, "%s is '%s', but this machine or build has only up to %s", source,
                              wanted, fur_isa_name(best));
     *out = (fur_isa)isa;
+    return FUR_OK;
+}
+
+static fur_status choose_compute(fur_error *error, const char *wanted, fur_context *context)
+{
+    int compute = wanted ? fur_compute_from_name(wanted) : FUR_COMPUTE_F32;
+    if (compute < 0)
+        return fur_error_set(error, FUR_E_ARGUMENT, "the type of products is '%s', expected f32 or bf16", wanted);
+    context->exec.compute = (fur_compute)compute;
+    context->dtype_is_given = wanted != NULL;
     return FUR_OK;
 }
 
@@ -57,6 +67,7 @@ static fur_status context_init(fur_context *context, fur_error *error, const fur
     context->log_user = settings->log_user;
     context->base_rss_bytes = fur_process_rss_bytes();
     FUR_TRY(choose_isa(error, settings->isa, &context->exec.isa));
+    FUR_TRY(choose_compute(error, settings->dtype, context));
     FUR_TRY(fur_matmul_limit_isa(error, context->exec.isa));
     if (context->exec.isa == FUR_ISA_REF)
         fur_log(context, FUR_LOG_WARNING, "%s: running the plain C reference, which is right but many times slower",
@@ -105,6 +116,11 @@ int fur_context_threads(const fur_context *context)
 const char *fur_context_isa(const fur_context *context)
 {
     return fur_isa_name(context->exec.isa);
+}
+
+const char *fur_context_dtype(const fur_context *context)
+{
+    return fur_compute_name(context->exec.compute);
 }
 
 fur_status fur_machine_read(fur_context *context, fur_machine *out)

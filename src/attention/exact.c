@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Kind `exact`: the state is the keys and values themselves, f32. A piece of queries is given the span of keys that its
- * document and window let it see, and one of sink tokens where these lie before. Source: arXiv 2305.19370. */
+/* Kind `exact`: the state is the keys and values themselves, in f32, or in bf16 when products are of that. A piece of
+ * queries is given the span of keys that its document and window let it see, and one of sink tokens where these lie
+ * before. Source: arXiv 2305.19370. */
 #include <math.h>
 #include <string.h>
 
 #include "attention/kind.h"
 #include "base/size.h"
 #include "op/attention/attention.h"
+#include "op/round/round.h"
 
 static int64_t key_width(const fur_attention_shape *shape)
 {
@@ -19,8 +21,13 @@ static void exact_reserve(const fur_attention_shape *shape, int64_t rows, int ba
     int64_t count = rows * key_width(shape);
     memset(out, 0, sizeof *out);
     out->capacity = rows;
-    out->k_SKD = fur_arena_push_f32(arena, count);
-    out->v_SKD = fur_arena_push_f32(arena, count);
+    if (shape->compute == FUR_COMPUTE_BF16) {
+        out->k_bf16_SKD = fur_arena_push(arena, count * (int64_t)sizeof(uint16_t));
+        out->v_bf16_SKD = fur_arena_push(arena, count * (int64_t)sizeof(uint16_t));
+    } else {
+        out->k_SKD = fur_arena_push_f32(arena, count);
+        out->v_SKD = fur_arena_push_f32(arena, count);
+    }
     if (backward) {
         out->dk_SKD = fur_arena_push_f32(arena, count);
         out->dv_SKD = fur_arena_push_f32(arena, count);
@@ -65,15 +72,31 @@ static void exact_cost(const fur_attention_shape *shape, int64_t rows, int64_t d
 static void exact_key_rows(const fur_attention_shape *shape, const fur_attention_state *state, int64_t first,
                            float **k_TKD, float **v_TKD)
 {
-    *k_TKD = state->k_SKD + first * key_width(shape);
-    *v_TKD = state->v_SKD + first * key_width(shape);
+    int64_t at = first * key_width(shape);
+    if (state->k_SKD) {
+        *k_TKD = state->k_SKD + at;
+        *v_TKD = state->v_SKD + at;
+    } else if (state->dk_SKD) { /* their gradients are not gathered yet: f32 rows on their way to bf16 */
+        *k_TKD = state->dk_SKD + at;
+        *v_TKD = state->dv_SKD + at;
+    }
 }
 
 static fur_status exact_absorb(const fur_exec *exec, const fur_attention_shape *shape, fur_attention_state *state,
-                               const fur_documents *documents, int64_t first, int64_t count)
+                               const fur_documents *documents, int64_t first, int64_t count, float *k_TKD,
+                               float *v_TKD)
 {
-    (void)exec, (void)shape, (void)state, (void)documents, (void)first, (void)count;
-    return FUR_OK; /* key_rows already pointed into the state */
+    (void)documents;
+    if (state->k_SKD) /* key_rows already pointed into the state */
+        return FUR_OK;
+    int64_t at = first * key_width(shape), elements = count * key_width(shape);
+    FUR_TRY(fur_round_bf16(exec, elements, k_TKD, state->k_bf16_SKD + at));
+    FUR_TRY(fur_round_bf16(exec, elements, v_TKD, state->v_bf16_SKD + at));
+    if (state->dk_SKD) {
+        memset(k_TKD, 0, (size_t)elements * sizeof(float));
+        memset(v_TKD, 0, (size_t)elements * sizeof(float));
+    }
+    return FUR_OK;
 }
 
 static fur_status exact_exchange(const fur_exec *exec, fur_attention_state *state)
@@ -101,8 +124,10 @@ static fur_key_span span_of(const fur_attention_shape *shape, const fur_attentio
                             int64_t from, int64_t to)
 {
     int64_t at = (start + from) * key_width(shape);
-    return (fur_key_span){.k_SKD = state->k_SKD + at,
-                          .v_SKD = state->v_SKD + at,
+    return (fur_key_span){.k_SKD = state->k_SKD ? state->k_SKD + at : NULL,
+                          .v_SKD = state->v_SKD ? state->v_SKD + at : NULL,
+                          .k_bf16_SKD = state->k_bf16_SKD ? state->k_bf16_SKD + at : NULL,
+                          .v_bf16_SKD = state->v_bf16_SKD ? state->v_bf16_SKD + at : NULL,
                           .dk_SKD = state->dk_SKD ? state->dk_SKD + at : NULL,
                           .dv_SKD = state->dv_SKD ? state->dv_SKD + at : NULL,
                           .first_position = from,

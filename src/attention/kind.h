@@ -31,12 +31,14 @@ typedef struct fur_attention_shape {
     fur_attention_features features;
     float *dsink_H;     /* backward with sink logits: added to */
     int64_t key_offset; /* decoding: position of query row 0 in the state, 0 otherwise */
+    fur_compute compute; /* that of the exec of every call; keys and values may be kept in that type */
 } fur_attention_shape;
 
 /* Memory of one layer's state, used for one layer after the other. */
 typedef struct fur_attention_state {
     int64_t capacity;            /* rows */
-    float *k_SKD, *v_SKD;        /* exact: keys and values of the row so far */
+    float *k_SKD, *v_SKD;        /* exact: keys and values of the row so far; NULL in bf16 */
+    uint16_t *k_bf16_SKD, *v_bf16_SKD; /* the same in bf16; NULL in f32 */
     float *dk_SKD, *dv_SKD;      /* backward */
 } fur_attention_state;
 
@@ -55,11 +57,12 @@ typedef struct fur_attention_kind {
     int64_t (*workspace)(const fur_exec *exec, const fur_attention_shape *shape, int64_t rows, int64_t documents,
                          int backward);
     void (*cost)(const fur_attention_shape *shape, int64_t rows, int64_t document_rows, fur_attention_cost *out);
-    /* Where the caller writes k and v ([count, K * D], contiguous) of rows first .. first+count-1. */
+    /* Where the caller writes k and v ([count, K * D], contiguous) of rows first .. first+count-1 before it calls absorb
+     * with the same pointers. On entry they are places of the caller's that may serve, needed without backward only. */
     void (*key_rows)(const fur_attention_shape *shape, const fur_attention_state *state, int64_t first, float **k_TKD,
                      float **v_TKD);
     fur_status (*absorb)(const fur_exec *exec, const fur_attention_shape *shape, fur_attention_state *state,
-                         const fur_documents *documents, int64_t first, int64_t count);
+                         const fur_documents *documents, int64_t first, int64_t count, float *k_TKD, float *v_TKD);
     fur_status (*exchange)(const fur_exec *exec, fur_attention_state *state);
     /* q_THD, o_THD: [count, H * D]; lse_TH: [count, H], row statistics that query_backward wants back. */
     fur_status (*query)(const fur_exec *exec, const fur_attention_shape *shape, const fur_attention_state *state,

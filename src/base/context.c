@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/context.h"
 
@@ -9,6 +10,21 @@
  * stack and the tiles that oneDNN packs there (1 to 2 MB). Held to by bench/show/memory.sh. */
 #define LIBRARY_BYTES ((int64_t)16 << 20)
 #define THREAD_BYTES  ((int64_t)2 << 20)
+
+static const char *const compute_names[] = {"f32", "bf16"};
+
+const char *fur_compute_name(fur_compute compute)
+{
+    return compute_names[compute];
+}
+
+int fur_compute_from_name(const char *name)
+{
+    for (int i = 0; i < 2; i++)
+        if (strcmp(name, compute_names[i]) == 0)
+            return i;
+    return -1;
+}
 
 int64_t fur_context_process_bytes(const fur_context *context)
 {

@@ -4,6 +4,7 @@
 #define FUR_BASE_CONTEXT_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 
 #include "base/exec.h"
 #include "furlong/context.h"
@@ -13,6 +14,7 @@ struct fur_context {
     fur_exec exec;        /* exec.error == &error; workspace set by whoever runs operators */
     fur_log_fn log;
     void *log_user;
+    bool dtype_is_given;  /* exec.compute was asked for, not a default that a checkpoint may replace */
     atomic_int stop;      /* set by fur_context_stop */
     double gflops;        /* matrix product rate measured by the plan, 0 before */
     int64_t base_rss_bytes; /* resident memory of the process when the context was made */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Processor features by CPUID and by the register state that the operating system saves (XGETBV): a feature that the
  * system does not save would fault or lose data. Cores and memory as this process may use them. */
-#define _GNU_SOURCE /* sched_getaffinity */
+#define _GNU_SOURCE /* sched_getaffinity, syscall */
 #include "cpu/cpu.h"
 
 #include <sched.h>
@@ -14,12 +14,41 @@
 
 #if FUR_HAVE_AVX2
 #include <cpuid.h>
+#include <sys/syscall.h>
 
 static uint64_t saved_state(void)
 {
     uint32_t low, high;
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     return (uint64_t)high << 32 | low;
+}
+
+/* dpbf16ps does twice the multiply-adds of the f32 instruction on AMD's cores that have it (Zen 5, measured:
+ * docs/NUMERICS.md) and half of them on Intel's (Sapphire Rapids, measured): a rule by maker, not by timing. */
+static int dpbf16_is_fast(void)
+{
+    uint32_t a, b, c, d;
+    return __get_cpuid(0, &a, &b, &c, &d) && b == signature_AMD_ebx && d == signature_AMD_edx && c == signature_AMD_ecx;
+}
+
+/* The system must save the tiles and have let this process use them: asked once, before threads start, and granted to
+ * all of them. */
+static int may_use_tiles(void)
+{
+    const uint64_t tile_state = 0x60000;
+    const long request_permission = 0x1023, tile_data = 18; /* ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA */
+    return (saved_state() & tile_state) == tile_state && syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+}
+
+/* What a machine with AVX-512 has for bf16. */
+static fur_isa probe_bf16(uint32_t leaf7_d)
+{
+    uint32_t a, b, c, d;
+    const uint32_t amx = 1u << 22 | 1u << 24; /* BF16, TILE */
+    int dpbf16 = __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 5);
+    if (dpbf16 && (leaf7_d & amx) == amx && may_use_tiles())
+        return FUR_ISA_AMX;
+    return dpbf16 && dpbf16_is_fast() ? FUR_ISA_AVX512BF16 : FUR_ISA_AVX512;
 }
 
 static fur_isa probe_isa(void)
@@ -36,7 +65,7 @@ static fur_isa probe_isa(void)
         return FUR_ISA_REF;
     const uint32_t avx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; /* F, DQ, BW, VL */
     if ((state & zmm_state) == zmm_state && (b & avx512) == avx512)
-        return FUR_ISA_AVX512;
+        return probe_bf16(d);
     return FUR_ISA_AVX2;
 }
 #else
@@ -51,7 +80,7 @@ fur_isa fur_cpu_best_isa(void)
     return probe_isa();
 }
 
-static const char *const isa_names[FUR_ISA_COUNT] = {"ref", "avx2", "avx512"};
+static const char *const isa_names[FUR_ISA_COUNT] = {"ref", "avx2", "avx512", "avx512bf16", "amx"};
 
 const char *fur_isa_name(fur_isa isa)
 {

@@ -10,7 +10,7 @@ fur_isa fur_cpu_best_isa(void);
 const char *fur_isa_name(fur_isa isa);
 /* Whether some processor of the architecture that this was compiled for has it. */
 int fur_isa_exists(fur_isa isa);
-/* Variant of a name ("ref", "avx2", "avx512"), or -1. */
+/* Variant of a name ("ref", "avx2", "avx512", "avx512bf16", "amx"), or -1. */
 int fur_isa_from_name(const char *name);
 /* "AMD EPYC ..." without padding; "unknown" where it cannot be had. */
 void fur_cpu_name(char *out, int bytes);

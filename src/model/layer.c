@@ -17,6 +17,7 @@ fur_layer fur_layer_begin(fur_run *run, int64_t index, int backward)
                        .at = &run->model->table.layers[index],
                        .kind = fur_attention_kind_at(c->attention[index]),
                        .shape = fur_config_attention_shape(c, index)};
+    layer.shape.compute = run->exec.compute;
     if (layer.at->sinks >= 0) {
         layer.shape.features.sink_H = run->model->data + layer.at->sinks;
         layer.shape.dsink_H = backward ? run->model->gradient + layer.at->sinks : NULL;
@@ -133,13 +134,13 @@ fur_status fur_layer_absorb(fur_run *run, fur_layer *layer, const fur_scratch *s
 {
     FUR_TRY(fur_norm_rows(&run->exec, run->model, layer->at->norm1_w, layer->at->norm1_b, count, x_TC, s->h_BC));
     fur_row_positions(run, s, first, count);
-    float *k, *v;
+    float *k = s->q_BQ, *v = s->o_BQ;
     layer->kind->key_rows(&layer->shape, &layer->state, first, &k, &v);
     FUR_TRY(fur_map_forward(run, &layer->at->k, count, s->h_BC, 0, k));
     FUR_TRY(fur_map_forward(run, &layer->at->v, count, s->h_BC, 0, v));
     FUR_TRY(norm_heads(run, layer->at->k_norm_w, count, layer->shape.kv_heads, k));
     FUR_TRY(rotate(run, s, count, layer->shape.kv_heads, 0, k));
-    return layer->kind->absorb(&run->exec, &layer->shape, &layer->state, &run->documents, first, count);
+    return layer->kind->absorb(&run->exec, &layer->shape, &layer->state, &run->documents, first, count, k, v);
 }
 
 fur_status fur_layer_query(fur_run *run, const fur_layer *layer, const fur_scratch *s, int64_t first, int64_t count,

@@ -110,6 +110,7 @@ static int64_t workspace_bytes(const fur_exec *exec, const fur_model_config *c, 
         bytes = fur_max_i64(bytes, fur_norm_workspace(exec, rows * c->heads, c->head_dim));
     for (int64_t layer = 0; layer < c->layers; layer++) {
         fur_attention_shape attention = fur_config_attention_shape(c, layer);
+        attention.compute = exec->compute;
         const fur_attention_kind *kind = fur_attention_kind_at(c->attention[layer]);
         for (int direction = 0; direction <= backward; direction++)
             bytes = fur_max_i64(bytes, kind->workspace(exec, &attention, rows, rows, direction));
@@ -118,11 +119,12 @@ static int64_t workspace_bytes(const fur_exec *exec, const fur_model_config *c, 
 }
 
 /* One layer at a time holds a state, the largest kind's bytes serve all; in generation every layer keeps its own. */
-static int64_t largest_state_bytes(const fur_model_config *c, int64_t tokens, int training)
+static int64_t largest_state_bytes(const fur_exec *exec, const fur_model_config *c, int64_t tokens, int training)
 {
     int64_t bytes = 0;
     for (int64_t layer = 0; layer < c->layers; layer++) {
         fur_attention_shape attention = fur_config_attention_shape(c, layer);
+        attention.compute = exec->compute;
         fur_arena counting = fur_arena_counting();
         fur_attention_state unused;
         fur_attention_kind_at(c->attention[layer])->reserve(&attention, tokens, training, &counting, &unused);
@@ -254,7 +256,7 @@ void fur_run_layout(const fur_exec *exec, const fur_model_config *c, const fur_p
     report(&items, training ? "hidden state (becomes its gradient)" : "hidden state");
     if (training)
         layout_inputs(c, shape, arena, &items, m);
-    m->state_bytes = largest_state_bytes(c, T, training);
+    m->state_bytes = largest_state_bytes(exec, c, T, training);
     int64_t states = shape->purpose == FUR_FOR_GENERATE ? c->layers : 1;
     unsigned char *state = fur_arena_push(arena, states * m->state_bytes);
     m->state_region = (fur_arena){.base = state, .capacity = states * m->state_bytes};

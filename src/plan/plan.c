@@ -149,12 +149,12 @@ static work row_work(const fur_model_config *c, const fur_parameter_table *table
     return w;
 }
 
-static double work_seconds(const work *w, const fur_run_shape *s, int64_t document_tokens, double gflops)
+static double work_seconds(const fur_exec *exec, const work *w, const fur_run_shape *s, int64_t document_tokens, double gflops)
 {
     double rate = gflops * 1e9, piece = (double)fur_min_i64(s->superblock, document_tokens);
     double attention = rate * ATTENTION_FRACTION / (1 + ATTENTION_OVERHEAD_TOKENS / piece);
     double compute = w->products / (rate * PRODUCT_FRACTION) + w->attention / attention +
-                     w->memory_bytes / (gflops * MEMORY_BYTES_PER_SECOND_PER_GFLOP);
+                     w->memory_bytes / (gflops / fur_rate_gain(exec) * MEMORY_BYTES_PER_SECOND_PER_GFLOP);
     compute += w->streamed_bytes / COPY_BYTES_PER_SECOND;
     return fmax(compute, w->streamed_bytes / DISK_BYTES_PER_SECOND) + w->moment_bytes / DISK_BYTES_PER_SECOND;
 }
@@ -225,8 +225,8 @@ static void evaluate(const planner *p, const fur_run_shape *shape, fur_plan *out
     out->fits = sane && (r->memory_bytes == 0 || out->peak_bytes <= r->memory_bytes);
     work w = row_work(p->config, p->table, shape, &p->totals);
     out->flops = w.products + w.attention;
-    out->seconds = work_seconds(&w, shape, document_tokens(r), p->gflops);
-    *order = work_seconds(&w, shape, document_tokens(r), fur_rate_nominal(p->context));
+    out->seconds = work_seconds(&p->context->exec, &w, shape, document_tokens(r), p->gflops);
+    *order = work_seconds(&p->context->exec, &w, shape, document_tokens(r), fur_rate_nominal(p->context));
 }
 
 /* Larger tiles run products nearer their best rate, within reason. */

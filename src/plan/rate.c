@@ -4,10 +4,18 @@
 #include "base/clock.h"
 #include "op/matmul/matmul.h"
 
+double fur_rate_gain(const fur_exec *exec)
+{
+    if (exec->compute == FUR_COMPUTE_F32 || exec->isa < FUR_ISA_AVX512BF16)
+        return 1;
+    return exec->isa == FUR_ISA_AMX ? 6 : 2;
+}
+
 double fur_rate_nominal(const fur_context *context)
 {
     fur_isa isa = context->exec.isa;
-    return (isa >= FUR_ISA_AVX512 ? 150.0 : isa >= FUR_ISA_AVX2 ? 60.0 : 2.0) * (double)context->exec.threads;
+    return (isa >= FUR_ISA_AVX512 ? 150.0 : isa >= FUR_ISA_AVX2 ? 60.0 : 2.0) * (double)context->exec.threads *
+           fur_rate_gain(&context->exec);
 }
 
 /* The best of a few products of a size that layers use; the reference gets one small one. */

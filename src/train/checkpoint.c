@@ -28,11 +28,11 @@ static fur_status write_state(fur_error *error, const char *folder, const fur_tr
     return fur_json_put(
         error, folder, "trainer.json",
         json_pack(
-            "{s:i, s:I, s:I, s:f, s:{s:I, s:I, s:I}, s:s, s:s, s:I, s:I, s:s, s:{s:I, s:I, s:I, s:I, s:I, s:i}}",
+            "{s:i, s:I, s:I, s:f, s:{s:I, s:I, s:I}, s:s, s:s, s:I, s:I, s:s, s:s, s:{s:I, s:I, s:I, s:I, s:I, s:i}}",
             "version", STATE_VERSION, "step", (json_int_t)s->step, "tokens", (json_int_t)s->tokens, "loss",
             s->last_loss, "cursor", "phase", (json_int_t)s->cursor.phase, "epoch", (json_int_t)s->cursor.epoch, "index",
             (json_int_t)s->cursor.index, "seed", seed, "data_hash", data_hash, "row_tokens", (json_int_t)s->row_tokens,
-            "grad_accum", (json_int_t)s->grad_accum, "isa", s->isa, "plan", "tokens", (json_int_t)s->shape.tokens,
+            "grad_accum", (json_int_t)s->grad_accum, "isa", s->isa, "dtype", fur_compute_name(s->compute), "plan", "tokens", (json_int_t)s->shape.tokens,
             "superblock", (json_int_t)s->shape.superblock, "token_tile", (json_int_t)s->shape.token_tile, "loss_tile",
             (json_int_t)s->shape.loss_tile, "vocabulary_tile", (json_int_t)s->shape.vocabulary_tile, "stored", (int)s->shape.stored));
 }
@@ -362,7 +362,7 @@ static fur_status read_state(fur_error *error, const fur_json *j, fur_trainer_st
 {
     const int64_t most = INT64_MAX / 4;
     int64_t version;
-    const char *seed, *data_hash, *isa;
+    const char *seed, *data_hash, *isa, *dtype;
     FUR_TRY(fur_json_int(error, j, "version", 1, STATE_VERSION, &version));
     FUR_TRY(fur_json_int(error, j, "step", 0, most, &s->step));
     FUR_TRY(fur_json_int(error, j, "tokens", 0, most, &s->tokens));
@@ -375,6 +375,11 @@ static fur_status read_state(fur_error *error, const fur_json *j, fur_trainer_st
     FUR_TRY(fur_json_int(error, j, "row_tokens", 1, most, &s->row_tokens));
     FUR_TRY(fur_json_int(error, j, "grad_accum", 1, most, &s->grad_accum));
     FUR_TRY(fur_json_string(error, j, "isa", &isa));
+    FUR_TRY(fur_json_string_or(error, j, "dtype", "f32", &dtype)); /* older ones do not say it */
+    int compute = fur_compute_from_name(dtype);
+    if (compute < 0)
+        return fur_error_set(error, FUR_E_FORMAT, "%s: dtype is '%.20s', expected f32 or bf16", j->name, dtype);
+    s->compute = (fur_compute)compute;
     char *end;
     s->seed = strtoull(seed, &end, 10);
     bool bad = *end || end == seed;

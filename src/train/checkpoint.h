@@ -22,6 +22,7 @@ typedef struct fur_trainer_state {
     int64_t row_tokens, grad_accum;
     fur_run_shape shape;
     char isa[16];
+    fur_compute compute;
 } fur_trainer_state;
 
 /* `moments` NULL: none are written (a finished export). Writes RUN/step-NNNNNN and RUN/latest; *path receives the

@@ -174,11 +174,12 @@ fur_status fur_run_json_write(const fur_trainer *t)
         program = json_incref(parsed.root);
         fur_json_clear(&parsed);
     }
-    json_t *json = json_pack("{s:s, s:s, s:i, s:o*, s:o, s:o, s:{s:I, s:I, s:s}, s:o}", "furlong", fur_version(), "isa",
-                             fur_context_isa(t->context), "threads", fur_context_threads(t->context), "program",
-                             program, "settings", settings_json(t->settings), "model",
-                             fur_config_to_json(&t->model->config), "data", "documents", (json_int_t)info->documents,
-                             "tokens", (json_int_t)info->tokens, "hash", hash, "plan", plan_json(&t->plan));
+    json_t *json =
+        json_pack("{s:s, s:s, s:s, s:i, s:o*, s:o, s:o, s:{s:I, s:I, s:s}, s:o}", "furlong", fur_version(), "isa",
+                  fur_context_isa(t->context), "dtype", fur_context_dtype(t->context), "threads",
+                  fur_context_threads(t->context), "program", program, "settings", settings_json(t->settings), "model",
+                  fur_config_to_json(&t->model->config), "data", "documents", (json_int_t)info->documents, "tokens",
+                  (json_int_t)info->tokens, "hash", hash, "plan", plan_json(&t->plan));
     char *path = NULL;
     fur_status status = json ? fur_path_join(error, t->settings->output_dir, "run.json", &path)
                              : fur_memory_error(error, 4096, "run.json");

@@ -56,6 +56,12 @@ static fur_status compare_with_checkpoint(fur_trainer *t, const fur_trainer_stat
             "row of %lld tokens, %lld rows a step, seed %llu: the checkpoint was made with %lld, %lld, %llu",
             (long long)s->row_tokens, (long long)s->grad_accum, (unsigned long long)s->seed,
             (long long)saved->row_tokens, (long long)saved->grad_accum, (unsigned long long)saved->seed);
+    if (saved->compute != context->exec.compute && context->dtype_is_given)
+        return fur_error_set(&context->error, FUR_E_ARGUMENT, "products of %s: the checkpoint was made with %s",
+                             fur_compute_name(context->exec.compute), fur_compute_name(saved->compute));
+    if (saved->compute != context->exec.compute)
+        context->gflops = 0; /* measured in the other type */
+    context->exec.compute = saved->compute;
     if (saved->shape.stored != s->stored)
         return fur_error_set(&context->error, FUR_E_ARGUMENT,
                              "layer inputs stored as %s: the checkpoint was made with %s",
@@ -151,6 +157,7 @@ static fur_status open_state(fur_trainer *t, const fur_trainer_state *saved)
                                        .grad_accum = s->grad_accum,
                                        .shape = t->run->shape};
     }
+    t->state.compute = context->exec.compute;
     snprintf(t->state.isa, sizeof t->state.isa, "%s", fur_isa_name(context->exec.isa));
     t->first_step = t->state.step;
     return FUR_OK;

@@ -124,7 +124,7 @@ bad 3 'text2.zst' -- train -f text2.zst
 bad 2 "unknown option --ctx; did you mean --ctx-size?" -- train -f text --ctx 5
 FURLONG_ISA=bogus
 export FURLONG_ISA
-bad 2 "FURLONG_ISA" "ref|avx2|avx512" "'bogus'" -- train -f text
+bad 2 "FURLONG_ISA" "ref|avx2|avx512|avx512bf16|amx" "'bogus'" -- train -f text
 FURLONG_ISA=ref
 # shellcheck disable=SC2086
 expect 0 train -f text -c 16 -b 16 $settings --eval-tokens 16 -o reference

@@ -56,9 +56,15 @@ static void *grab(int64_t count, size_t bytes)
 
 fur_context *kit_context(int threads)
 {
+    return kit_context_of(threads, "f32");
+}
+
+fur_context *kit_context_of(int threads, const char *dtype)
+{
     fur_context_settings settings;
     fur_context_settings_defaults(&settings);
     settings.threads = threads;
+    settings.dtype = dtype;
     fur_context *context = NULL;
     char text[512];
     fur_status status = fur_context_create(&settings, &context, text, sizeof text);

@@ -20,6 +20,8 @@ extern const int kit_model_case_count;
 /* A context on FURLONG_ISA or the best; ends the program with 77 ("skipped") where the machine lacks it. Failures of
  * kit_* are failures of the test. */
 fur_context *kit_context(int threads);
+/* The same with products of `dtype`. */
+fur_context *kit_context_of(int threads, const char *dtype);
 /* Fails the test with the context's text unless OK. */
 void kit_ok(fur_context *context, fur_status status);
 /* The same config with `tokens` as its context where it was smaller. */

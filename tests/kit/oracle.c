@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/random.h"
+#include "op/simd/bf16.h"
 
 /* ---- parameters by name ------------------------------------------------------------------------------------------ */
 
@@ -152,7 +153,7 @@ void oracle_destroy(oracle *o)
     free(o);
 }
 
-/* ---- the two precisions ------------------------------------------------------------------------------------------ */
+/* ---- the precisions ------------------------------------------------------------------------------------------ */
 
 /* Document of each token, and its position within. */
 static void place_tokens(const fur_row *row, int64_t *document_T, int64_t *position_T)
@@ -223,13 +224,14 @@ static uint64_t drop_key(const oracle *o, int64_t layer, int64_t place)
     return fur_random_u64(o->random_seed, o->random_step, (uint64_t)(4 * layer + place));
 }
 
-#define REAL      double
-#define NAME(x)   x##_f64
-#define R_EXP(x)  exp(x)
-#define R_LOG(x)  log(x)
-#define R_SQRT(x) sqrt(x)
-#define R_TANH(x) tanh(x)
-#define R_ABS(x)  fabs(x)
+#define REAL       double
+#define NAME(x)    x##_f64
+#define R_EXP(x)   exp(x)
+#define R_LOG(x)   log(x)
+#define R_SQRT(x)  sqrt(x)
+#define R_TANH(x)  tanh(x)
+#define R_ABS(x)   fabs(x)
+#define OPERAND(x) (x)
 #include "kit/oracle_body.h"
 #undef REAL
 #undef NAME
@@ -246,6 +248,12 @@ static uint64_t drop_key(const oracle *o, int64_t layer, int64_t place)
 #define R_SQRT(x) sqrtf(x)
 #define R_TANH(x) tanhf(x)
 #define R_ABS(x)  fabsf(x)
+#include "kit/oracle_body.h"
+#undef NAME
+#undef OPERAND
+
+#define NAME(x)    x##_bf16
+#define OPERAND(x) fur_bf16_round(x)
 #include "kit/oracle_body.h"
 
 void oracle_run(const oracle *o, oracle_precision precision, const fur_row *row, oracle_loss_fn loss, void *user,
@@ -269,6 +277,8 @@ void oracle_run(const oracle *o, oracle_precision precision, const fur_row *row,
     }
     if (precision == ORACLE_DOUBLE)
         run_f64(o, row, loss, user, weight, backward, out);
+    else if (precision == ORACLE_BF16)
+        run_bf16(o, row, loss, user, weight, backward, out);
     else
         run_f32(o, row, loss, user, weight, backward, out);
 }

@@ -4,14 +4,15 @@
  * error there cannot hide here. tests/unit/oracle.c checks it against finite differences.
  *
  * The same text is compiled for double, which is the truth, and for float, which is "the plain formula in f32": what a
- * careful person would write, sums in index order. The library must be at most a stated factor worse than that. */
+ * careful person would write, sums in index order. The library must be at most a stated factor worse than that. A third
+ * time it is float with each operand of each product rounded to bf16: "the plain formula in bf16". */
 #ifndef FUR_TESTS_KIT_ORACLE_H
 #define FUR_TESTS_KIT_ORACLE_H
 
 #include "furlong/model.h"
 #include "kit/kit.h"
 
-typedef enum oracle_precision { ORACLE_DOUBLE, ORACLE_FLOAT } oracle_precision;
+typedef enum oracle_precision { ORACLE_DOUBLE, ORACLE_FLOAT, ORACLE_BF16 } oracle_precision;
 
 /* Rows of one parameter that a map or a norm uses. index -1: absent. */
 typedef struct oracle_slice {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The formulas, over REAL. Included by oracle.c once for each precision; no guard. */
+/* The formulas, over REAL, with OPERAND(x) what a product takes for x. Included by oracle.c once for each precision; no
+ * guard. */
 
 /* What a layer's backward reads, all whole. */
 typedef struct NAME(trace) {
@@ -41,7 +42,7 @@ static void NAME(linear)(const NAME(state) * s, int64_t in, int64_t out, oracle_
         for (int64_t j = 0; j < out; j++) {
             REAL sum = 0;
             for (int64_t i = 0; i < in; i++)
-                sum += x_TI[t * in + i] * w[j * in + i];
+                sum += OPERAND(x_TI[t * in + i]) * OPERAND(w[j * in + i]);
             if (b)
                 sum += b[j];
             y_TO[t * out + j] = add ? y_TO[t * out + j] + sum : sum;
@@ -59,7 +60,7 @@ static void NAME(linear_backward)(const NAME(state) * s, int64_t in, int64_t out
         for (int64_t j = 0; j < out; j++) {
             REAL dy = dy_TO[t * out + j];
             for (int64_t i = 0; i < in; i++) {
-                dw[j * in + i] += dy * x_TI[t * in + i];
+                dw[j * in + i] += OPERAND(dy) * OPERAND(x_TI[t * in + i]);
                 terms[j * in + i] += fabs((double)dy * (double)x_TI[t * in + i]);
             }
             if (b_at.index >= 0) {
@@ -71,7 +72,7 @@ static void NAME(linear_backward)(const NAME(state) * s, int64_t in, int64_t out
         for (int64_t i = 0; i < in; i++) {
             REAL sum = 0;
             for (int64_t j = 0; j < out; j++)
-                sum += dy_TO[t * out + j] * w[j * in + i];
+                sum += OPERAND(dy_TO[t * out + j]) * OPERAND(w[j * in + i]);
             dx_TI[t * in + i] += sum;
         }
 }
@@ -252,7 +253,7 @@ static REAL NAME(dot)(int64_t count, const REAL *a, const REAL *b)
 {
     REAL sum = 0;
     for (int64_t i = 0; i < count; i++)
-        sum += a[i] * b[i];
+        sum += OPERAND(a[i]) * OPERAND(b[i]);
     return sum;
 }
 
@@ -287,7 +288,7 @@ static void NAME(attention)(const NAME(state) * s, const NAME(trace) * l)
                     p[j] /= sum;
                     REAL kept = p[j] * NAME(keep)(s, l, h, i, j);
                     for (int64_t d = 0; d < D; d++)
-                        o[d] += kept * l->v_TK[(j * K + h / group) * D + d];
+                        o[d] += OPERAND(kept) * OPERAND(l->v_TK[(j * K + h / group) * D + d]);
                 }
         }
 }
@@ -320,9 +321,9 @@ static void NAME(attention_backward)(const NAME(state) * s, const NAME(trace) * 
                     ds *= 1 - t * t;
                 }
                 for (int64_t d = 0; d < D; d++) {
-                    dv_TK[at + d] += kept * grad[d];
-                    dk_TK[at + d] += ds * q[d];
-                    dq[d] += ds * l->k_TK[at + d];
+                    dv_TK[at + d] += OPERAND(kept) * OPERAND(grad[d]);
+                    dk_TK[at + d] += OPERAND(ds) * OPERAND(q[d]);
+                    dq[d] += OPERAND(ds) * OPERAND(l->k_TK[at + d]);
                 }
             }
         }

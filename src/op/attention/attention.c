@@ -7,8 +7,20 @@
 
 #include "op/attention/attention_kernel.h"
 
-static const fur_attention_kernel *kernel_of(const fur_exec *exec)
+/* With exec->compute bf16 keys and values are of that: products of bf16 where the machine has fast ones and the call no
+ * features, else these operands in the f32 kernels. */
+static const fur_attention_kernel *kernel_of(const fur_exec *exec, int featureless)
 {
+    if (exec->compute == FUR_COMPUTE_BF16 && featureless) {
+#if FUR_HAVE_AMX
+        if (exec->isa >= FUR_ISA_AMX)
+            return &fur_attention_amx;
+#endif
+#if FUR_HAVE_AVX512BF16
+        if (exec->isa == FUR_ISA_AVX512BF16)
+            return &fur_attention_avx512bf16;
+#endif
+    }
 #if FUR_HAVE_AVX512
     if (exec->isa >= FUR_ISA_AVX512)
         return &fur_attention_avx512;
@@ -17,8 +29,14 @@ static const fur_attention_kernel *kernel_of(const fur_exec *exec)
     if (exec->isa >= FUR_ISA_AVX2)
         return &fur_attention_avx2;
 #endif
-    (void)exec;
+    (void)exec, (void)featureless;
     return &fur_attention_ref;
+}
+
+static int is_featureless(const fur_attention_args *args)
+{
+    const fur_attention_features *f = &args->features;
+    return !f->window && !(f->softcap > 0) && !f->alibi && !(f->dropout > 0) && !f->sink_H;
 }
 
 /* ---- features ---------------------------------------------------------------------------------------------------- */
@@ -156,9 +174,13 @@ static layout lay_out(const fur_exec *exec, const fur_attention_kernel *kernel, 
 int64_t fur_attention_workspace(const fur_exec *exec, int64_t heads, int64_t kv_heads, int64_t head_dim, int64_t rows,
                                 int backward)
 {
-    fur_arena arena = fur_arena_counting();
-    lay_out(exec, kernel_of(exec), &arena, heads, kv_heads, head_dim, rows, backward);
-    return arena.peak;
+    int64_t bytes = 0;
+    for (int featureless = 0; featureless <= 1; featureless++) {
+        fur_arena arena = fur_arena_counting();
+        lay_out(exec, kernel_of(exec, featureless), &arena, heads, kv_heads, head_dim, rows, backward);
+        bytes = fur_max_i64(bytes, arena.peak);
+    }
+    return bytes;
 }
 
 /* ---- tasks ------------------------------------------------------------------------------------------------------- */
@@ -287,7 +309,7 @@ static float *scratch_of(const task_set *tasks)
 fur_status fur_attention_forward(const fur_exec *exec, const fur_attention_args *args)
 {
     FUR_TRY(check(exec, args, 0));
-    const fur_attention_kernel *kernel = kernel_of(exec);
+    const fur_attention_kernel *kernel = kernel_of(exec, is_featureless(args));
     int64_t mark = fur_arena_mark(exec->workspace);
     task_set tasks;
     fur_status status = prepare_tasks(exec, kernel, args, 0, &tasks);
@@ -326,7 +348,7 @@ static void sink_gradient(const fur_attention_args *a, int64_t head)
 fur_status fur_attention_backward(const fur_exec *exec, const fur_attention_args *args)
 {
     FUR_TRY(check(exec, args, 1));
-    const fur_attention_kernel *kernel = kernel_of(exec);
+    const fur_attention_kernel *kernel = kernel_of(exec, is_featureless(args));
     int64_t mark = fur_arena_mark(exec->workspace);
     task_set tasks;
     fur_status status = prepare_tasks(exec, kernel, args, 1, &tasks);

@@ -37,9 +37,10 @@ typedef struct fur_attention_features {
 
 /* Consecutive keys of one document. The spans of a piece do not overlap and ascend by position. */
 typedef struct fur_key_span {
-    const float *k_SKD, *v_SKD; /* row stride ldk */
-    float *dk_SKD, *dv_SKD;     /* row stride lddk; backward adds to them; NULL in forward */
-    int64_t first_position;     /* position of row 0 within the document */
+    const float *k_SKD, *v_SKD;              /* row stride ldk */
+    const uint16_t *k_bf16_SKD, *v_bf16_SKD; /* instead of them where exec->compute is bf16; NULL otherwise */
+    float *dk_SKD, *dv_SKD;                  /* row stride lddk; backward adds to them; NULL in forward */
+    int64_t first_position;                  /* position of row 0 within the document */
     int64_t count;
 } fur_key_span;
 

@@ -18,6 +18,7 @@
 #include "base/random.h"
 #include "base/size.h"
 #include "op/attention/attention.h"
+#include "op/simd/bf16.h"
 
 #define FUR_ATTENTION_HEAD_DIM 1024 /* largest */
 /* Keys per block. 24 divides it: the row counts of all register tiles do. 192 keys amortise loading and storing the
@@ -72,6 +73,19 @@ typedef struct fur_attention_kernel {
 } fur_attention_kernel;
 
 extern const fur_attention_kernel fur_attention_ref, fur_attention_avx2, fur_attention_avx512;
+/* For keys and values in bf16 and attention without features. */
+extern const fur_attention_kernel fur_attention_avx512bf16, fur_attention_amx;
+
+/* Row of keys or values at `offset`, as f32: where it lies, or widened from bf16 into `wide` [count]. */
+static inline const float *fur_attention_row(const float *f32, const uint16_t *bf16, int64_t offset, int64_t count,
+                                             float *wide)
+{
+    if (f32)
+        return f32 + offset;
+    for (int64_t d = 0; d < count; d++)
+        wide[d] = fur_bf16_value(bf16[offset + d]);
+    return wide;
+}
 
 /* First run after r whose keys are not those of run r. */
 static inline int64_t fur_attention_next_keys(const fur_attention_call *call, int64_t r)

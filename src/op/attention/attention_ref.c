@@ -18,6 +18,20 @@ static double dot(const float *a, const float *b, int64_t count)
     return sum;
 }
 
+static const float *key_row(const fur_attention_call *call, const fur_key_span *span, int64_t kv_head, int64_t j,
+                            float *wide_D)
+{
+    const fur_attention_args *a = call->args;
+    return fur_attention_row(span->k_SKD, span->k_bf16_SKD, j * a->ldk + kv_head * a->head_dim, a->head_dim, wide_D);
+}
+
+static const float *value_row(const fur_attention_call *call, const fur_key_span *span, int64_t kv_head, int64_t j,
+                              float *wide_D)
+{
+    const fur_attention_args *a = call->args;
+    return fur_attention_row(span->v_SKD, span->v_bf16_SKD, j * a->ldk + kv_head * a->head_dim, a->head_dim, wide_D);
+}
+
 /* Walks over the keys that virtual row v sees. */
 typedef struct seen {
     const fur_attention_call *call;
@@ -25,12 +39,19 @@ typedef struct seen {
     fur_attention_range range;
     int64_t span, j;        /* of the present key */
     const float *k_D, *v_D; /* likewise */
+    float wide_k[FUR_ATTENTION_HEAD_DIM], wide_v[FUR_ATTENTION_HEAD_DIM]; /* where they lie if stored in bf16 */
     int64_t key_position;
 } seen;
 
 static seen seen_begin(const fur_attention_call *call, const fur_attention_rows *rows, int64_t v)
 {
-    return (seen){.call = call, .rows = rows, .range = fur_attention_range_of(call, rows->piece, v, v + 1), .j = -1};
+    seen s; /* not cleared: the rows are large */
+    s.call = call;
+    s.rows = rows;
+    s.range = fur_attention_range_of(call, rows->piece, v, v + 1);
+    s.span = 0;
+    s.j = -1;
+    return s;
 }
 
 static int seen_next(seen *s)
@@ -47,9 +68,8 @@ static int seen_next(seen *s)
             continue;
         if (s->key_position >= s->range.sink_end && s->key_position >= s->range.end)
             return 0;
-        int64_t at = s->j * s->call->args->ldk + s->rows->kv_head * s->call->args->head_dim;
-        s->k_D = span->k_SKD + at;
-        s->v_D = span->v_SKD + at;
+        s->k_D = key_row(s->call, span, s->rows->kv_head, s->j, s->wide_k);
+        s->v_D = value_row(s->call, span, s->rows->kv_head, s->j, s->wide_v);
         return 1;
     }
     return 0;
@@ -141,8 +161,10 @@ static void key_gradient(const fur_attention_call *call, int64_t kv_head, int64_
                          const fur_key_span *span, int64_t j)
 {
     const fur_attention_args *a = call->args;
-    int64_t at = j * a->ldk + kv_head * a->head_dim, to = j * a->lddk + kv_head * a->head_dim;
+    int64_t to = j * a->lddk + kv_head * a->head_dim;
     int64_t position = span->first_position + j;
+    float wide_k[FUR_ATTENTION_HEAD_DIM], wide_v[FUR_ATTENTION_HEAD_DIM];
+    const float *k_D = key_row(call, span, kv_head, j, wide_k), *v_D = value_row(call, span, kv_head, j, wide_v);
     double dk_D[FUR_ATTENTION_HEAD_DIM] = {0}, dv_D[FUR_ATTENTION_HEAD_DIM] = {0};
     for (int64_t r = first; r < last; r++) {
         fur_attention_rows rows = fur_attention_rows_of(call, &call->runs[r], kv_head);
@@ -151,7 +173,7 @@ static void key_gradient(const fur_attention_call *call, int64_t kv_head, int64_
             const float *q_D = a->q_THD + fur_attention_offset(call, &rows, v, a->ldq);
             const float *do_D = a->do_THD + fur_attention_offset(call, &rows, v, a->lddo);
             double p, ds;
-            pair(call, &rows, v, span->k_SKD + at, span->v_SKD + at, position, &p, &ds);
+            pair(call, &rows, v, k_D, v_D, position, &p, &ds);
             for (int64_t d = 0; d < a->head_dim; d++) {
                 dk_D[d] += (double)a->scale * ds * (double)q_D[d];
                 dv_D[d] += p * (double)do_D[d];

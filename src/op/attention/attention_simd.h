@@ -222,14 +222,17 @@ static int64_t sinks_of(const fur_attention_call *call)
     return call->args->features.window ? call->args->features.sink_tokens : 0;
 }
 
-static const float *key_row(const key_block *block, int64_t j, int64_t ldk, int64_t at)
+/* The key's (value's) row at column `at`; `wide` [count] is its place where it lies in bf16. */
+static const float *key_row(const key_block *block, int64_t j, int64_t ldk, int64_t at, int64_t count, float *wide)
 {
-    return block->span[j]->k_SKD + block->row[j] * ldk + at;
+    const fur_key_span *span = block->span[j];
+    return fur_attention_row(span->k_SKD, span->k_bf16_SKD, block->row[j] * ldk + at, count, wide);
 }
 
-static const float *value_row(const key_block *block, int64_t j, int64_t ldk, int64_t at)
+static const float *value_row(const key_block *block, int64_t j, int64_t ldk, int64_t at, int64_t count, float *wide)
 {
-    return block->span[j]->v_SKD + block->row[j] * ldk + at;
+    const fur_key_span *span = block->span[j];
+    return fur_attention_row(span->v_SKD, span->v_bf16_SKD, block->row[j] * ldk + at, count, wide);
 }
 
 /* ---- copies ------------------------------------------------------------------------------------------------------ */

@@ -417,8 +417,9 @@ static void pack_block(const fur_attention_args *a, int64_t at, backward_scratch
     for (int64_t first = 0; first < x->block.count; first += PANEL) {
         int64_t lanes = fur_min_i64(PANEL, x->block.count - first);
         for (int64_t i = 0; i < lanes; i++) {
-            k[i] = key_row(&x->block, first + i, a->ldk, at);
-            v[i] = value_row(&x->block, first + i, a->ldk, at);
+            int64_t to = (first + i) * x->width; /* dv is not used yet */
+            k[i] = key_row(&x->block, first + i, a->ldk, at, a->head_dim, x->k + to);
+            v[i] = value_row(&x->block, first + i, a->ldk, at, a->head_dim, x->dv + to);
             copy_row(x->k + (first + i) * x->width, k[i], a->head_dim);
         }
         pack_panel(k, lanes, a->head_dim, 1.0f, x->k_T + first * a->head_dim);

@@ -369,8 +369,8 @@ static void forward(const fur_attention_call *call, const fur_attention_rows *ro
     fur_attention_range range = fur_attention_range_of(call, rows->piece, rows->begin, rows->end);
     while (next_block(&cursor, &range, sinks_of(call), &block) > 0) {
         for (int64_t j = 0; j < block.count; j++) {
-            copy_row(k + j * ld, key_row(&block, j, a->ldk, at), depth);
-            copy_row(v + j * ld, value_row(&block, j, a->ldk, at), depth);
+            copy_row(k + j * ld, key_row(&block, j, a->ldk, at, depth, k + j * ld), depth);
+            copy_row(v + j * ld, value_row(&block, j, a->ldk, at, depth, v + j * ld), depth);
         }
         for (int64_t n = 0; n < panels; n++) {
             int64_t first = rows->begin + n * PANEL, lanes = fur_min_i64(PANEL, rows->end - first);

@@ -6,6 +6,7 @@
 
 #include "base/size.h"
 #include "op/matmul/matmul_dnnl.h"
+#include "op/matmul/matmul_kernel.h"
 
 /* A tile and its packed operands stay within a second-level cache of 1 MiB, and there are enough tiles to share out
  * among threads without the grid depending on how many there are. */
@@ -76,7 +77,10 @@ static fur_status run_by_reference(const fur_exec *exec, const fur_matmul_args *
 #pragma omp parallel for num_threads(exec->threads) schedule(static) if (exec->threads > 1 && tiles > 1)
     for (int64_t tile = 0; tile < tiles; tile++) {
         fur_matmul_args part = tile_of(g, cut, tile / cut->columns, tile % cut->columns, 0, g->k);
-        fur_matmul_ref(&part);
+        if (exec->compute == FUR_COMPUTE_BF16)
+            fur_matmul_bf16_ref(&part);
+        else
+            fur_matmul_ref(&part);
     }
     return FUR_OK;
 }
@@ -126,6 +130,8 @@ fur_status fur_matmul(const fur_exec *exec, const fur_matmul_args *g)
     FUR_TRY(check(exec, g));
     if (g->m == 0 || g->n == 0)
         return FUR_OK;
+    if (exec->compute == FUR_COMPUTE_BF16 && exec->isa > FUR_ISA_REF && g->k > 0)
+        return fur_matmul_bf16(exec, g);
     grid cut = choose_grid(g->m, g->n, g->k);
     if (exec->isa == FUR_ISA_REF || !FUR_HAVE_DNNL || g->k == 0)
         return run_by_reference(exec, g, &cut);
@@ -136,5 +142,7 @@ fur_status fur_matmul(const fur_exec *exec, const fur_matmul_args *g)
 
 int64_t fur_matmul_workspace(const fur_exec *exec)
 {
+    if (exec->compute == FUR_COMPUTE_BF16)
+        return exec->isa == FUR_ISA_REF ? 0 : fur_matmul_bf16_workspace(exec);
     return exec->isa == FUR_ISA_REF || !FUR_HAVE_DNNL ? 0 : exec->threads * FUR_DNNL_SCRATCH_BYTES;
 }

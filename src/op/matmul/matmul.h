@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Matrix product of row-major f32 matrices:  C[M,N] = (accumulate ? C : 0) + op(A)[M,K] op(B)[K,N] (+ bias[N]).
+/* Matrix product of row-major matrices:  C[M,N] = (accumulate ? C : 0) + op(A)[M,K] op(B)[K,N] (+ bias[N]).
  *
  * op(A) is A[M,K] with row stride lda, or, when a_transposed, the transpose of A[K,M]; op(B) likewise of B[K,N] or
  * B[N,K]. C overlaps neither operand. The three products of a projection y = x w^T + b with w[out,in]:
@@ -8,7 +8,12 @@
  * The result is cut into a grid of tiles that depends on the sizes alone; each tile is one single-threaded product and
  * sums over K in one order, so the bits do not depend on the thread count. Products run in oneDNN (DESIGN.md,
  * dependencies); at isa `ref`, and in builds without it, the plain C reference with double accumulators.
- * Error bound per element: (K + 8) u sum_k |a_ik b_kj| with u = 2^-24 (any order of an f32 sum), reference 2 u |c|. */
+ * Error bound per element: (K + 8) u sum_k |a_ik b_kj| with u = 2^-24 (any order of an f32 sum), reference 2 u |c|.
+ *
+ * All arrays are f32. With exec->compute bf16 each element of A and B is first rounded to bf16 (nearest, ties to even);
+ * products and sums are f32, the bound is the same with the rounded elements, except that products of pairs
+ * (avx512bf16, amx) take and give subnormal numbers as zero. These products are our own (matmul_bf16.c): an element's
+ * bits depend on its row of A and its column of B alone, not on the shape around them, nor on threads. */
 #ifndef FUR_OP_MATMUL_H
 #define FUR_OP_MATMUL_H
 
@@ -37,5 +42,6 @@ void fur_matmul_cache_clear(void);
 
 /* The definition of correct: double accumulators, single thread. */
 void fur_matmul_ref(const fur_matmul_args *args);
+void fur_matmul_bf16_ref(const fur_matmul_args *args);
 
 #endif

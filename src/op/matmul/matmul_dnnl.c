@@ -206,6 +206,7 @@ fur_status fur_matmul_limit_isa(fur_error *error, fur_isa isa)
 {
     pthread_mutex_lock(&library.lock);
     fur_status status = FUR_OK;
+    isa = isa > FUR_ISA_AVX512 ? FUR_ISA_AVX512 : isa; /* its products are f32 */
     if (isa != FUR_ISA_REF && (int)isa != library.isa_cap) {
         dnnl_cpu_isa_t cap = isa >= FUR_ISA_AVX512 ? dnnl_cpu_isa_avx512_core : dnnl_cpu_isa_avx2;
         if (library.engine || dnnl_set_max_cpu_isa(cap) != dnnl_success)

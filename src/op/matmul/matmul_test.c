@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "op/matmul/matmul.h"
+#include "op/simd/bf16.h"
 
 typedef struct product_case {
     int64_t m, n, k;
@@ -19,7 +20,12 @@ static const product_case cases[] = {
     {512, 96, 64}, {200, 700, 40}, {64, 64, 5000}, {5, 3, 0},    {600, 530, 70}, {70, 40, 4097},
 };
 
-static void run_case(const product_case *s, int mode, fur_isa isa, uint64_t seed)
+static double operand(float x, fur_compute compute)
+{
+    return (double)(compute == FUR_COMPUTE_BF16 ? fur_bf16_round(x) : x);
+}
+
+static void run_case(const product_case *s, int mode, fur_isa isa, fur_compute compute, uint64_t seed)
 {
     int ta = mode & 1, tb = mode >> 1 & 1, accumulate = mode >> 2 & 1, bias = mode >> 3 & 1 && !accumulate;
     int64_t lda = (ta ? s->m : s->k) + 3, ldb = (tb ? s->k : s->n) + 1, ldc = s->n + 2;
@@ -39,7 +45,8 @@ static void run_case(const product_case *s, int mode, fur_isa isa, uint64_t seed
                 continue;
             double sum = (accumulate ? (double)start[at] : 0) + (bias ? (double)bias_N[j] : 0), size = fabs(sum);
             for (int64_t k = 0; k < s->k; k++) {
-                double p = (double)a[ta ? k * lda + i : i * lda + k] * (double)b[tb ? j * ldb + k : k * ldb + j];
+                double p = operand(a[ta ? k * lda + i : i * lda + k], compute) *
+                           operand(b[tb ? j * ldb + k : k * ldb + j], compute);
                 sum += p;
                 size += fabs(p);
             }
@@ -50,10 +57,12 @@ static void run_case(const product_case *s, int mode, fur_isa isa, uint64_t seed
                             .ldb = ldb, .b_transposed = tb, .ldc = ldc, .accumulate = accumulate,
                             .bias_N = bias ? bias_N : NULL};
     char what[96];
-    snprintf(what, sizeof what, "%s [%d,%d,%d] mode %d", isa ? "library" : "ref", (int)s->m, (int)s->n, (int)s->k, mode);
+    snprintf(what, sizeof what, "isa %d%s [%d,%d,%d] mode %d", (int)isa, compute ? " bf16" : "", (int)s->m, (int)s->n,
+             (int)s->k, mode);
     for (int threads = 1; threads <= 3; threads++) {
         kit_exec kit;
-        kit_exec_init(&kit, isa, threads, 16 << 20);
+        kit_exec_init(&kit, isa, threads, 32 << 20);
+        kit.exec.compute = compute;
         args.c = threads == 1 ? c : again;
         memcpy(args.c, start, (size_t)c_count * sizeof(float));
         if (fur_matmul(&kit.exec, &args) != FUR_OK)
@@ -77,10 +86,48 @@ static void test_against_double_sum(void **state)
     assert_int_equal(fur_matmul_limit_isa(&error, kit_best_isa()), FUR_OK);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         for (int mode = 0; mode < 12; mode++) {
-            run_case(&cases[i], mode, FUR_ISA_REF, i * 100 + (size_t)mode);
+            run_case(&cases[i], mode, FUR_ISA_REF, FUR_COMPUTE_F32, i * 100 + (size_t)mode);
             if (kit_best_isa() > FUR_ISA_REF)
-                run_case(&cases[i], mode, kit_best_isa(), i * 100 + (size_t)mode);
+                run_case(&cases[i], mode, kit_best_isa(), FUR_COMPUTE_F32, i * 100 + (size_t)mode);
         }
+}
+
+/* Every variant of the bf16 products, against the double sum of rounded operands. */
+static void test_bf16_against_double_sum(void **state)
+{
+    (void)state;
+    for (int isa = 0; isa <= (int)kit_best_isa(); isa++)
+        for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+            for (int mode = 0; mode < 12; mode++)
+                run_case(&cases[i], mode, (fur_isa)isa, FUR_COMPUTE_BF16, i * 100 + (size_t)mode);
+}
+
+/* bf16: an element's bits are those of its row and column, whatever is computed beside it. */
+static void test_bf16_bits_do_not_depend_on_the_shape(void **state)
+{
+    (void)state;
+    enum { M = 131, N = 150, K = 700 };
+    float *a = kit_guard_filled(M * K, KIT_NORMAL, 1), *b = kit_guard_filled(N * K, KIT_NORMAL, 2);
+    float *whole = kit_guard_f32(M * N), *one = kit_guard_f32(1);
+    for (int isa = 1; isa <= (int)kit_best_isa(); isa++) {
+        kit_exec kit;
+        kit_exec_init(&kit, (fur_isa)isa, 2, 32 << 20);
+        kit.exec.compute = FUR_COMPUTE_BF16;
+        fur_matmul_args args = {.m = M, .n = N, .k = K, .a = a, .lda = K, .b = b, .ldb = K, .b_transposed = 1,
+                                .c = whole, .ldc = N};
+        assert_int_equal(fur_matmul(&kit.exec, &args), FUR_OK);
+        for (int64_t at = 0; at < M * N; at += 997) {
+            fur_matmul_args alone = args;
+            alone.m = alone.n = 1;
+            alone.a += at / N * K;
+            alone.b += at % N * K;
+            alone.c = one;
+            assert_int_equal(fur_matmul(&kit.exec, &alone), FUR_OK);
+            kit_check_same_bits("one element", one, whole + at, sizeof *one);
+        }
+        kit_exec_clear(&kit);
+    }
+    kit_guard_free_all();
 }
 
 static void test_refuses_bad_strides(void **state)
@@ -99,6 +146,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_double_sum),
+        cmocka_unit_test(test_bf16_against_double_sum),
+        cmocka_unit_test(test_bf16_bits_do_not_depend_on_the_shape),
         cmocka_unit_test(test_refuses_bad_strides),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

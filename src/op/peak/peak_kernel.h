@@ -10,6 +10,6 @@ typedef struct fur_peak_kernel {
     double flops_per_round;
 } fur_peak_kernel;
 
-extern const fur_peak_kernel fur_peak_ref, fur_peak_avx2, fur_peak_avx512;
+extern const fur_peak_kernel fur_peak_ref, fur_peak_avx2, fur_peak_avx512, fur_peak_avx512bf16, fur_peak_amx;
 
 #endif

@@ -16,6 +16,9 @@ static void test_rates_are_plausible(void **state)
         assert_true(gflops > 0.05 && gflops < 1e4);
         assert_true(gflops > 0.7 * last);
         last = gflops;
+        double bf16;
+        assert_int_equal(fur_peak_bf16(&kit.exec, &bf16), FUR_OK);
+        assert_true(bf16 > 0.7 * gflops && bf16 < 1e5);
         kit_exec_clear(&kit);
     }
 }
