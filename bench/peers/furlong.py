@@ -18,7 +18,9 @@ class _ContextSettings(ctypes.Structure):
 class _PlanRequest(ctypes.Structure):
     _fields_ = [("struct_size", ctypes.c_size_t), ("purpose", ctypes.c_int), ("row_tokens", ctypes.c_int64),
                 ("document_tokens", ctypes.c_int64), ("memory_bytes", ctypes.c_int64), ("data_bytes", ctypes.c_int64),
-                ("keep", ctypes.c_int), ("superblock", ctypes.c_int64), ("measured_gflops", ctypes.c_double)]
+                ("keep", ctypes.c_int), ("superblock", ctypes.c_int64), ("disk_bytes", ctypes.c_int64),
+                ("disk_dir", ctypes.c_char_p), ("inputs", ctypes.c_int), ("attention", ctypes.c_int),
+                ("optimizer", ctypes.c_int), ("stored", ctypes.c_int), ("measured_gflops", ctypes.c_double)]
 
 
 class _Row(ctypes.Structure):
