@@ -64,7 +64,7 @@ static fur_status layer_forward(fur_run *run, int64_t index, pass why, float *x_
 {
     const fur_scratch *s = &run->memory.forward;
     int64_t width = run->model->config.width;
-    fur_layer layer = fur_layer_begin(run, index, why != PASS_EVALUATE);
+    fur_layer layer = fur_layer_begin(run, index, run->shape.purpose == FUR_FOR_TRAIN);
     int keep_input = why == PASS_TRAIN && fur_store_keeps(&run->memory.inputs, index);
     /* Causal rows need only the keys before them: one pass. Otherwise all keys first, then all queries. */
     int one_pass = layer.kind->keys_ready_at_once(&layer.shape);
