@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Tests of whole models run once for each instruction set: that of matrix products is one per process. 77: the machine
 # lacks it. Where FURLONG_ISA is not set, the best one runs.
-foreach(stem model_gradient model_bits model_bf16 model_leak model_pairs golden)
+foreach(stem model_gradient model_bits model_bf16 model_leak model_pairs model_ring golden)
     if(TARGET unit_${stem})
         set_tests_properties(unit_${stem} PROPERTIES SKIP_RETURN_CODE 77)
         set(isas ref avx2)

@@ -102,7 +102,7 @@ static fur_status attention_backward(void *user)
 
 static void attention_lay_out(attention_bench *b, fur_arena *arena)
 {
-    fur_attention_exact.reserve(&b->shape, b->tokens, 1, arena, &b->state);
+    fur_attention_exact.reserve(&b->shape, b->tokens, b->tokens, 1, arena, &b->state);
     b->q = fur_arena_push_f32(arena, b->tokens * b->width);
     b->o = fur_arena_push_f32(arena, b->tokens * b->width);
     b->do_ = fur_arena_push_f32(arena, b->tokens * b->width);
@@ -120,7 +120,7 @@ static fur_status time_attention(attention_bench *b, fur_context *context, fur_b
     fur_random_normal(1, 3, 1.0, k, keys);
     fur_random_normal(1, 4, 1.0, v, keys);
     FUR_TRY(fur_attention_exact.absorb(&b->exec, &b->shape, &b->state, &b->documents, 0, b->tokens, k, v));
-    fur_attention_exact.begin_backward(&b->exec, &b->shape, &b->state, b->tokens);
+    fur_attention_exact.begin_backward(&b->exec, &b->shape, &b->state, 0, b->tokens);
     FUR_TRY(add_peak(context, out));
     int repetitions;
     FUR_TRY(best_of(attention_forward, b, &out->forward_seconds, &out->repetitions));

@@ -1,7 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Kind `exact`: the state is the keys and values themselves, in f32, or in bf16 when products are of that. A piece of
  * queries is given the span of keys that its document and window let it see, and one of sink tokens where these lie
- * before. Source: arXiv 2305.19370. */
+ * before. Source: arXiv 2305.19370.
+ *
+ * A causal layer with a window and no sink tokens holds keys of the blocks only that one block's queries see, in a
+ * ring: row t stands at t modulo the capacity. The capacity is whole blocks, so that a block is contiguous; what a
+ * piece sees may be two spans, before and after the ring's end. The operator's blocks of keys lie by position, not by
+ * span, so that this changes no bit. */
 #include <math.h>
 #include <string.h>
 
@@ -15,12 +20,29 @@ static int64_t key_width(const fur_attention_shape *shape)
     return shape->kv_heads * shape->head_dim;
 }
 
-static void exact_reserve(const fur_attention_shape *shape, int64_t rows, int backward, fur_arena *arena,
+/* Sink tokens stay in sight for the whole document, and what lies ahead is seen in both directions: no ring for these.
+ */
+static int64_t exact_reach(const fur_attention_shape *shape)
+{
+    const fur_attention_features *f = &shape->features;
+    return shape->causal && f->window && !f->sink_tokens ? f->window - 1 : INT64_MAX;
+}
+
+/* Rows held: a block of queries and the whole blocks before it that it may see, at most the row. */
+static int64_t capacity_for(const fur_attention_shape *shape, int64_t rows, int64_t block)
+{
+    int64_t reach = exact_reach(shape);
+    if (reach >= rows || block >= rows)
+        return rows;
+    return fur_min_i64(rows, (fur_div_up(reach, block) + 1) * block);
+}
+
+static void exact_reserve(const fur_attention_shape *shape, int64_t rows, int64_t block, int backward, fur_arena *arena,
                           fur_attention_state *out)
 {
-    int64_t count = rows * key_width(shape);
     memset(out, 0, sizeof *out);
-    out->capacity = rows;
+    out->capacity = capacity_for(shape, rows, block);
+    int64_t count = out->capacity * key_width(shape);
     if (shape->compute == FUR_COMPUTE_BF16) {
         out->k_bf16_SKD = fur_arena_push(arena, count * (int64_t)sizeof(uint16_t));
         out->v_bf16_SKD = fur_arena_push(arena, count * (int64_t)sizeof(uint16_t));
@@ -34,10 +56,13 @@ static void exact_reserve(const fur_attention_shape *shape, int64_t rows, int ba
     }
 }
 
-/* Two spans and a piece for each document that the rows touch. */
+/* Of a piece. Two are enough: either there are no sink tokens, or the state has no end to cross. */
+#define MOST_SPANS 2
+
+/* Spans and a piece for each document that the rows touch. */
 static int64_t piece_bytes(int64_t documents)
 {
-    return fur_round_up(2 * documents * (int64_t)sizeof(fur_key_span), FUR_ARENA_ALIGN) +
+    return fur_round_up(MOST_SPANS * documents * (int64_t)sizeof(fur_key_span), FUR_ARENA_ALIGN) +
            fur_round_up(documents * (int64_t)sizeof(fur_query_piece), FUR_ARENA_ALIGN);
 }
 
@@ -69,10 +94,16 @@ static void exact_cost(const fur_attention_shape *shape, int64_t rows, int64_t d
     out->flops_last = a_pair * (window + sinks);
 }
 
+/* Offset of a row of keys in the state's arrays. */
+static int64_t row_offset(const fur_attention_shape *shape, const fur_attention_state *state, int64_t row)
+{
+    return row % state->capacity * key_width(shape);
+}
+
 static void exact_key_rows(const fur_attention_shape *shape, const fur_attention_state *state, int64_t first,
                            float **k_TKD, float **v_TKD)
 {
-    int64_t at = first * key_width(shape);
+    int64_t at = row_offset(shape, state, first);
     if (state->k_SKD) {
         *k_TKD = state->k_SKD + at;
         *v_TKD = state->v_SKD + at;
@@ -83,20 +114,14 @@ static void exact_key_rows(const fur_attention_shape *shape, const fur_attention
 }
 
 static fur_status exact_absorb(const fur_exec *exec, const fur_attention_shape *shape, fur_attention_state *state,
-                               const fur_documents *documents, int64_t first, int64_t count, float *k_TKD,
-                               float *v_TKD)
+                               const fur_documents *documents, int64_t first, int64_t count, float *k_TKD, float *v_TKD)
 {
     (void)documents;
     if (state->k_SKD) /* key_rows already pointed into the state */
         return FUR_OK;
-    int64_t at = first * key_width(shape), elements = count * key_width(shape);
+    int64_t at = row_offset(shape, state, first), elements = count * key_width(shape);
     FUR_TRY(fur_round_bf16(exec, elements, k_TKD, state->k_bf16_SKD + at));
-    FUR_TRY(fur_round_bf16(exec, elements, v_TKD, state->v_bf16_SKD + at));
-    if (state->dk_SKD) {
-        memset(k_TKD, 0, (size_t)elements * sizeof(float));
-        memset(v_TKD, 0, (size_t)elements * sizeof(float));
-    }
-    return FUR_OK;
+    return fur_round_bf16(exec, elements, v_TKD, state->v_bf16_SKD + at);
 }
 
 static fur_status exact_exchange(const fur_exec *exec, fur_attention_state *state)
@@ -119,11 +144,11 @@ static int64_t document_of(const fur_documents *documents, int64_t row)
     return low;
 }
 
-/* Keys [from, to) of the document that starts at row `start`. */
+/* Keys [from, to) of the document that starts at row `start`, contiguous in the state. */
 static fur_key_span span_of(const fur_attention_shape *shape, const fur_attention_state *state, int64_t start,
                             int64_t from, int64_t to)
 {
-    int64_t at = (start + from) * key_width(shape);
+    int64_t at = row_offset(shape, state, start + from);
     return (fur_key_span){.k_SKD = state->k_SKD ? state->k_SKD + at : NULL,
                           .v_SKD = state->v_SKD ? state->v_SKD + at : NULL,
                           .k_bf16_SKD = state->k_bf16_SKD ? state->k_bf16_SKD + at : NULL,
@@ -149,6 +174,11 @@ static int64_t make_spans(const fur_attention_shape *shape, const fur_attention_
     int64_t count = 0;
     if (sinks)
         spans[count++] = span_of(shape, state, start, 0, sinks);
+    int64_t cut = from + state->capacity - (start + from) % state->capacity; /* the ring's end */
+    if (cut < to) {
+        spans[count++] = span_of(shape, state, start, from, cut);
+        from = cut;
+    }
     spans[count++] = span_of(shape, state, start, from, to);
     return count;
 }
@@ -158,7 +188,7 @@ static fur_status make_pieces(const fur_exec *exec, const fur_attention_shape *s
                               const fur_documents *documents, int64_t first, int64_t count, fur_attention_args *args)
 {
     int64_t from = document_of(documents, first), to = document_of(documents, first + count - 1);
-    fur_key_span *spans = fur_arena_push(exec->workspace, 2 * (to - from + 1) * (int64_t)sizeof *spans);
+    fur_key_span *spans = fur_arena_push(exec->workspace, MOST_SPANS * (to - from + 1) * (int64_t)sizeof *spans);
     fur_query_piece *pieces = fur_arena_push(exec->workspace, (to - from + 1) * (int64_t)sizeof *pieces);
     if (!spans || !pieces)
         return fur_error_set(exec->error, FUR_E_MEMORY, "attention: workspace too small for %lld documents",
@@ -172,9 +202,9 @@ static fur_status make_pieces(const fur_exec *exec, const fur_attention_shape *s
                                    .count = q1 - q0,
                                    .first_position = q0 - start,
                                    .first_token = q0,
-                                   .spans = &spans[2 * (d - from)]};
+                                   .spans = &spans[MOST_SPANS * (d - from)]};
         piece->span_count =
-            make_spans(shape, state, start, end - start, q0 - start, q1 - 1 - start, &spans[2 * (d - from)]);
+            make_spans(shape, state, start, end - start, q0 - start, q1 - 1 - start, &spans[MOST_SPANS * (d - from)]);
     }
     int64_t query_width = shape->heads * shape->head_dim;
     *args = (fur_attention_args){.heads = shape->heads,
@@ -216,12 +246,13 @@ static fur_status exact_query(const fur_exec *exec, const fur_attention_shape *s
 }
 
 static void exact_begin_backward(const fur_exec *exec, const fur_attention_shape *shape, fur_attention_state *state,
-                                 int64_t rows)
+                                 int64_t first, int64_t count)
 {
-    size_t bytes = (size_t)(rows * key_width(shape)) * sizeof(float);
+    int64_t at = row_offset(shape, state, first);
+    size_t bytes = (size_t)(count * key_width(shape)) * sizeof(float);
     (void)exec;
-    memset(state->dk_SKD, 0, bytes);
-    memset(state->dv_SKD, 0, bytes);
+    memset(state->dk_SKD + at, 0, bytes);
+    memset(state->dv_SKD + at, 0, bytes);
 }
 
 static fur_status exact_query_backward(const fur_exec *exec, const fur_attention_shape *shape,
@@ -257,14 +288,15 @@ static fur_status exact_key_gradients(const fur_exec *exec, const fur_attention_
                                       float **dv_TKD)
 {
     (void)exec, (void)count;
-    *dk_TKD = state->dk_SKD + first * key_width(shape);
-    *dv_TKD = state->dv_SKD + first * key_width(shape);
+    *dk_TKD = state->dk_SKD + row_offset(shape, state, first);
+    *dv_TKD = state->dv_SKD + row_offset(shape, state, first);
     return FUR_OK;
 }
 
 const fur_attention_kind fur_attention_exact = {
     .name = "exact",
     .reserve = exact_reserve,
+    .reach = exact_reach,
     .workspace = exact_workspace,
     .cost = exact_cost,
     .key_rows = exact_key_rows,

@@ -6,12 +6,15 @@
  *              exchange                             between processes: nothing | prefix sum | start of a ring
  *              query            per block           q -> o and row statistics
  *   backward   key_rows/absorb  blocks ascending    state rebuilt from the stored layer input
+ *              begin_backward   per block absorbed  dk, dv of the block are zero
  *              exchange_backward
  *              query_backward   blocks descending   do -> dq; dk and dv gather in the state
  *              key_gradients    per block           dk, dv complete -> the caller's k and v maps
  *
  * Where keys_ready_at_once says so (causal, one process), dk and dv of a block are complete as soon as the descending
- * sweep has done that block's queries, and the two backward phases fuse into one sweep in place.
+ * sweep has done that block's queries, and the two backward phases fuse into one sweep in place. Where besides `reach`
+ * is not everything, backward absorbs in descending order instead, each block just before the first queries that see
+ * it, and there is no exchange: the state need hold no more than the blocks that one block's queries see.
  * Nothing outside src/attention asks which kind a layer has. */
 #ifndef FUR_ATTENTION_KIND_H
 #define FUR_ATTENTION_KIND_H
@@ -29,17 +32,17 @@ typedef struct fur_attention_shape {
     float scale;
     int causal;
     fur_attention_features features;
-    float *dsink_H;     /* backward with sink logits: added to */
-    int64_t key_offset; /* decoding: position of query row 0 in the state, 0 otherwise */
+    float *dsink_H;      /* backward with sink logits: added to */
+    int64_t key_offset;  /* decoding: position of query row 0 in the state, 0 otherwise */
     fur_compute compute; /* that of the exec of every call; keys and values may be kept in that type */
 } fur_attention_shape;
 
 /* Memory of one layer's state, used for one layer after the other. */
 typedef struct fur_attention_state {
-    int64_t capacity;            /* rows */
-    float *k_SKD, *v_SKD;        /* exact: keys and values of the row so far; NULL in bf16 */
+    int64_t capacity;                  /* rows; exact: row t stands at t modulo capacity */
+    float *k_SKD, *v_SKD;              /* exact: keys and values of the row so far; NULL in bf16 */
     uint16_t *k_bf16_SKD, *v_bf16_SKD; /* the same in bf16; NULL in f32 */
-    float *dk_SKD, *dv_SKD;      /* backward */
+    float *dk_SKD, *dv_SKD;            /* backward */
 } fur_attention_state;
 
 /* An optional save that the plan may keep from the forward sweep instead of recomputing. */
@@ -50,15 +53,20 @@ typedef struct fur_attention_cost {
 
 typedef struct fur_attention_kind {
     const char *name;
-    /* Lays the state of `rows` rows out on the arena (counting or real). */
-    void (*reserve)(const fur_attention_shape *shape, int64_t rows, int backward, fur_arena *arena,
+    /* Lays the state of a row of `rows` rows out on the arena (counting or real). Rows are absorbed, asked for and
+     * queried in runs of which none crosses a multiple of `block`. */
+    void (*reserve)(const fur_attention_shape *shape, int64_t rows, int64_t block, int backward, fur_arena *arena,
                     fur_attention_state *out);
+    /* How many rows before the first query of a block its queries may see; INT64_MAX: any, or rows behind it too. Not
+     * more than that and the block itself need be absorbed when the block is queried, forward or backward. */
+    int64_t (*reach)(const fur_attention_shape *shape);
     /* Bytes pushed on the workspace by one query or query_backward of `rows` rows within `documents` documents. */
     int64_t (*workspace)(const fur_exec *exec, const fur_attention_shape *shape, int64_t rows, int64_t documents,
                          int backward);
     void (*cost)(const fur_attention_shape *shape, int64_t rows, int64_t document_rows, fur_attention_cost *out);
-    /* Where the caller writes k and v ([count, K * D], contiguous) of rows first .. first+count-1 before it calls absorb
-     * with the same pointers. On entry they are places of the caller's that may serve, needed without backward only. */
+    /* Where the caller writes k and v ([count, K * D], contiguous) of rows first .. first+count-1 before it calls
+     * absorb with the same pointers. On entry they are places of the caller's that may serve, needed without backward
+     * only. */
     void (*key_rows)(const fur_attention_shape *shape, const fur_attention_state *state, int64_t first, float **k_TKD,
                      float **v_TKD);
     fur_status (*absorb)(const fur_exec *exec, const fur_attention_shape *shape, fur_attention_state *state,
@@ -68,14 +76,16 @@ typedef struct fur_attention_kind {
     fur_status (*query)(const fur_exec *exec, const fur_attention_shape *shape, const fur_attention_state *state,
                         const fur_documents *documents, int64_t first, int64_t count, const float *q_THD, float *o_THD,
                         float *lse_TH);
+    /* After a block is absorbed in backward: its gradients begin at zero. */
     void (*begin_backward)(const fur_exec *exec, const fur_attention_shape *shape, fur_attention_state *state,
-                           int64_t rows);
+                           int64_t first, int64_t count);
     fur_status (*exchange_backward)(const fur_exec *exec, fur_attention_state *state);
     fur_status (*query_backward)(const fur_exec *exec, const fur_attention_shape *shape, fur_attention_state *state,
                                  const fur_documents *documents, int64_t first, int64_t count, const float *q_THD,
                                  const float *o_THD, const float *lse_TH, const float *do_THD, float *dq_THD);
     int (*keys_ready_at_once)(const fur_attention_shape *shape);
-    /* Gradients of rows first .. by k and v, [.., K * D]; valid until the next begin_backward; the caller may overwrite. */
+    /* Gradients of rows first .. by k and v, [.., K * D]; valid until the next block is absorbed; the caller may
+     * overwrite. */
     fur_status (*key_gradients)(const fur_exec *exec, const fur_attention_shape *shape, fur_attention_state *state,
                                 int64_t first, int64_t count, float **dk_TKD, float **dv_TKD);
 } fur_attention_kind;

@@ -28,7 +28,8 @@ fur_layer fur_layer_begin(fur_run *run, int64_t index, int backward)
     }
     fur_arena_release(&run->memory.state_region,
                       run->shape.purpose == FUR_FOR_GENERATE ? index * run->memory.state_bytes : 0);
-    layer.kind->reserve(&layer.shape, run->shape.tokens, backward, &run->memory.state_region, &layer.state);
+    layer.kind->reserve(&layer.shape, run->shape.tokens, run->shape.superblock, backward, &run->memory.state_region,
+                        &layer.state);
     return layer;
 }
 

@@ -118,8 +118,9 @@ static int64_t workspace_bytes(const fur_exec *exec, const fur_model_config *c, 
     return fur_round_up(bytes, FUR_ARENA_ALIGN) + FUR_ARENA_ALIGN;
 }
 
-/* One layer at a time holds a state, the largest kind's bytes serve all; in generation every layer keeps its own. */
-static int64_t largest_state_bytes(const fur_exec *exec, const fur_model_config *c, int64_t tokens, int training)
+/* One layer at a time holds a state, the largest one's bytes serve all; in generation every layer keeps its own. */
+static int64_t largest_state_bytes(const fur_exec *exec, const fur_model_config *c, const fur_run_shape *shape,
+                                   int training)
 {
     int64_t bytes = 0;
     for (int64_t layer = 0; layer < c->layers; layer++) {
@@ -127,7 +128,8 @@ static int64_t largest_state_bytes(const fur_exec *exec, const fur_model_config 
         attention.compute = exec->compute;
         fur_arena counting = fur_arena_counting();
         fur_attention_state unused;
-        fur_attention_kind_at(c->attention[layer])->reserve(&attention, tokens, training, &counting, &unused);
+        fur_attention_kind_at(c->attention[layer])
+            ->reserve(&attention, shape->tokens, shape->superblock, training, &counting, &unused);
         bytes = fur_max_i64(bytes, counting.used);
     }
     return fur_round_up(bytes, FUR_ARENA_ALIGN) + FUR_ARENA_ALIGN;
@@ -256,7 +258,7 @@ void fur_run_layout(const fur_exec *exec, const fur_model_config *c, const fur_p
     report(&items, training ? "hidden state (becomes its gradient)" : "hidden state");
     if (training)
         layout_inputs(c, shape, arena, &items, m);
-    m->state_bytes = largest_state_bytes(exec, c, T, training);
+    m->state_bytes = largest_state_bytes(exec, c, shape, training);
     int64_t states = shape->purpose == FUR_FOR_GENERATE ? c->layers : 1;
     unsigned char *state = fur_arena_push(arena, states * m->state_bytes);
     m->state_region = (fur_arena){.base = state, .capacity = states * m->state_bytes};

@@ -2,9 +2,11 @@
 /* The backward sweep, in place: x [T, C] enters a layer as dy and leaves it as dx.
  *
  * Blocks run last to first. In causal order every query that sees the keys of block i has been done once block i itself
- * is: dk_i, dv_i are complete, norm1's backward can run, and dx_i takes dy_i's place in the same buffer. One sweep, no dq
- * for the whole row, no atomics. Bidirectional rows gather all of dk, dv first and add norm1's part afterwards, which is
- * exact because a norm's backward is linear in its gradient. Derivation: docs/ARCHITECTURE.md, "The one-sweep backward". */
+ * is: dk_i, dv_i are complete, norm1's backward can run, and dx_i takes dy_i's place in the same buffer. One sweep, no
+ * dq for the whole row, no atomics. Keys and values are computed again before: all of them, or, where a block's queries
+ * see only so many rows behind it, each block just before the first queries that see it. Bidirectional rows gather all
+ * of dk, dv first and add norm1's part afterwards, which is exact because a norm's backward is linear in its gradient.
+ * Derivation: docs/ARCHITECTURE.md, "The one-sweep backward". */
 #include <string.h>
 
 #include "base/size.h"
@@ -94,25 +96,60 @@ static fur_status keys_backward(fur_run *run, fur_layer *layer, const fur_scratc
     return fur_map_backward(run, &layer->at->v, count, s->h_BC, dv, 1, dh_BC);
 }
 
-/* The layer's input of rows first..; the block at `next` of layer `next_layer` (-1: none) will be asked for next. */
-static fur_status get_input(fur_run *run, int64_t layer, int64_t first, int64_t count, int64_t next_layer,
-                            int64_t next, const float **x_BC)
+/* A block of some layer's input; layer -1: none. */
+typedef struct input_block {
+    int64_t layer, first;
+} input_block;
+
+/* The layer's input of rows first..; the block `next` will be asked for next. */
+static fur_status get_input(fur_run *run, int64_t layer, int64_t first, int64_t count, input_block next,
+                            const float **x_BC)
 {
     FUR_TRY(fur_store_get(&run->exec, &run->memory.inputs, layer, first, count, x_BC));
-    fur_store_ahead(&run->memory.inputs, next_layer, next, fur_superblock_rows(run, next));
+    fur_store_ahead(&run->memory.inputs, next.layer, next.first, fur_superblock_rows(run, next.first));
     return FUR_OK;
 }
 
-/* In the descending walks: the block before, or the first one that what follows the walk begins with. */
-static fur_status get_input_descending(fur_run *run, int64_t layer, int64_t first, int64_t count, int last_walk,
-                                       const float **x_BC)
+/* What backward of the layer below begins with. */
+static input_block below(const fur_run *run, int64_t layer)
+{
+    const fur_model_config *c = &run->model->config;
+    if (layer == 0)
+        return (input_block){-1, 0};
+    fur_attention_shape shape = fur_config_attention_shape(c, layer - 1);
+    int64_t reach = fur_attention_kind_at(c->attention[layer - 1])->reach(&shape);
+    return (input_block){layer - 1, reach == INT64_MAX ? 0 : last_block(run)};
+}
+
+/* First row of the lowest block that queries of the block at `first` may see. */
+static int64_t lowest_seen(const fur_run *run, int64_t reach, int64_t first)
 {
     int64_t step = run->shape.superblock;
-    if (first > 0)
-        return get_input(run, layer, first, count, layer, first - step, x_BC);
-    if (last_walk)
-        return get_input(run, layer, first, count, layer - 1, 0, x_BC);
-    return get_input(run, layer, first, count, layer, last_block(run), x_BC);
+    return reach < first ? (first - reach) / step * step : 0;
+}
+
+/* What the descending sweep reads after the queries of the block at `first`; blocks from row `absorbed` on are
+ * absorbed.
+ */
+static input_block after_queries(const fur_run *run, const fur_layer *layer, int64_t reach, int64_t first,
+                                 int64_t absorbed, int keys_ready)
+{
+    int64_t step = run->shape.superblock;
+    if (first == 0)
+        return keys_ready ? below(run, layer->index) : (input_block){layer->index, last_block(run)};
+    int absorbs = lowest_seen(run, reach, first - step) < absorbed;
+    return (input_block){layer->index, absorbs ? absorbed - step : first - step};
+}
+
+/* Keys and values of a block again, and zero gradients of them. */
+static fur_status absorb_again(fur_run *run, fur_layer *layer, int64_t first, int64_t next)
+{
+    int64_t count = fur_superblock_rows(run, first);
+    const float *x;
+    FUR_TRY(get_input(run, layer->index, first, count, (input_block){layer->index, next}, &x));
+    FUR_TRY(fur_layer_absorb(run, layer, &run->memory.backward, first, count, x));
+    layer->kind->begin_backward(&run->exec, &layer->shape, &layer->state, first, count);
+    return FUR_OK;
 }
 
 /* What forward kept of attention, or q, o and lse computed again. */
@@ -127,13 +164,14 @@ static fur_status attention_again(fur_run *run, const fur_layer *layer, int64_t 
     return fur_layer_attention_is_kept(run) ? fur_layer_attention_get(run, layer, first, count, next, o, lse) : FUR_OK;
 }
 
-static fur_status query_block_backward(fur_run *run, fur_layer *layer, int64_t first, int64_t count, int keys_ready)
+static fur_status query_block_backward(fur_run *run, fur_layer *layer, int64_t first, int keys_ready, input_block next)
 {
+    int64_t count = fur_superblock_rows(run, first);
     const fur_scratch *s = &run->memory.backward;
     const fur_model_config *c = &run->model->config;
     float *dy = run->memory.x_TC + first * c->width;
     const float *x, *o, *lse;
-    FUR_TRY(get_input_descending(run, layer->index, first, count, keys_ready, &x));
+    FUR_TRY(get_input(run, layer->index, first, count, next, &x));
     FUR_TRY(fur_norm_rows(&run->exec, run->model, layer->at->norm1_w, layer->at->norm1_b, count, x, s->h_BC));
     fur_row_positions(run, s, first, count);
     FUR_TRY(attention_again(run, layer, first, count, &o, &lse));
@@ -156,16 +194,19 @@ static fur_status query_block_backward(fur_run *run, fur_layer *layer, int64_t f
     FUR_TRY(fur_map_backward(run, &layer->at->q, count, s->h_BC, s->dq_BQ, 0, dh));
     if (keys_ready)
         FUR_TRY(keys_backward(run, layer, s, first, count, 1, dh));
-    FUR_TRY(fur_norm_rows_backward(&run->exec, run->model, layer->at->norm1_w, layer->at->norm1_b, count, x, dh, dy, 1));
+    FUR_TRY(
+        fur_norm_rows_backward(&run->exec, run->model, layer->at->norm1_w, layer->at->norm1_b, count, x, dh, dy, 1));
     return fur_run_advance(run, first, count, 1);
 }
 
 /* The part of norm1's gradient that comes through k and v, where it could not be had during the sweep. */
-static fur_status key_block_backward(fur_run *run, fur_layer *layer, int64_t first, int64_t count)
+static fur_status key_block_backward(fur_run *run, fur_layer *layer, int64_t first)
 {
     const fur_scratch *s = &run->memory.backward;
+    int64_t count = fur_superblock_rows(run, first), step = run->shape.superblock;
+    input_block next = first > 0 ? (input_block){layer->index, first - step} : below(run, layer->index);
     const float *x;
-    FUR_TRY(get_input_descending(run, layer->index, first, count, 1, &x));
+    FUR_TRY(get_input(run, layer->index, first, count, next, &x));
     FUR_TRY(fur_norm_rows(&run->exec, run->model, layer->at->norm1_w, layer->at->norm1_b, count, x, s->h_BC));
     fur_row_positions(run, s, first, count);
     FUR_TRY(keys_backward(run, layer, s, first, count, 0, s->mid_BC));
@@ -175,24 +216,28 @@ static fur_status key_block_backward(fur_run *run, fur_layer *layer, int64_t fir
 
 static fur_status layer_backward(fur_run *run, int64_t index)
 {
-    const fur_scratch *s = &run->memory.backward;
     int64_t step = run->shape.superblock, last = last_block(run);
     fur_layer layer = fur_layer_begin(run, index, 1);
     int keys_ready = layer.kind->keys_ready_at_once(&layer.shape);
+    int64_t reach = layer.kind->reach(&layer.shape), absorbed = last + step; /* blocks from there on are absorbed */
     if (run->observer)
         FUR_TRY(run->observer->layer(run->observer->user, index, run->tokens, run->memory.x_TC));
-    layer.kind->begin_backward(&run->exec, &layer.shape, &layer.state, run->tokens);
-    for (int64_t first = 0; first < run->tokens; first += step) {
-        int64_t count = fur_superblock_rows(run, first);
-        const float *x;
-        FUR_TRY(get_input(run, index, first, count, index, first < last ? first + step : first, &x));
-        FUR_TRY(fur_layer_absorb(run, &layer, s, first, count, x));
+    if (reach == INT64_MAX) {
+        for (int64_t first = 0; first <= last; first += step)
+            FUR_TRY(absorb_again(run, &layer, first, first < last ? first + step : first));
+        FUR_TRY(layer.kind->exchange_backward(&run->exec, &layer.state));
+        absorbed = 0;
     }
-    FUR_TRY(layer.kind->exchange_backward(&run->exec, &layer.state));
-    for (int64_t first = last; first >= 0; first -= step)
-        FUR_TRY(query_block_backward(run, &layer, first, fur_superblock_rows(run, first), keys_ready));
+    for (int64_t first = last; first >= 0; first -= step) {
+        for (int64_t lowest = lowest_seen(run, reach, first); absorbed > lowest;) {
+            absorbed -= step;
+            FUR_TRY(absorb_again(run, &layer, absorbed, absorbed > lowest ? absorbed - step : first));
+        }
+        FUR_TRY(query_block_backward(run, &layer, first, keys_ready,
+                                     after_queries(run, &layer, reach, first, absorbed, keys_ready)));
+    }
     for (int64_t first = last; !keys_ready && first >= 0; first -= step)
-        FUR_TRY(key_block_backward(run, &layer, first, fur_superblock_rows(run, first)));
+        FUR_TRY(key_block_backward(run, &layer, first));
     fur_store_forget(&run->memory.inputs, index);
     fur_store_forget(&run->memory.o, index);
     fur_store_forget(&run->memory.lse, index);

@@ -38,6 +38,8 @@ const kit_model_case kit_model_cases[] = {
     {"windows, sinks of both kinds, ALiBi, softcap, norms of q and k",
      {.vocabulary = 50, SHAPE(20, 3, 1, 10, 37), LLAMA, .position = FUR_POSITION_ALIBI, .rope_theta = 1e4, .causal = true,
       .window = {20, 0, 7}, .sink_tokens = 3, .sink_logits = true, .softcap = 4, .qk_norm = true}, {70, 1, 64, 65}},
+    {"windows alone, grouped heads",
+     {.vocabulary = 97, SHAPE(32, 4, 2, 8, 88), LLAMA, ROPE, .causal = true, .window = {20, 2, 70}}, {150, 1, 49}},
     {"the same bidirectional, YaRN, a window in every layer",
      {.vocabulary = 50, SHAPE(32, 4, 2, 8, 40), LLAMA, ROPE, .window = {20, 33, 7}, .sink_tokens = 3,
       .sink_logits = true, .softcap = 4, .qk_norm = true,
