@@ -439,6 +439,57 @@ static void plan_survives_sizes_chosen_to_overflow(void **state)
     fur_context_destroy(context);
 }
 
+/* ---- windows ----------------------------------------------------------------------------------------------------- */
+
+static int64_t keys_of(fur_context *context, const fur_model_config *c, int64_t tokens)
+{
+    fur_plan_request request = request_of(tokens, 0);
+    request.superblock = 1024;
+    fur_plan plan;
+    kit_ok(context, fur_plan_make(context, c, &request, &plan));
+    for (int i = 0; i < plan.item_count; i++)
+        if (strcmp(plan.items[i].name, "keys, values and their gradients") == 0)
+            return plan.items[i].bytes;
+    fail_msg("no item for keys and values");
+    return 0;
+}
+
+/* Keys, values and their gradients of whole blocks in sight, however long the row; the largest layer counts. */
+static void a_window_bounds_keys_and_values(void **state)
+{
+    (void)state;
+    fur_context *context = kit_context(2);
+    fur_model_config c, other;
+    kit_ok(context, fur_config_preset(context, "gpt2-124m", 1 << 20, &c));
+    kit_ok(context, fur_config_set_window(context, &c, "4096@0-9,512@10-11"));
+    int64_t bytes_of_row = 16 * c.kv_heads * c.head_dim, slack = 2 * FUR_ARENA_ALIGN;
+    for (int64_t tokens = 1 << 13; tokens <= 1 << 20; tokens *= 2) {
+        int64_t bytes = keys_of(context, &c, tokens);
+        assert_true(bytes >= 5120 * bytes_of_row && bytes <= 5120 * bytes_of_row + slack);
+    }
+    assert_true(keys_of(context, &c, 5000) < 5120 * bytes_of_row); /* a row shorter than that */
+    for (int k = 0; k < 3; k++) {
+        other = c;
+        if (k == 0)
+            other.window[11] = 0;
+        else if (k == 1)
+            other.sink_tokens = 1;
+        else
+            other.causal = false;
+        assert_true(keys_of(context, &other, 1 << 16) >= (1 << 16) * bytes_of_row); /* of the whole row */
+    }
+    kit_ok(context, fur_config_set_window(context, &c, "4096"));
+    fur_plan_request request = request_of(1 << 20, (int64_t)8 << 30);
+    request.disk_bytes = (int64_t)100 << 30;
+    fur_plan plan;
+    kit_ok(context, fur_plan_make(context, &c, &request, &plan));
+    assert_true(plan.fits && plan.peak_bytes <= (int64_t)8 << 30);
+    kit_ok(context, fur_config_set_window(context, &c, "none"));
+    kit_ok(context, fur_plan_make(context, &c, &request, &plan));
+    assert_false(plan.fits);
+    fur_context_destroy(context);
+}
+
 /* ---- peak memory of the process ---------------------------------------------------------------------------------- */
 
 typedef struct big_run {
@@ -448,6 +499,7 @@ typedef struct big_run {
     fur_keep keep;
     int on_ref; /* little enough work for the reference */
     fur_store_place inputs, attention, optimizer;
+    int64_t window, superblock;
 } big_run;
 
 /* clang-format off */
@@ -457,13 +509,14 @@ typedef struct big_run {
      .rope_theta = 1e4, .causal = true, .init_std = 0.02, .tied = true}
 #define ANYWHERE FUR_STORE_CHOSEN, FUR_STORE_CHOSEN, FUR_STORE_CHOSEN
 static const big_run big_runs[] = {
-    {"mostly what is kept", SHAPE(256, 128, 16, 4, 4, 32, 512), 2048, FUR_KEEP_ALL, 0, ANYWHERE},
-    {"mostly weights, gradients, Adam", SHAPE(30000, 512, 2, 8, 2, 64, 1024), 16, FUR_KEEP_NOTHING, 1, ANYWHERE},
-    {"mostly layer inputs", SHAPE(256, 512, 48, 2, 1, 32, 64), 2048, FUR_KEEP_NOTHING, 0, ANYWHERE},
+    {"mostly what is kept", SHAPE(256, 128, 16, 4, 4, 32, 512), 2048, FUR_KEEP_ALL, 0, ANYWHERE, 0, 0},
+    {"mostly weights, gradients, Adam", SHAPE(30000, 512, 2, 8, 2, 64, 1024), 16, FUR_KEEP_NOTHING, 1, ANYWHERE, 0, 0},
+    {"mostly layer inputs", SHAPE(256, 512, 48, 2, 1, 32, 64), 2048, FUR_KEEP_NOTHING, 0, ANYWHERE, 0, 0},
     {"layer inputs of segments", SHAPE(256, 1024, 48, 2, 1, 32, 64), 2048, FUR_KEEP_NOTHING, 0,
-     FUR_STORE_AGAIN, FUR_STORE_CHOSEN, FUR_STORE_CHOSEN},
+     FUR_STORE_AGAIN, FUR_STORE_CHOSEN, FUR_STORE_CHOSEN, 0, 0},
     {"all on disk", SHAPE(30000, 512, 8, 8, 8, 64, 1024), 128, FUR_KEEP_AUTO, 0, FUR_STORE_DISK, FUR_STORE_DISK,
-     FUR_STORE_DISK},
+     FUR_STORE_DISK, 0, 0},
+    {"a window", SHAPE(256, 512, 12, 4, 4, 64, 64), 8192, FUR_KEEP_NOTHING, 0, ANYWHERE, 256, 512},
 };
 /* clang-format on */
 
@@ -479,21 +532,25 @@ static fur_status touch(void *user, int64_t first, int64_t count, float *m, floa
 static int measure(const big_run *big)
 {
     fur_context *context = kit_context(2);
+    fur_model_config config = big->config;
+    for (int64_t layer = 0; layer < config.layers; layer++)
+        config.window[layer] = big->window;
     fur_model *model;
-    kit_ok(context, fur_model_create(context, &big->config, 1, &model));
+    kit_ok(context, fur_model_create(context, &config, 1, &model));
     kit_row row;
-    kit_row_create(&big->config, (int64_t[]){big->tokens, 0}, 1, 6, &row);
+    kit_row_create(&config, (int64_t[]){big->tokens, 0}, 1, 6, &row);
     kit_run run = {.context = context, .model = model};
     fur_plan_request_defaults(&run.request);
     run.request.row_tokens = row.tokens;
     run.request.keep = big->keep;
+    run.request.superblock = big->superblock;
     run.request.measured_gflops = 100;
     bool disk = big->inputs == FUR_STORE_DISK;
     run.request.disk_bytes = disk ? (int64_t)1 << 32 : 0;
     run.request.inputs = big->inputs;
     run.request.attention = big->attention;
     run.request.optimizer = big->optimizer;
-    kit_ok(context, fur_plan_make(context, &big->config, &run.request, &run.plan));
+    kit_ok(context, fur_plan_make(context, &config, &run.request, &run.plan));
     kit_ok(context, fur_run_create(context, model, &run.plan, &run.request, &run.run));
     double loss;
     kit_ok(context, fur_moments_zero(&run.run->exec, &run.run->memory.moments));
@@ -576,6 +633,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_run_names_the_layer_that_is_not_finite),
         cmocka_unit_test(plan_survives_sizes_chosen_to_overflow),
         cmocka_unit_test(attention_counts_what_a_window_shows),
+        cmocka_unit_test(a_window_bounds_keys_and_values),
         cmocka_unit_test(peak_memory_is_within_5_percent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
