@@ -2,6 +2,7 @@
 #include "model/layer.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "base/random.h"
 #include "op/activation/activation.h"
@@ -22,10 +23,9 @@ fur_layer fur_layer_begin(fur_run *run, int64_t index, int backward)
         layer.shape.features.sink_H = run->model->data + layer.at->sinks;
         layer.shape.dsink_H = backward ? run->model->gradient + layer.at->sinks : NULL;
     }
-    if (run->dropping && c->attention_dropout > 0) {
-        layer.shape.features.dropout = (float)c->attention_dropout;
+    layer.shape.features.dropout = (float)fur_run_drop_rate(run, FUR_DROP_WEIGHTS);
+    if (layer.shape.features.dropout > 0)
         layer.shape.features.dropout_key = fur_run_drop_key(run, index, FUR_DROP_WEIGHTS);
-    }
     fur_arena_release(&run->memory.state_region,
                       run->shape.purpose == FUR_FOR_GENERATE ? index * run->memory.state_bytes : 0);
     layer.kind->reserve(&layer.shape, run->shape.tokens, run->shape.superblock, backward, &run->memory.state_region,
@@ -90,6 +90,14 @@ fur_status fur_layer_norm_back(fur_run *run, int64_t w, const fur_map_offsets *m
                              run->model->data + w, NULL, dx, dx, 0, run->model->gradient + w, NULL);
 }
 
+double fur_run_drop_rate(const fur_run *run, fur_drop_place place)
+{
+    const fur_model_config *c = &run->model->config;
+    if (!run->dropping)
+        return 0;
+    return place == FUR_DROP_WEIGHTS ? c->attention_dropout : c->dropout;
+}
+
 uint64_t fur_run_drop_key(const fur_run *run, int64_t layer, fur_drop_place place)
 {
     return fur_random_u64(run->random_seed, run->random_step, (uint64_t)layer << 2 | (uint64_t)place);
@@ -98,21 +106,27 @@ uint64_t fur_run_drop_key(const fur_run *run, int64_t layer, fur_drop_place plac
 fur_status fur_run_drop(const fur_run *run, int64_t layer, fur_drop_place place, int64_t first, int64_t count,
                         float *x_BC)
 {
-    const fur_model_config *c = &run->model->config;
-    if (!run->dropping || !(c->dropout > 0))
+    double rate = fur_run_drop_rate(run, place);
+    if (!(rate > 0))
         return FUR_OK;
-    return fur_dropout(&run->exec, count, c->width, c->dropout, fur_run_drop_key(run, layer, place), first, x_BC);
+    return fur_dropout(&run->exec, count, run->model->config.width, rate, fur_run_drop_key(run, layer, place), first,
+                       x_BC);
 }
 
 fur_status fur_layer_add_map(fur_run *run, const fur_layer *layer, const fur_map_offsets *map, fur_drop_place place,
-                             int64_t first, int64_t count, const float *in, float *spare_BC, float *x_BC)
+                             int64_t first, int64_t count, const float *in, const float *x_BC, float *spare_BC,
+                             float *out_BC)
 {
-    const fur_model_config *c = &run->model->config;
-    if (!run->dropping || !(c->dropout > 0))
-        return fur_map_forward(run, map, count, in, 1, x_BC);
-    FUR_TRY(fur_map_forward(run, map, count, in, 0, spare_BC));
-    FUR_TRY(fur_run_drop(run, layer->index, place, first, count, spare_BC));
-    return fur_add(&run->exec, count * c->width, spare_BC, x_BC);
+    int64_t floats = count * run->model->config.width;
+    if (!(fur_run_drop_rate(run, place) > 0)) {
+        if (out_BC != x_BC)
+            memcpy(out_BC, x_BC, (size_t)floats * sizeof(float));
+        return fur_map_forward(run, map, count, in, 1, out_BC);
+    }
+    float *added = out_BC == x_BC ? spare_BC : out_BC;
+    FUR_TRY(fur_map_forward(run, map, count, in, 0, added));
+    FUR_TRY(fur_run_drop(run, layer->index, place, first, count, added));
+    return fur_add(&run->exec, floats, added == out_BC ? x_BC : added, out_BC);
 }
 
 /* Rotates q or k rows in place; nothing with learned positions. Positions are those of fur_row_positions. */

@@ -30,9 +30,17 @@ fur_status fur_layer_rotate_back(const fur_run *run, const fur_scratch *s, int64
  * norm's weight at offset w gathers its own. w < 0: nothing. */
 fur_status fur_layer_norm_back(fur_run *run, int64_t w, const fur_map_offsets *map, const fur_scratch *s,
                                int64_t count, int64_t heads, float *dx);
-/* x += dropout(map(in)) of rows first.. ; spare is written with dropout only. */
+/* out = x + dropout(map(in)) of rows first.. ; out may be x, and then, with dropout only, spare is written. */
 fur_status fur_layer_add_map(fur_run *run, const fur_layer *layer, const fur_map_offsets *map, fur_drop_place place,
-                             int64_t first, int64_t count, const float *in, float *spare_BC, float *x_BC);
+                             int64_t first, int64_t count, const float *in, const float *x_BC, float *spare_BC,
+                             float *out_BC);
+/* That of attention, wherever it is computed, so that forward, segments computed again and backward have the same bits:
+ * mid = x + dropout(o map(o)). */
+static inline fur_status fur_layer_middle(fur_run *run, const fur_layer *layer, int64_t first, int64_t count,
+                                          const float *o_BQ, const float *x_BC, float *spare_BC, float *mid_BC)
+{
+    return fur_layer_add_map(run, layer, &layer->at->o, FUR_DROP_ATTENTION, first, count, o_BQ, x_BC, spare_BC, mid_BC);
+}
 /* g = activation(u) for a token tile. */
 fur_status fur_layer_activate(const fur_run *run, int64_t tokens, const float *u_TU, float *g_TF);
 

@@ -118,6 +118,8 @@ typedef enum fur_drop_place {
     FUR_DROP_FEEDFORWARD = 2, /* what the feedforward adds */
     FUR_DROP_EMBEDDING = 3    /* layer 0 */
 } fur_drop_place;
+/* Rate of the row in progress; 0: nothing is dropped there. */
+double fur_run_drop_rate(const fur_run *run, fur_drop_place place);
 uint64_t fur_run_drop_key(const fur_run *run, int64_t layer, fur_drop_place place);
 /* x of rows first.. , [count, C], in place; backward: the gradient. Nothing where the run is not dropping. */
 fur_status fur_run_drop(const fur_run *run, int64_t layer, fur_drop_place place, int64_t first, int64_t count,

@@ -12,7 +12,6 @@
 #include "base/size.h"
 #include "model/layer.h"
 #include "op/activation/activation.h"
-#include "op/add/add.h"
 
 /* d(inner) from dg, in place over u. */
 static fur_status activate_backward(const fur_run *run, int64_t tokens, float *u_TU, const float *dg_TF)
@@ -29,25 +28,11 @@ static fur_status drop_backward(const fur_run *run, const fur_layer *layer, fur_
                                 int64_t count, const float *dy_BC, float *spare_BC, const float **out)
 {
     *out = dy_BC;
-    if (!run->dropping || !(run->model->config.dropout > 0))
+    if (!(fur_run_drop_rate(run, place) > 0))
         return FUR_OK;
     memcpy(spare_BC, dy_BC, (size_t)(count * run->model->config.width) * sizeof(float));
     *out = spare_BC;
     return fur_run_drop(run, layer->index, place, first, count, spare_BC);
-}
-
-/* mid = x + dropout(o map(o)), the same bits as forward's */
-static fur_status middle(fur_run *run, const fur_layer *layer, int64_t first, int64_t count, const float *o,
-                         const float *x_BC, float *mid_BC)
-{
-    int64_t floats = count * run->model->config.width;
-    if (run->dropping && run->model->config.dropout > 0) {
-        FUR_TRY(fur_map_forward(run, &layer->at->o, count, o, 0, mid_BC));
-        FUR_TRY(fur_run_drop(run, layer->index, FUR_DROP_ATTENTION, first, count, mid_BC));
-        return fur_add(&run->exec, floats, x_BC, mid_BC);
-    }
-    memcpy(mid_BC, x_BC, (size_t)floats * sizeof(float));
-    return fur_map_forward(run, &layer->at->o, count, o, 1, mid_BC);
 }
 
 /* dy of rows becomes d(mid) = dy + gradient through the feedforward. mid is the input of norm2. */
@@ -176,7 +161,7 @@ static fur_status query_block_backward(fur_run *run, fur_layer *layer, int64_t f
     fur_row_positions(run, s, first, count);
     FUR_TRY(attention_again(run, layer, first, count, &o, &lse));
 
-    FUR_TRY(middle(run, layer, first, count, o, x, s->mid_BC));
+    FUR_TRY(fur_layer_middle(run, layer, first, count, o, x, NULL, s->mid_BC));
     FUR_TRY(feedforward_backward(run, layer, s, first, count, s->mid_BC, dy));
 
     const float *dropped; /* mid is done */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The forward sweep. x [T, C] is overwritten in place, superblock by superblock; inside a superblock the attention output
- * goes straight on to the feedforward, tile by tile (arXiv 2305.19370, algorithm 1: the feedforward inside the loop over
- * query blocks), so that neither T x 4C nor a whole attention output need exist. */
+/* The forward sweep. x [T, C] is overwritten in place, superblock by superblock; inside a superblock the attention
+ * output goes straight on to the feedforward, tile by tile (arXiv 2305.19370, algorithm 1: the feedforward inside the
+ * loop over query blocks), so that neither T x 4C nor a whole attention output need exist. */
 #include <math.h>
 #include <string.h>
 
@@ -20,7 +20,7 @@ static fur_status feedforward(fur_run *run, const fur_layer *layer, const fur_sc
         FUR_TRY(fur_norm_rows(&run->exec, run->model, layer->at->norm2_w, layer->at->norm2_b, tokens, x, s->h_tC));
         FUR_TRY(fur_map_forward(run, &layer->at->up, tokens, s->h_tC, 0, u));
         FUR_TRY(fur_layer_activate(run, tokens, u, s->g_tF));
-        FUR_TRY(fur_layer_add_map(run, layer, &layer->at->down, FUR_DROP_FEEDFORWARD, first + t, tokens, s->g_tF,
+        FUR_TRY(fur_layer_add_map(run, layer, &layer->at->down, FUR_DROP_FEEDFORWARD, first + t, tokens, s->g_tF, x,
                                   s->h_tC, x));
     }
     return FUR_OK;
@@ -33,8 +33,9 @@ static fur_status check_finite(fur_run *run, int64_t layer, int64_t first, int64
     FUR_TRY(fur_sum_squares(&run->exec, count * run->model->config.width, x_BC, &sum));
     if (isfinite(sum))
         return FUR_OK;
-    return fur_error_set(run->exec.error, FUR_E_NONFINITE, "layer %lld: output is not finite within tokens %lld to %lld",
-                         (long long)layer, (long long)first, (long long)(first + count - 1));
+    return fur_error_set(run->exec.error, FUR_E_NONFINITE,
+                         "layer %lld: output is not finite within tokens %lld to %lld", (long long)layer,
+                         (long long)first, (long long)(first + count - 1));
 }
 
 /* Why a layer runs forward. */
@@ -51,7 +52,7 @@ static fur_status query_block(fur_run *run, fur_layer *layer, const fur_scratch 
     float *o, *lse;
     FUR_TRY(fur_layer_attention_place(run, layer, s, first, count, &o, &lse));
     FUR_TRY(fur_layer_query(run, layer, s, first, count, o, lse));
-    FUR_TRY(fur_layer_add_map(run, layer, &layer->at->o, FUR_DROP_ATTENTION, first, count, o, s->h_BC, x_BC));
+    FUR_TRY(fur_layer_middle(run, layer, first, count, o, x_BC, s->h_BC, x_BC));
     FUR_TRY(feedforward(run, layer, s, first, count, x_BC));
     if (why == PASS_TRAIN)
         FUR_TRY(fur_layer_attention_written(run, layer, first, count));
@@ -98,7 +99,7 @@ static fur_status layer_from_attention(fur_run *run, int64_t index, float *x_TC)
         float *x = x_TC + first * run->model->config.width;
         const float *o;
         FUR_TRY(fur_layer_attention_get(run, &layer, first, count, next, &o, NULL));
-        FUR_TRY(fur_map_forward(run, &layer.at->o, count, o, 1, x));
+        FUR_TRY(fur_layer_middle(run, &layer, first, count, o, x, s->h_BC, x));
         FUR_TRY(feedforward(run, &layer, s, first, count, x));
         FUR_TRY(fur_run_advance(run, first, count, 0));
     }

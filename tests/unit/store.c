@@ -3,8 +3,8 @@
  *
  * Same bits: loss, every gradient, the gradient by the input, and weights and moments after three updates, for layer
  * inputs in memory, of every second layer, on disk; attention in memory, on disk, computed again; moments in memory, on
- * disk; feedforward values kept or not; 1 and 2 threads; causal and bidirectional; packed documents. Faults: each
- * operation on the store's file fails in turn, in the sweep and in the update. */
+ * disk; feedforward values kept or not; 1 and 2 threads; causal and bidirectional; packed documents; dropout. Faults:
+ * each operation on the store's file fails in turn, in the sweep and in the update. */
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -21,11 +21,15 @@
 
 #define DISK ((int64_t)1 << 40)
 
-/* One shape of five layers, so that segments have something to compute again; and where it is kept. */
+/* One shape of five layers, so that segments have something to compute again; every fourth one with dropout. */
 static fur_model_config five_layers(const kit_model_case *at)
 {
     fur_model_config c = at->config;
     c.layers = 5;
+    if ((at - kit_model_cases) % 4 == 0) {
+        c.dropout = 0.2;
+        c.attention_dropout = 0.1;
+    }
     return c;
 }
 
@@ -73,6 +77,7 @@ static void trace_of(kit_run *run, const kit_row *row, trace *out)
     kit_ok(run->context, fur_moments_zero(exec, moments));
     for (int step = 0; step < 3; step++) {
         kit_gradient g;
+        fur_run_set_random(run->run, 34, (uint64_t)step);
         kit_gradient_create(run, row, NULL, 1.0, &g);
         out->losses[step] = g.loss;
         kit_ok(run->context, fur_moments_each(exec, moments, true, update_part, run));
