@@ -46,7 +46,9 @@ FUR_API void fur_run_destroy(fur_run *run);
 FUR_API int64_t fur_run_arena_peak_bytes(const fur_run *run);
 
 /* What the draws of dropout depend on, besides layer, place, token and channel or head and position: the same seed and
- * step give the same draws whatever the blocks and threads. 0 and 0 before the first call. */
+ * step give the same draws whatever the blocks and threads. Gradients are with dropout from the first call on and without
+ * it before, whatever rates the model's config has: files carry rates, and draws that never change would train a part of
+ * the model only. Give each row another step. */
 FUR_API void fur_run_set_random(fur_run *run, uint64_t seed, uint64_t step);
 
 /* Loss of a row, mean over counted positions, and its gradients ADDED to the parameters' gradients times `weight`.

@@ -213,7 +213,7 @@ static fur_status begin_row(fur_run *run, const fur_row *row, int training)
     run->row = row;
     run->documents = (fur_documents){row->documents, row->offsets};
     run->tokens = row->offsets[row->documents];
-    run->dropping = training && (run->model->config.dropout > 0 || run->model->config.attention_dropout > 0);
+    run->dropping = training && run->random_is_set;
     if (run->spill)
         fur_spill_clear(run->spill); /* a row that failed leaves its failure there */
     fur_store_begin(&run->memory.inputs);
@@ -227,6 +227,7 @@ void fur_run_set_random(fur_run *run, uint64_t seed, uint64_t step)
 {
     run->random_seed = seed;
     run->random_step = step;
+    run->random_is_set = 1;
 }
 
 fur_status fur_model_loss_and_gradient(fur_run *run, const fur_row *row, const fur_loss *loss, double weight,

@@ -108,7 +108,8 @@ struct fur_run {
     int64_t tokens;          /* T of the row in progress */
     const fur_row *row;
     uint64_t random_seed, random_step; /* fur_run_set_random */
-    int dropping;                      /* the row in progress is trained on, with dropout */
+    int random_is_set;                 /* it was called: rows are trained with dropout */
+    int dropping;                      /* the row in progress is */
 };
 
 /* Where dropout strikes; with seed, step and layer the key of its draws. */

@@ -327,6 +327,41 @@ static void model_instruction_sets_are_close(void **state)
     kit_folder_clear(&folder);
 }
 
+/* Rates that a model's file carries change nothing until the caller says what their draws depend on. */
+static void dropout_waits_for_its_seed(void **state)
+{
+    (void)state;
+    const kit_model_case *at = &kit_model_cases[3];
+    fur_context *context = kit_context(1);
+    kit_gradient plain, without, with, again;
+    kit_row row;
+    kit_run run;
+    kit_row_create(&at->config, at->lengths, 1, 32, &row);
+    for (int dropping = 0; dropping < 2; dropping++) {
+        fur_model_config config = at->config;
+        config.dropout = config.attention_dropout = dropping ? 0.3 : 0;
+        fur_model *model = kit_model(context, &config, 31);
+        kit_run_create(context, model, &row, 64, FUR_KEEP_NOTHING, &run);
+        kit_gradient_create(&run, &row, NULL, 1.0, dropping ? &without : &plain);
+        if (dropping) {
+            fur_run_set_random(run.run, 0, 0);
+            kit_gradient_create(&run, &row, NULL, 1.0, &with);
+            fur_run_set_random(run.run, 0, 1);
+            kit_gradient_create(&run, &row, NULL, 1.0, &again);
+        }
+        kit_run_destroy(&run);
+        fur_model_destroy(model);
+    }
+    kit_check_same_bits("before fur_run_set_random", plain.all, without.all, (size_t)plain.count * sizeof(float));
+    assert_true(plain.loss != with.loss && with.loss != again.loss);
+    kit_gradient_destroy(&plain);
+    kit_gradient_destroy(&without);
+    kit_gradient_destroy(&with);
+    kit_gradient_destroy(&again);
+    kit_row_destroy(&row);
+    fur_context_destroy(context);
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 3 && strcmp(argv[1], "--dump") == 0)
@@ -339,6 +374,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(model_bits_do_not_depend_on_what_is_kept),
         cmocka_unit_test(model_bits_with_attention_alone_kept),
         cmocka_unit_test(model_bits_twice),
+        cmocka_unit_test(dropout_waits_for_its_seed),
         cmocka_unit_test(model_superblocks_of_any_size_are_close),
         cmocka_unit_test(model_instruction_sets_are_close),
     };
