@@ -276,7 +276,7 @@ static int apply_attention(const cli_session *session, int64_t longest, fur_mode
     if (cli_given(options, "softcap"))
         config->softcap = options->softcap;
     if (cli_given(options, "dropout"))
-        config->dropout = options->dropout;
+        config->dropout = config->embedding_dropout = options->dropout;
     if (cli_given(options, "attention-dropout"))
         config->attention_dropout = options->attention_dropout;
     if (options->window != NULL)

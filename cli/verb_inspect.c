@@ -57,6 +57,7 @@ static json_t *config_json(const fur_model_config *config)
     cli_json_bool(object, "qk_norm", config->qk_norm);
     cli_json_real(object, "softcap", config->softcap);
     cli_json_real(object, "dropout", config->dropout);
+    cli_json_real(object, "embedding_dropout", config->embedding_dropout);
     cli_json_real(object, "attention_dropout", config->attention_dropout);
     json_t *windows = json_array();
     for (int64_t i = 0; i < config->layers; i++)

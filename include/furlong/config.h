@@ -73,7 +73,8 @@ typedef struct fur_model_config {
     bool sink_logits;     /* each head learns a logit that joins the softmax's denominator (gpt-oss) */
     bool qk_norm;         /* RMSNorm of each head of q and k before RoPE (Qwen 3) */
     double softcap;       /* scores become softcap tanh(s / softcap) (Gemma 2); 0: none */
-    double dropout;           /* training only: of embeddings, and of what attention and feedforward add */
+    double dropout;           /* training only: of what attention and feedforward add */
+    double embedding_dropout; /* training only: of embeddings */
     double attention_dropout; /* training only: of attention's weights */
 } fur_model_config;
 

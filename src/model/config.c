@@ -170,6 +170,12 @@ static fur_status check_input_and_output(fur_error *error, const fur_model_confi
     return FUR_OK;
 }
 
+/* Operators take rates as f32, where one just below 1 may be 1. */
+static bool is_rate(double rate)
+{
+    return rate >= 0 && (float)rate < 1;
+}
+
 static fur_status check_attention(fur_error *error, const fur_model_config *c)
 {
     for (int64_t layer = 0; layer < c->layers; layer++)
@@ -178,9 +184,11 @@ static fur_status check_attention(fur_error *error, const fur_model_config *c)
     FUR_TRY(check_range(error, "position type", (int64_t)c->position, FUR_POSITION_LEARNED, FUR_POSITION_ALIBI));
     if (!(c->softcap >= 0 && c->softcap < 1e6))
         return fur_error_set(error, FUR_E_ARGUMENT, "softcap %g, expected 0 (none) or above, below 1e6", c->softcap);
-    if (!(c->dropout >= 0 && c->dropout < 1) || !(c->attention_dropout >= 0 && c->attention_dropout < 1))
-        return fur_error_set(error, FUR_E_ARGUMENT, "dropout %g, attention_dropout %g, expected 0 or above, below 1",
-                             c->dropout, c->attention_dropout);
+    if (!is_rate(c->dropout) || !is_rate(c->embedding_dropout) || !is_rate(c->attention_dropout))
+        return fur_error_set(
+            error, FUR_E_ARGUMENT,
+            "dropout %.9g, embedding_dropout %.9g, attention_dropout %.9g, expected 0 or above, below 1 in f32",
+            c->dropout, c->embedding_dropout, c->attention_dropout);
     return fur_rope_scaling_check(error, c, &c->rope_scaling);
 }
 

@@ -21,7 +21,7 @@ static json_t *gpt2_json(const fur_model_config *c)
                      (json_int_t)c->width, "n_layer", (json_int_t)c->layers, "n_head", (json_int_t)c->heads, "n_inner",
                      (json_int_t)c->hidden, "activation_function", "gelu_new", "layer_norm_epsilon", c->norm_eps,
                      "initializer_range", c->init_std, "tie_word_embeddings", c->tied, "attn_pdrop",
-                     c->attention_dropout, "embd_pdrop", c->dropout, "resid_pdrop", c->dropout, "torch_dtype",
+                     c->attention_dropout, "embd_pdrop", c->embedding_dropout, "resid_pdrop", c->dropout, "torch_dtype",
                      "float32");
 }
 
@@ -86,7 +86,7 @@ static json_t *furlong_json(const fur_model_config *c)
         json_array_append_new(window, json_integer((json_int_t)c->window[layer]));
     return json_pack(
         "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:f, s:s, s:s, s:f, s:b, s:b, s:b,"
-        " s:f, s:o, s:s, s:s, s:o, s:I, s:b, s:b, s:f, s:f, s:f}",
+        " s:f, s:o, s:s, s:s, s:o, s:I, s:b, s:b, s:f, s:f, s:f, s:f}",
         "model_type", "furlong", "vocab_size", (json_int_t)c->vocabulary, "features", (json_int_t)c->features,
         "outputs", (json_int_t)c->outputs, "max_position_embeddings", (json_int_t)c->context, "hidden_size",
         (json_int_t)c->width, "num_hidden_layers", (json_int_t)c->layers, "num_attention_heads", (json_int_t)c->heads,
@@ -97,7 +97,8 @@ static json_t *furlong_json(const fur_model_config *c)
         c->causal, "initializer_range", c->init_std, "attention", attention, "projection_qkvo",
         fur_projection_kind_name(c->projection_qkvo), "projection_ffn", fur_projection_kind_name(c->projection_ffn),
         "window", window, "sink_tokens", (json_int_t)c->sink_tokens, "sink_logits", c->sink_logits, "qk_norm",
-        c->qk_norm, "softcap", c->softcap, "dropout", c->dropout, "attention_dropout", c->attention_dropout);
+        c->qk_norm, "softcap", c->softcap, "dropout", c->dropout, "embedding_dropout", c->embedding_dropout,
+        "attention_dropout", c->attention_dropout);
 }
 
 json_t *fur_config_to_json(const fur_model_config *config)
@@ -142,14 +143,15 @@ static fur_status read_common(fur_error *error, const fur_json *j, fur_model_con
     return FUR_OK;
 }
 
-/* Absent: none, although transformers has defaults; a checkpoint is not to be trained otherwise than it says. */
+/* Absent: none (of embeddings: as of hidden values), although transformers has defaults; a checkpoint is not to be trained otherwise than it says. */
 static fur_status read_dropout(fur_error *error, const fur_json *j, const char *weights, const char *hidden,
-                               fur_model_config *c)
+                               const char *embedding, fur_model_config *c)
 {
     FUR_TRY(fur_json_number_or(error, j, weights, 0, 0.999, 0, &c->attention_dropout));
     if (!hidden)
         return FUR_OK;
-    return fur_json_number_or(error, j, hidden, 0, 0.999, 0, &c->dropout);
+    FUR_TRY(fur_json_number_or(error, j, hidden, 0, 0.999, 0, &c->dropout));
+    return fur_json_number_or(error, j, embedding, 0, 0.999, c->dropout, &c->embedding_dropout);
 }
 
 static fur_status read_gpt2(fur_error *error, const fur_json *j, fur_model_config *c)
@@ -172,11 +174,7 @@ static fur_status read_gpt2(fur_error *error, const fur_json *j, fur_model_confi
                       scaled ? "true" : "false", "scores scaled by 1 / sqrt(head_dim)");
     FUR_TRY(fur_json_number_or(error, j, "layer_norm_epsilon", 1e-20, 0.1, 1e-5, &c->norm_eps));
     FUR_TRY(fur_json_bool_or(error, j, "tie_word_embeddings", true, &c->tied));
-    FUR_TRY(read_dropout(error, j, "attn_pdrop", "resid_pdrop", c));
-    double embedding;
-    FUR_TRY(fur_json_number_or(error, j, "embd_pdrop", 0, 0.999, c->dropout, &embedding));
-    if (embedding < c->dropout || embedding > c->dropout)
-        return refuse(error, j, "embd_pdrop", "other than resid_pdrop", "one rate for both");
+    FUR_TRY(read_dropout(error, j, "attn_pdrop", "resid_pdrop", "embd_pdrop", c));
     c->norm = FUR_NORM_LAYERNORM;
     c->activation = FUR_ACTIVATION_GELU_TANH;
     c->position = FUR_POSITION_LEARNED;
@@ -288,7 +286,7 @@ static fur_status read_gpt_neox(fur_error *error, const fur_json *j, fur_model_c
     if (!bias)
         return refuse(error, j, "attention_bias", "false", "gpt_neox with biases");
     FUR_TRY(fur_json_number_or(error, j, "layer_norm_eps", 1e-20, 0.1, 1e-5, &c->norm_eps));
-    FUR_TRY(read_dropout(error, j, "attention_dropout", "hidden_dropout", c));
+    FUR_TRY(read_dropout(error, j, "attention_dropout", "hidden_dropout", "hidden_dropout", c));
     FUR_TRY(fur_json_bool_or(error, j, "tie_word_embeddings", false, &c->tied));
     c->norm = FUR_NORM_LAYERNORM;
     c->activation = FUR_ACTIVATION_GELU_TANH;
@@ -315,7 +313,7 @@ static fur_status read_llama(fur_error *error, const fur_json *j, fur_model_conf
         return refuse(error, j, "hidden_act", activation, "silu");
     FUR_TRY(fur_json_number_or(error, j, "rms_norm_eps", 1e-20, 0.1, 1e-6, &c->norm_eps));
     FUR_TRY(read_rope(error, j, "partial_rotary_factor", 1, "rope_theta", c));
-    FUR_TRY(read_dropout(error, j, "attention_dropout", NULL, c));
+    FUR_TRY(read_dropout(error, j, "attention_dropout", NULL, NULL, c));
     FUR_TRY(fur_json_bool_or(error, j, "attention_bias", false, &bias));
     FUR_TRY(fur_json_bool_or(error, j, "mlp_bias", false, &mlp_bias));
     if (bias || mlp_bias)
@@ -386,7 +384,7 @@ static fur_status read_own_attention(fur_error *error, const fur_json *j, fur_mo
     FUR_TRY(fur_json_bool_or(error, j, "sink_logits", false, &c->sink_logits));
     FUR_TRY(fur_json_bool_or(error, j, "qk_norm", false, &c->qk_norm));
     FUR_TRY(fur_json_number_or(error, j, "softcap", 0, 1e6, 0, &c->softcap));
-    FUR_TRY(read_dropout(error, j, "attention_dropout", "dropout", c));
+    FUR_TRY(read_dropout(error, j, "attention_dropout", "dropout", "embedding_dropout", c));
     return read_scaling(error, j, "rope_scaling", false, c);
 }
 

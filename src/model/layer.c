@@ -95,7 +95,9 @@ double fur_run_drop_rate(const fur_run *run, fur_drop_place place)
     const fur_model_config *c = &run->model->config;
     if (!run->dropping)
         return 0;
-    return place == FUR_DROP_WEIGHTS ? c->attention_dropout : c->dropout;
+    return place == FUR_DROP_WEIGHTS     ? c->attention_dropout
+           : place == FUR_DROP_EMBEDDING ? c->embedding_dropout
+                                         : c->dropout;
 }
 
 uint64_t fur_run_drop_key(const fur_run *run, int64_t layer, fur_drop_place place)

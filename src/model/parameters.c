@@ -52,7 +52,7 @@ static bool every_layer_is_exact_and_dense(const fur_model_config *c)
     return c->projection_ffn == 0 && c->projection_qkvo == 0;
 }
 
-/* What none of the families has. Dropout all have, but Llama only that of weights. */
+/* What none of the families has. Dropout all have, but Llama only that of weights, and NeoX one rate for all else. */
 static bool attention_is_furlongs_own(const fur_model_config *c)
 {
     for (int64_t layer = 0; layer < c->layers; layer++)
@@ -74,11 +74,13 @@ const char *fur_config_family(const fur_model_config *c)
     if (c->features || !c->causal || !every_layer_is_exact_and_dense(c) || attention_is_furlongs_own(c))
         return "furlong";
     if (c->norm == FUR_NORM_RMSNORM && c->activation == FUR_ACTIVATION_SWIGLU && c->position == FUR_POSITION_ROPE &&
-        !c->bias && !(c->dropout > 0) && llama_has_scaling(c))
+        !c->bias && !(c->dropout > 0) && !(c->embedding_dropout > 0) && llama_has_scaling(c))
         return "llama";
     if (c->norm == FUR_NORM_LAYERNORM && c->activation == FUR_ACTIVATION_GELU_TANH && c->bias && multi_head &&
-        c->rope_scaling.type == FUR_ROPE_PLAIN)
-        return c->position == FUR_POSITION_LEARNED ? "gpt2" : "gpt_neox";
+        c->rope_scaling.type == FUR_ROPE_PLAIN) {
+        bool one_rate = !(c->embedding_dropout < c->dropout) && !(c->embedding_dropout > c->dropout);
+        return c->position == FUR_POSITION_LEARNED ? "gpt2" : one_rate ? "gpt_neox" : "furlong";
+    }
     return "furlong";
 }
 

@@ -67,6 +67,7 @@ fur_status fur_model_reshape(fur_context *context, const fur_model_config *wante
     c.rope_scaling = wanted->rope_scaling;
     c.softcap = wanted->softcap;
     c.dropout = wanted->dropout;
+    c.embedding_dropout = wanted->embedding_dropout;
     c.attention_dropout = wanted->attention_dropout;
     if (c.position != FUR_POSITION_LEARNED)
         c.context = wanted->context;

@@ -177,9 +177,10 @@ static void NAME(norm_heads_backward)(const NAME(state) * s, oracle_slice w_at, 
 static void NAME(drop)(const NAME(state) * s, int64_t layer, int64_t place, REAL *x_TC)
 {
     const fur_model_config *c = &s->o->config;
-    for (int64_t t = 0; s->o->training && c->dropout > 0 && t < s->T; t++)
+    double rate = place == 3 ? c->embedding_dropout : c->dropout; /* 3: of embeddings */
+    for (int64_t t = 0; s->o->training && rate > 0 && t < s->T; t++)
         for (int64_t i = 0; i < c->width; i++)
-            x_TC[t * c->width + i] *= (REAL)keep_factor(c->dropout, drop_key(s->o, layer, place), (uint64_t)t, i);
+            x_TC[t * c->width + i] *= (REAL)keep_factor(rate, drop_key(s->o, layer, place), (uint64_t)t, i);
 }
 
 /* x += dropout(y w^T + b) */

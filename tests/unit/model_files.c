@@ -61,7 +61,8 @@ static void what_is_saved_loads_to_the_bit(void **state)
         assert_int_equal(memcmp(written.window, read.window, sizeof read.window), 0);
         assert_true(written.sink_tokens == read.sink_tokens && written.sink_logits == read.sink_logits &&
                     written.qk_norm == read.qk_norm && written.softcap == read.softcap &&
-                    written.dropout == read.dropout && written.attention_dropout == read.attention_dropout &&
+                    written.dropout == read.dropout && written.embedding_dropout == read.embedding_dropout &&
+                    written.attention_dropout == read.attention_dropout &&
                     written.rope_scaling.type == read.rope_scaling.type &&
                     written.rope_scaling.factor == read.rope_scaling.factor &&
                     written.rope_scaling.original_context == read.rope_scaling.original_context);
@@ -202,7 +203,7 @@ static void a_wrong_config_is_refused_by_name(void **state)
         {llama_text, "rope_scaling", "{\"type\": \"yarn\", \"factor\": 2, \"truncate\": false}", FUR_E_UNSUPPORTED,
          "truncate"},
         {llama_text, "attention_dropout", "1", FUR_E_FORMAT, "attention_dropout"},
-        {gpt2_text, "embd_pdrop", "0.1", FUR_E_UNSUPPORTED, "embd_pdrop"},
+        {gpt2_text, "embd_pdrop", "1", FUR_E_FORMAT, "embd_pdrop"},
         {llama_text, "rope_parameters", "{\"rope_type\": 1}", FUR_E_FORMAT, "rope_type"},
         {llama_text, "attention_bias", "true", FUR_E_UNSUPPORTED, "attention_bias"},
         {llama_text, "mlp_bias", "true", FUR_E_UNSUPPORTED, "mlp_bias"},
@@ -224,6 +225,7 @@ static void a_wrong_config_is_refused_by_name(void **state)
         {furlong_text, "sink_tokens", "-1", FUR_E_FORMAT, "sink_tokens"},
         {furlong_text, "softcap", "-1", FUR_E_FORMAT, "softcap"},
         {furlong_text, "dropout", "1", FUR_E_FORMAT, "dropout"},
+        {furlong_text, "embedding_dropout", "1", FUR_E_FORMAT, "embedding_dropout"},
         {furlong_text, "qk_norm", "1", FUR_E_FORMAT, "qk_norm"},
         {furlong_text, "position", "\"t5\"", FUR_E_UNSUPPORTED, "t5"},
     };
@@ -382,6 +384,38 @@ static void a_reshaped_model_computes_the_same(void **state)
                          (double)y[1][j]);
         fur_model_destroy(model);
     }
+    fur_context_destroy(context);
+}
+
+/* Each of GPT-2's three rates is its own; in a file of our own, hidden and embedding rates that an older one has as
+ * one. */
+static void rates_of_dropout_are_read_and_written(void **state)
+{
+    (void)state;
+    fur_context *context = kit_context(1);
+    kit_folder folder;
+    kit_folder_init(&folder);
+    fur_json_setup();
+    fur_model_config config;
+    char *text = altered(gpt2_text, "embd_pdrop", "0.0");
+    char *both = altered(text, "resid_pdrop", "0.1");
+    kit_ok(context, read_config(context, &folder, both, -1, &config));
+    assert_true(config.embedding_dropout == 0 && config.dropout == 0.1 && config.attention_dropout == 0);
+    assert_string_equal(fur_config_family(&config), "gpt2");
+    free_text(text);
+    free_text(both);
+    text = altered(furlong_text, "dropout", "0.25");
+    kit_ok(context, read_config(context, &folder, text, -1, &config));
+    assert_true(config.embedding_dropout == 0.25 && config.dropout == 0.25);
+    free_text(text);
+    config = kit_model_cases[2].config;
+    config.embedding_dropout = 0.1; /* gpt_neox has one rate */
+    assert_string_equal(fur_config_family(&config), "furlong");
+    config.dropout = 0.1;
+    assert_string_equal(fur_config_family(&config), "gpt_neox");
+    config.dropout = 1 - 1e-12; /* 1 in f32 */
+    assert_int_equal(fur_config_check(context, &config), FUR_E_ARGUMENT);
+    kit_folder_clear(&folder);
     fur_context_destroy(context);
 }
 
@@ -691,7 +725,7 @@ int main(void)
         cmocka_unit_test(a_reshaped_model_computes_the_same), cmocka_unit_test(both_forms_of_rope_settings_are_read),
         cmocka_unit_test(wrong_weights_are_refused_by_name),  cmocka_unit_test(greedy_generation_is_the_argmax),
         cmocka_unit_test(sampling_is_a_function_of_its_seed), cmocka_unit_test(sampling_follows_the_distribution),
-        cmocka_unit_test(bad_generation_is_refused),
+        cmocka_unit_test(bad_generation_is_refused),          cmocka_unit_test(rates_of_dropout_are_read_and_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -95,6 +95,7 @@ static void bidirectional(fur_model_config *c)
 static void dropout(fur_model_config *c)
 {
     c->dropout = 0.25;
+    c->embedding_dropout = 0.125;
 }
 static void attention_dropout(fur_model_config *c)
 {

@@ -27,7 +27,7 @@ static fur_model_config five_layers(const kit_model_case *at)
     fur_model_config c = at->config;
     c.layers = 5;
     if ((at - kit_model_cases) % 4 == 0) {
-        c.dropout = 0.2;
+        c.dropout = c.embedding_dropout = 0.2;
         c.attention_dropout = 0.1;
     }
     return c;
