@@ -16,6 +16,7 @@ struct fur_context {
     void *log_user;
     bool dtype_is_given;  /* exec.compute was asked for, not a default that a checkpoint may replace */
     atomic_int stop;      /* set by fur_context_stop */
+    bool yarn_is_told;    /* that a file's YaRN is read as transformers 5 reads it: once, not at each reading */
     double gflops;        /* matrix product rate measured by the plan, 0 before */
     int64_t base_rss_bytes; /* resident memory of the process when the context was made */
 };

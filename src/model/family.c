@@ -39,14 +39,17 @@ static json_t *gpt_neox_json(const fur_model_config *c)
 }
 
 /* In the words of transformers; defaults are left to it, as to us. */
-static json_t *scaling_json(const fur_rope_scaling *s)
+static json_t *scaling_json(const fur_model_config *c)
 {
+    const fur_rope_scaling *s = &c->rope_scaling;
+    /* the context is the default; said of YaRN, it would be taken for a factor of 1 (fur_config_yarn_is_ratio) */
+    bool said = s->type != FUR_ROPE_YARN || s->original_context != c->context;
     json_t *json = json_object();
     if (!json)
         return NULL;
     json_object_set_new(json, "rope_type", json_string(fur_rope_scaling_name((int)s->type)));
     json_object_set_new(json, "factor", json_real(s->factor));
-    if (fur_rope_scaling_has_original(s->type))
+    if (said && fur_rope_scaling_has_original(s->type))
         json_object_set_new(json, "original_max_position_embeddings", json_integer((json_int_t)s->original_context));
     if (s->type == FUR_ROPE_YARN) {
         if (s->attention_factor > 0)
@@ -110,7 +113,7 @@ json_t *fur_config_to_json(const fur_model_config *config)
                    : strcmp(family, "llama") == 0    ? llama_json(config)
                                                      : furlong_json(config);
     if (json && config->rope_scaling.type != FUR_ROPE_PLAIN)
-        json_object_set_new(json, "rope_scaling", scaling_json(&config->rope_scaling));
+        json_object_set_new(json, "rope_scaling", scaling_json(config));
     if (json) {
         json_object_set_new(json, "furlong_preset", json_string(config->name));
         /* Absent, they would be the family's own, which here may be any token or beyond the vocabulary. */
@@ -143,7 +146,8 @@ static fur_status read_common(fur_error *error, const fur_json *j, fur_model_con
     return FUR_OK;
 }
 
-/* Absent: none (of embeddings: as of hidden values), although transformers has defaults; a checkpoint is not to be trained otherwise than it says. */
+/* Absent: none (of embeddings: as of hidden values), although transformers has defaults; a checkpoint is not to be
+ * trained otherwise than it says. */
 static fur_status read_dropout(fur_error *error, const fur_json *j, const char *weights, const char *hidden,
                                const char *embedding, fur_model_config *c)
 {
@@ -236,6 +240,9 @@ static fur_status read_scaling(fur_error *error, const fur_json *j, const char *
     if (fur_rope_scaling_has_original(s->type))
         FUR_TRY(fur_json_int_or(error, j, key_of(object, "original_max_position_embeddings").text, 1, MOST_SIZE,
                                 c->context, &s->original_context));
+    if (llama && (s->type == FUR_ROPE_YARN || s->type == FUR_ROPE_LLAMA3)) /* where a file has both, this one */
+        FUR_TRY(fur_json_int_or(error, j, "original_max_position_embeddings", 1, MOST_SIZE, s->original_context,
+                                &s->original_context));
     if (llama && s->type == FUR_ROPE_DYNAMIC)
         s->original_context = c->context; /* all that transformers asks */
     if (s->type == FUR_ROPE_YARN)
@@ -247,18 +254,19 @@ static fur_status read_scaling(fur_error *error, const fur_json *j, const char *
     return FUR_OK;
 }
 
-/* transformers 5 keeps all of it in rope_parameters, older ones under keys of the family's. Only RoPE over whole heads
- * is ours. */
+/* transformers 5 keeps all of it in rope_parameters, or reads it from rope_scaling where a file has that; older ones
+ * under keys of the family's. Only RoPE over whole heads is ours. */
 static fur_status read_rope(fur_error *error, const fur_json *j, const char *share_key, double share,
                             const char *base_key, fur_model_config *c)
 {
+    const char *object = fur_json_find(j, "rope_scaling") ? "rope_scaling" : "rope_parameters";
     FUR_TRY(fur_json_number_or(error, j, share_key, 0, 1, share, &share));
-    FUR_TRY(fur_json_number_or(error, j, "rope_parameters.partial_rotary_factor", 0, 1, share, &share));
+    FUR_TRY(fur_json_number_or(error, j, key_of(object, "partial_rotary_factor").text, 0, 1, share, &share));
     if (share < 1)
         return refuse(error, j, share_key, "below 1", "whole heads rotated");
     FUR_TRY(fur_json_number_or(error, j, base_key, 1.001, 1e12, 1e4, &c->rope_theta));
-    FUR_TRY(fur_json_number_or(error, j, "rope_parameters.rope_theta", 1.001, 1e12, c->rope_theta, &c->rope_theta));
-    const char *object = fur_json_find(j, "rope_scaling") ? "rope_scaling" : "rope_parameters";
+    FUR_TRY(
+        fur_json_number_or(error, j, key_of(object, "rope_theta").text, 1.001, 1e12, c->rope_theta, &c->rope_theta));
     FUR_TRY(read_scaling(error, j, object, true, c));
     if (c->rope_scaling.type != FUR_ROPE_PLAIN && strcmp(base_key, "rope_theta") != 0)
         return refuse(error, j, object, "set", "plain RoPE only for gpt_neox");
@@ -442,22 +450,35 @@ static fur_status read_family(fur_error *error, const fur_json *j, fur_model_con
     return FUR_OK;
 }
 
-fur_status fur_config_from_file(fur_error *error, const char *path, fur_model_config *out)
+/* Versions of transformers differ here: what ours does is said. */
+static void tell_yarn(fur_context *context, const fur_json *j, const fur_model_config *c)
+{
+    const fur_rope_scaling *s = &c->rope_scaling;
+    const char *type = json_string_value(fur_json_find(j, "model_type"));
+    if (context->yarn_is_told || strcmp(type, "llama") != 0 || s->type != FUR_ROPE_YARN ||
+        s->original_context == c->context || fur_config_yarn_is_ratio(c))
+        return;
+    context->yarn_is_told = true;
+    fur_log(context, FUR_LOG_INFO,
+            "%s: YaRN by its factor, %g, as in transformers 5; 4.48 to 4.57 take %lld / %lld instead", j->name,
+            s->factor, (long long)c->context, (long long)s->original_context);
+}
+
+static fur_status config_from_file(fur_context *context, const char *path, fur_model_config *out)
 {
     fur_json json = {0};
-    fur_model_config config = {0};
-    FUR_TRY(fur_json_read(error, path, &json));
-    fur_status status = read_family(error, &json, &config);
-    fur_json_clear(&json);
+    FUR_TRY(fur_json_read(&context->error, path, &json));
+    fur_status status = read_family(&context->error, &json, out);
     if (status == FUR_OK)
-        *out = config;
+        tell_yarn(context, &json, out);
+    fur_json_clear(&json);
     return status;
 }
 
 fur_status fur_config_read(fur_context *context, const char *path, fur_model_config *out)
 {
-    fur_model_config config;
-    FUR_TRY(fur_config_from_file(&context->error, path, &config));
+    fur_model_config config = {0};
+    FUR_TRY(config_from_file(context, path, &config));
     if (fur_config_check(context, &config) != FUR_OK) { /* a bad size in a file is the file's fault */
         fur_error_prefix(&context->error, "%s", path);
         return context->error.status = FUR_E_FORMAT;

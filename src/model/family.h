@@ -8,8 +8,6 @@
 
 /* config.json's content; the caller owns the reference. NULL when out of memory. */
 json_t *fur_config_to_json(const fur_model_config *config);
-/* path: config.json, for the texts of errors. */
-fur_status fur_config_from_file(fur_error *error, const char *path, fur_model_config *out);
 /* Weights into an allocated model from a folder; and to PATH. */
 fur_status fur_weights_read(fur_error *error, const char *folder, fur_model *model);
 fur_status fur_weights_write(fur_error *error, const fur_model *model, const float *data, const char *path,

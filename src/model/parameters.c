@@ -61,11 +61,21 @@ static bool attention_is_furlongs_own(const fur_model_config *c)
     return c->sink_logits || c->qk_norm || c->softcap > 0 || c->position == FUR_POSITION_ALIBI;
 }
 
-/* transformers bends angles by the length of a row, from the configured context on; we by the configured context. */
+bool fur_config_yarn_is_ratio(const fur_model_config *c)
+{
+    double wanted = (double)c->context, got = c->rope_scaling.factor * (double)c->rope_scaling.original_context;
+    return !(got < wanted) && !(got > wanted);
+}
+
+/* transformers bends dynamic angles by the length of a row, from the configured context on; we by the configured context.
+ * Of YaRN every version of it must make the same. */
 static bool llama_has_scaling(const fur_model_config *c)
 {
     const fur_rope_scaling *s = &c->rope_scaling;
-    return s->type != FUR_ROPE_NTK && (s->type != FUR_ROPE_DYNAMIC || s->original_context == c->context);
+    bool whole = s->original_context == c->context;
+    return s->type == FUR_ROPE_DYNAMIC ? whole
+           : s->type == FUR_ROPE_YARN  ? whole || fur_config_yarn_is_ratio(c)
+                                       : s->type != FUR_ROPE_NTK;
 }
 
 const char *fur_config_family(const fur_model_config *c)

@@ -31,13 +31,30 @@ static void file_shape(const fur_parameter *p, int64_t shape[2])
     shape[1] = turned ? p->shape[0] : p->shape[1];
 }
 
+static bool source_has(const fur_tensor_source *source, const char *name)
+{
+    for (int64_t i = 0; i < fur_tensor_source_count(source); i++)
+        if (strcmp(fur_tensor_source_at(source, i)->name, name) == 0)
+            return true;
+    return false;
+}
+
+/* A llama file whose YaRN only our own family can say (fur_config_yarn_is_ratio) has llama's name for the head; all
+ * other names of the two are the same. */
+static const char *file_name(const fur_tensor_source *source, const fur_parameter *p)
+{
+    static const char llama_head[] = "lm_head.weight";
+    bool ours = strcmp(p->name, "head.weight") == 0;
+    return ours && !source_has(source, p->name) && source_has(source, llama_head) ? llama_head : p->name;
+}
+
 static fur_status read_parameter(fur_error *error, const fur_tensor_source *source, const fur_parameter *p,
                                  fur_model *model)
 {
     int64_t shape[2];
     file_shape(p, shape);
     float *data = model->data + p->offset;
-    FUR_TRY(fur_tensor_source_read_f32(error, source, p->name, p->rank, shape, true, data));
+    FUR_TRY(fur_tensor_source_read_f32(error, source, file_name(source, p), p->rank, shape, true, data));
     if (p->file_layout == FUR_FILE_SAME)
         return FUR_OK;
     float *copy = fur_malloc((size_t)p->count * sizeof *copy);
@@ -71,7 +88,7 @@ static fur_status check_no_others(fur_error *error, const fur_tensor_source *sou
         const char *name = fur_tensor_source_at(source, i)->name;
         bool known = may_be_ignored(name, model->config.tied);
         for (int64_t p = 0; !known && p < model->table.count; p++)
-            known = strcmp(model->table.list[p].name, name) == 0;
+            known = strcmp(file_name(source, &model->table.list[p]), name) == 0;
         if (!known)
             return fur_error_set(error, FUR_E_FORMAT, "%s: tensor '%.200s' is not part of this model", folder, name);
     }

@@ -202,6 +202,9 @@ static void a_wrong_config_is_refused_by_name(void **state)
          "high_freq_factor"},
         {llama_text, "rope_scaling", "{\"type\": \"yarn\", \"factor\": 2, \"truncate\": false}", FUR_E_UNSUPPORTED,
          "truncate"},
+        {llama_text, "rope_scaling", "{\"rope_type\": \"default\", \"partial_rotary_factor\": 0.5}", FUR_E_UNSUPPORTED,
+         "partial_rotary_factor"},
+        {llama_text, "partial_rotary_factor", "0.5", FUR_E_UNSUPPORTED, "partial_rotary_factor"},
         {llama_text, "attention_dropout", "1", FUR_E_FORMAT, "attention_dropout"},
         {gpt2_text, "embd_pdrop", "1", FUR_E_FORMAT, "embd_pdrop"},
         {llama_text, "rope_parameters", "{\"rope_type\": 1}", FUR_E_FORMAT, "rope_type"},
@@ -283,7 +286,14 @@ static void rope_scalings_of_files_are_read(void **state)
          {.type = FUR_ROPE_DYNAMIC, .factor = 2, .original_context = 64}},
         {"rope_scaling",
          "{\"rope_type\": \"yarn\", \"factor\": 8, \"original_max_position_embeddings\": 16}",
-         {.type = FUR_ROPE_YARN, .factor = 8, .original_context = 16, .beta_fast = 32, .beta_slow = 1}},
+         {.type = FUR_ROPE_YARN,
+          .factor = 8,
+          .original_context = 16,
+          .beta_fast = 32,
+          .beta_slow = 1}}, /* versions of transformers differ: 8, or 64 / 16 */
+        {"rope_scaling",
+         "{\"rope_type\": \"yarn\", \"factor\": 4, \"original_max_position_embeddings\": 16}",
+         {.type = FUR_ROPE_YARN, .factor = 4, .original_context = 16, .beta_fast = 32, .beta_slow = 1}},
         {"rope_scaling",
          "{\"type\": \"yarn\", \"factor\": 8, \"mscale\": 1, \"mscale_all_dim\": 1, \"beta_fast\": 16}",
          {.type = FUR_ROPE_YARN,
@@ -309,9 +319,60 @@ static void rope_scalings_of_files_are_read(void **state)
             fail_msg("%s: type %d, factor %g, original %lld, attention %g", text, (int)config.rope_scaling.type,
                      config.rope_scaling.factor, (long long)config.rope_scaling.original_context,
                      config.rope_scaling.attention_factor);
-        assert_string_equal(fur_config_family(&config), "llama");
+        const fur_rope_scaling *wanted = &list[i].scaling;
+        bool differ = wanted->type == FUR_ROPE_YARN && wanted->original_context == 16 && wanted->factor == 8;
+        assert_string_equal(fur_config_family(&config), differ ? "furlong" : "llama");
         free_text(text);
+        /* written and read again it is the same */
+        fur_model *model;
+        fur_model_config back;
+        kit_ok(context, fur_model_create(context, &config, 1, &model));
+        kit_ok(context, fur_model_save(context, model, folder.path));
+        kit_ok(context, fur_config_read(context, kit_path(&folder, "config.json"), &back));
+        assert_int_equal(back.rope_scaling.type, config.rope_scaling.type);
+        assert_int_equal(back.rope_scaling.original_context, config.rope_scaling.original_context);
+        fur_model_destroy(model);
     }
+    /* the top-level key wins, as in transformers 5 */
+    fur_model_config config;
+    char *text = altered(llama_text, "rope_scaling",
+                         "{\"rope_type\": \"yarn\", \"factor\": 4, \"original_max_position_embeddings\": 8}");
+    char *top = altered(text, "original_max_position_embeddings", "16");
+    kit_ok(context, read_config(context, &folder, top, -1, &config));
+    assert_int_equal(config.rope_scaling.original_context, 16);
+    free_text(top);
+    free_text(text);
+    kit_folder_clear(&folder);
+    fur_context_destroy(context);
+}
+
+/* A llama file whose YaRN transformers' versions read differently is ours once read, and its weights are found. */
+static void a_llama_file_with_another_yarn_loads(void **state)
+{
+    (void)state;
+    fur_context *context = kit_context(1);
+    kit_folder folder;
+    kit_folder_init(&folder);
+    fur_model *model = kit_model(context, &kit_model_cases[3].config, 3), *back;
+    kit_ok(context, fur_model_save(context, model, folder.path));
+    json_error_t error;
+    json_t *json = json_load_file(kit_path(&folder, "config.json"), 0, &error);
+    assert_non_null(json);
+    json_object_set_new(
+        json, "rope_scaling",
+        json_pack("{s:s, s:f, s:i}", "rope_type", "yarn", "factor", 2.0, "original_max_position_embeddings", 64));
+    assert_int_equal(json_dump_file(json, kit_path(&folder, "config.json"), 0), 0);
+    json_decref(json);
+    kit_ok(context, fur_model_load(context, folder.path, &back));
+    assert_string_equal(fur_config_family(fur_model_config_of(back)), "furlong");
+    for (int64_t i = 0; i < fur_model_parameters(model); i++) {
+        fur_parameter_info p, q;
+        fur_model_parameter(model, i, &p);
+        fur_model_parameter(back, i, &q);
+        kit_check_same_bits(p.name, p.data, q.data, (size_t)p.count * sizeof(float));
+    }
+    fur_model_destroy(back);
+    fur_model_destroy(model);
     kit_folder_clear(&folder);
     fur_context_destroy(context);
 }
@@ -431,10 +492,11 @@ static void both_forms_of_rope_settings_are_read(void **state)
     const alteration list[] = {
         {llama_text, "rope_theta", "500000.0", FUR_OK, ""},
         {llama_text, "rope_parameters", "{\"rope_type\": \"default\", \"rope_theta\": 500000.0}", FUR_OK, ""},
+        {llama_text, "rope_scaling", "{\"rope_type\": \"default\", \"rope_theta\": 500000.0}", FUR_OK, ""},
         {neox_text, "rotary_emb_base", "500000", FUR_OK, ""},
         {neox_text, "rope_parameters", "{\"rope_theta\": 500000.0, \"partial_rotary_factor\": 1.0}", FUR_OK, ""},
     };
-    for (int i = 0; i < 4; i++) {
+    for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) {
         char *text = altered(list[i].text, list[i].key, list[i].value);
         kit_ok(context, read_config(context, &folder, text, -1, &config));
         assert_true(config.rope_theta == 500000.0);
@@ -720,12 +782,19 @@ static void bad_generation_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_is_saved_loads_to_the_bit),     cmocka_unit_test(a_wrong_config_is_refused_by_name),
-        cmocka_unit_test(rope_scalings_of_files_are_read),    cmocka_unit_test(windows_by_layer_are_set_or_refused),
-        cmocka_unit_test(a_reshaped_model_computes_the_same), cmocka_unit_test(both_forms_of_rope_settings_are_read),
-        cmocka_unit_test(wrong_weights_are_refused_by_name),  cmocka_unit_test(greedy_generation_is_the_argmax),
-        cmocka_unit_test(sampling_is_a_function_of_its_seed), cmocka_unit_test(sampling_follows_the_distribution),
-        cmocka_unit_test(bad_generation_is_refused),          cmocka_unit_test(rates_of_dropout_are_read_and_written),
+        cmocka_unit_test(what_is_saved_loads_to_the_bit),
+        cmocka_unit_test(a_wrong_config_is_refused_by_name),
+        cmocka_unit_test(rope_scalings_of_files_are_read),
+        cmocka_unit_test(windows_by_layer_are_set_or_refused),
+        cmocka_unit_test(a_reshaped_model_computes_the_same),
+        cmocka_unit_test(both_forms_of_rope_settings_are_read),
+        cmocka_unit_test(wrong_weights_are_refused_by_name),
+        cmocka_unit_test(greedy_generation_is_the_argmax),
+        cmocka_unit_test(sampling_is_a_function_of_its_seed),
+        cmocka_unit_test(sampling_follows_the_distribution),
+        cmocka_unit_test(bad_generation_is_refused),
+        cmocka_unit_test(rates_of_dropout_are_read_and_written),
+        cmocka_unit_test(a_llama_file_with_another_yarn_loads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
