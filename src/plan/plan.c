@@ -16,6 +16,7 @@
 #define PRODUCT_FRACTION                  0.85
 #define ATTENTION_FRACTION                0.90
 #define ATTENTION_OVERHEAD_TOKENS         140.0 /* of a piece of queries: 0.58 of the rate at 256 tokens, 0.87 at 4,096 */
+#define ATTENTION_DROPOUT_FACTOR          1.7 /* time with its draws over time without */
 #define MEMORY_BYTES_PER_SECOND_PER_GFLOP 4e7   /* memory speed grows with cores much as the product rate does */
 #define DISK_BYTES_PER_SECOND             0.7e9
 #define COPY_BYTES_PER_SECOND             4e9 /* what the store's thread takes from the others */
@@ -77,6 +78,7 @@ typedef struct layer_totals {
 
 typedef struct work {
     double products, attention, memory_bytes;
+    double slower; /* attention than its flops say */
     double streamed_bytes; /* to and from disk beside the computation */
     double moment_bytes;   /* to and from disk while only the update computes */
 } work;
@@ -130,7 +132,7 @@ static work row_work(const fur_model_config *c, const fur_parameter_table *table
     int training = s->purpose == FUR_FOR_TRAIN;
     double T = s->purpose == FUR_FOR_GENERATE ? 1 : (double)s->tokens, L = (double)c->layers;
     double inner = (double)fur_config_inner_width(c), elements = (double)table->elements * (double)sizeof(float);
-    work w = {0};
+    work w = {.slower = training && c->attention_dropout > 0 ? ATTENTION_DROPOUT_FACTOR : 1};
     w.products = T * (sum->qkv + sum->o + sum->up + sum->down) * (training ? 3 : 1);
     w.attention = sum->attention_forward + (training ? sum->attention_backward : 0);
     if (s->purpose == FUR_FOR_GENERATE)
@@ -153,7 +155,7 @@ static double work_seconds(const fur_exec *exec, const work *w, const fur_run_sh
 {
     double rate = gflops * 1e9, piece = (double)fur_min_i64(s->superblock, document_tokens);
     double attention = rate * ATTENTION_FRACTION / (1 + ATTENTION_OVERHEAD_TOKENS / piece);
-    double compute = w->products / (rate * PRODUCT_FRACTION) + w->attention / attention +
+    double compute = w->products / (rate * PRODUCT_FRACTION) + w->attention * w->slower / attention +
                      w->memory_bytes / (gflops / fur_rate_gain(exec) * MEMORY_BYTES_PER_SECOND_PER_GFLOP);
     compute += w->streamed_bytes / COPY_BYTES_PER_SECOND;
     return fmax(compute, w->streamed_bytes / DISK_BYTES_PER_SECOND) + w->moment_bytes / DISK_BYTES_PER_SECOND;
@@ -424,12 +426,14 @@ fur_status fur_plan_refuse(fur_context *context, const fur_model_config *config,
     FUR_TRY(fur_plan_longest(context, config, request, &longest));
     if (longest == 0)
         return fur_error_set(&context->error, FUR_E_DOES_NOT_FIT,
-                             "%lld tokens need %.0f MiB, the limit is %.0f MiB, and no context of this model fits it",
-                             (long long)request->row_tokens, (double)plan->peak_bytes * mib,
+                             "%lld tokens need at least %.0f MiB, the limit is %.0f MiB, and no context of this model "
+                             "fits it",
+                             (long long)request->row_tokens, ceil((double)plan->peak_bytes * mib),
                              (double)request->memory_bytes * mib);
     return fur_error_set(&context->error, FUR_E_DOES_NOT_FIT,
-                         "%lld tokens need %.0f MiB, the limit is %.0f MiB; the largest context that fits is %lld",
-                         (long long)request->row_tokens, (double)plan->peak_bytes * mib,
+                         "%lld tokens need at least %.0f MiB, the limit is %.0f MiB; the largest context that fits is "
+                         "%lld",
+                         (long long)request->row_tokens, ceil((double)plan->peak_bytes * mib),
                          (double)request->memory_bytes * mib, (long long)longest);
 }
 

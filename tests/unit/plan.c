@@ -615,6 +615,30 @@ static void attention_counts_what_a_window_shows(void **state)
             }
 }
 
+/* Draws of attention's dropout take time, and no operation that is counted. */
+static void plan_counts_the_draws_of_dropout(void **state)
+{
+    (void)state;
+    fur_context *context = kit_context(1);
+    fur_plan plans[2];
+    for (int drops = 0; drops < 2; drops++) {
+        fur_model_config config = kit_model_cases[3].config;
+        config.context = 1 << 20;
+        config.attention_dropout = drops ? 0.1 : 0;
+        fur_plan_request request;
+        fur_plan_request_defaults(&request);
+        request.row_tokens = 1 << 20; /* attention is nearly all of it */
+        request.superblock = 4096;
+        request.keep = FUR_KEEP_NOTHING;
+        request.measured_gflops = 100;
+        kit_ok(context, fur_plan_make(context, &config, &request, &plans[drops]));
+    }
+    double ratio = plans[1].seconds / plans[0].seconds;
+    assert_true(ratio > 1.65 && ratio < 1.75);
+    assert_true(plans[1].flops == plans[0].flops && plans[1].peak_bytes == plans[0].peak_bytes);
+    fur_context_destroy(context);
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 3 && strcmp(argv[1], "--measure") == 0)
@@ -634,6 +658,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(plan_survives_sizes_chosen_to_overflow),
         cmocka_unit_test(attention_counts_what_a_window_shows),
         cmocka_unit_test(a_window_bounds_keys_and_values),
+        cmocka_unit_test(plan_counts_the_draws_of_dropout),
         cmocka_unit_test(peak_memory_is_within_5_percent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
