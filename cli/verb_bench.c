@@ -214,6 +214,21 @@ static int bench_longest(bench *b)
     return tokens > 0 ? CLI_OK : cli_refuse(b->session, CLI_DOES_NOT_FIT, "no document fits");
 }
 
+/* What a mode does not look at is refused. */
+static int check_options(const cli_session *session)
+{
+    static const struct {
+        const char *name, *modes;
+    } list[] = {{"window", "attention"}, {"layers", "step or longest"}, {"disk", "step"}, {"disk-dir", "step"},
+                {"store", "step"},       {"store-dtype", "step"},       {"keep", "step"}};
+    for (size_t i = 0; i < sizeof list / sizeof list[0]; i++)
+        if (cli_source_of(session->options, list[i].name) == CLI_FROM_COMMAND &&
+            strstr(list[i].modes, session->options->mode) == NULL)
+            return cli_refuse(session, CLI_USAGE, "--%s: an option of bench %s, not of bench %s", list[i].name,
+                              list[i].modes, session->options->mode);
+    return CLI_OK;
+}
+
 int verb_bench(cli_session *session)
 {
     static const struct {
@@ -224,7 +239,9 @@ int verb_bench(cli_session *session)
                  {"projection", bench_projection},
                  {"step", bench_step},
                  {"longest", bench_longest}};
-    int code = cli_session_open(session);
+    int code = check_options(session);
+    if (code == CLI_OK)
+        code = cli_session_open(session);
     if (code != CLI_OK)
         return code;
     bench b = {.session = session, .object = json_object()};

@@ -62,12 +62,26 @@ static int plan_one(cli_session *session, const fur_model_config *config, const 
                       cli_bytes(a, plan.peak_bytes), cli_bytes(b, request->memory_bytes), cli_thousands(c, longest));
 }
 
+/* Only training stores anything. */
+static int check_options(const cli_session *session)
+{
+    static const char *const stores[] = {"disk", "disk-dir", "store", "store-dtype", "keep"};
+    for (size_t i = 0; i < sizeof stores / sizeof stores[0]; i++)
+        if (strcmp(session->options->purpose, "train") != 0 &&
+            cli_source_of(session->options, stores[i]) == CLI_FROM_COMMAND)
+            return cli_refuse(session, CLI_USAGE, "--%s: an option of plan --for train, not --for %s", stores[i],
+                              session->options->purpose);
+    return CLI_OK;
+}
+
 int verb_plan(cli_session *session)
 {
     const cli_options *options = session->options;
     fur_model_config config;
     fur_plan_request request;
-    int code = cli_session_open(session);
+    int code = check_options(session);
+    if (code == CLI_OK)
+        code = cli_session_open(session);
     if (code == CLI_OK)
         code = cli_config_open(session, "bytes-1m", options->context, options->tokenizer != NULL, &config);
     if (code != CLI_OK)
