@@ -26,6 +26,9 @@ typedef enum fur_store_place {
 /* What layer inputs are stored as. Anything but f32 makes the gradients inexact (docs/NUMERICS.md, "Stored inputs"). */
 typedef enum fur_stored_type { FUR_STORED_F32 = 0, FUR_STORED_BF16 = 1, FUR_STORED_Q8 = 2 } fur_stored_type;
 
+FUR_API const char *fur_store_place_name(fur_store_place place); /* "chosen", "memory", "again", "disk" */
+FUR_API const char *fur_stored_type_name(fur_stored_type type);  /* "f32", "bf16", "q8" */
+
 typedef struct fur_plan_request {
     size_t struct_size;
     fur_purpose purpose;

@@ -227,6 +227,17 @@ fur_status fur_lock_acquire(fur_error *error, const char *folder, fur_lock **out
     return FUR_OK;
 }
 
+void fur_folder_abandon(const char *folder)
+{
+    char *path;
+    fur_error error;
+    if (fur_path_join(&error, folder, ".lock", &path) != FUR_OK)
+        return;
+    (void)unlink(path);
+    (void)rmdir(folder);
+    fur_free(path);
+}
+
 void fur_lock_release(fur_lock *lock)
 {
     if (!lock)

@@ -13,6 +13,12 @@ const char *fur_stored_type_name(fur_stored_type type)
     return type == FUR_STORED_BF16 ? "bf16" : type == FUR_STORED_Q8 ? "q8" : "f32";
 }
 
+const char *fur_store_place_name(fur_store_place place)
+{
+    static const char *const names[] = {"chosen", "memory", "again", "disk"};
+    return place <= FUR_STORE_DISK ? names[place] : NULL;
+}
+
 int64_t fur_encoded_row_bytes(fur_stored_type type, int64_t width)
 {
     if (type == FUR_STORED_BF16)

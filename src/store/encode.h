@@ -11,8 +11,6 @@
 #include "base/exec.h"
 #include "furlong/plan.h"
 
-/* "f32", "bf16", "q8". */
-const char *fur_stored_type_name(fur_stored_type type);
 /* Bytes of a row of `width` elements, a multiple of 4. */
 int64_t fur_encoded_row_bytes(fur_stored_type type, int64_t width);
 void fur_rows_encode(const fur_exec *exec, fur_stored_type type, int64_t rows, int64_t width, const float *x_TW,

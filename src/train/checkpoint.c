@@ -28,13 +28,14 @@ static fur_status write_state(fur_error *error, const char *folder, const fur_tr
     return fur_json_put(
         error, folder, "trainer.json",
         json_pack(
-            "{s:i, s:I, s:I, s:f, s:{s:I, s:I, s:I}, s:s, s:s, s:I, s:I, s:s, s:s, s:{s:I, s:I, s:I, s:I, s:I, s:i}}",
+            "{s:i, s:I, s:I, s:f, s:{s:I, s:I, s:I}, s:s, s:s, s:I, s:I, s:s, s:s, s:{s:I, s:I, s:I, s:I, s:I, s:s}}",
             "version", STATE_VERSION, "step", (json_int_t)s->step, "tokens", (json_int_t)s->tokens, "loss",
             s->last_loss, "cursor", "phase", (json_int_t)s->cursor.phase, "epoch", (json_int_t)s->cursor.epoch, "index",
             (json_int_t)s->cursor.index, "seed", seed, "data_hash", data_hash, "row_tokens", (json_int_t)s->row_tokens,
-            "grad_accum", (json_int_t)s->grad_accum, "isa", s->isa, "dtype", fur_compute_name(s->compute), "plan", "tokens", (json_int_t)s->shape.tokens,
-            "superblock", (json_int_t)s->shape.superblock, "token_tile", (json_int_t)s->shape.token_tile, "loss_tile",
-            (json_int_t)s->shape.loss_tile, "vocabulary_tile", (json_int_t)s->shape.vocabulary_tile, "stored", (int)s->shape.stored));
+            "grad_accum", (json_int_t)s->grad_accum, "isa", s->isa, "dtype", fur_compute_name(s->compute), "plan",
+            "tokens", (json_int_t)s->shape.tokens, "superblock", (json_int_t)s->shape.superblock, "token_tile",
+            (json_int_t)s->shape.token_tile, "loss_tile", (json_int_t)s->shape.loss_tile, "vocabulary_tile",
+            (json_int_t)s->shape.vocabulary_tile, "stored", fur_stored_type_name(s->shape.stored)));
 }
 
 /* ---- moments ---------------------------------------------------------------------------------------------- */
@@ -344,7 +345,7 @@ void fur_checkpoint_prune(const char *run_dir, int64_t keep)
 static fur_status read_plan(fur_error *error, const fur_json *j, fur_run_shape *s)
 {
     const int64_t most = (int64_t)1 << 40;
-    int64_t stored = FUR_STORED_F32;
+    const char *stored;
     s->purpose = FUR_FOR_TRAIN;
     s->optimizer = 1;
     FUR_TRY(fur_json_int(error, j, "plan.tokens", 1, most, &s->tokens));
@@ -352,9 +353,13 @@ static fur_status read_plan(fur_error *error, const fur_json *j, fur_run_shape *
     FUR_TRY(fur_json_int(error, j, "plan.token_tile", 1, most, &s->token_tile));
     FUR_TRY(fur_json_int(error, j, "plan.loss_tile", 1, most, &s->loss_tile));
     FUR_TRY(fur_json_int(error, j, "plan.vocabulary_tile", 1, most, &s->vocabulary_tile));
-    if (fur_json_find(j, "plan.stored"))
-        FUR_TRY(fur_json_int(error, j, "plan.stored", FUR_STORED_F32, FUR_STORED_Q8, &stored));
-    s->stored = (fur_stored_type)stored;
+    FUR_TRY(fur_json_string_or(error, j, "plan.stored", fur_stored_type_name(FUR_STORED_F32), &stored));
+    s->stored = FUR_STORED_F32;
+    while (s->stored <= FUR_STORED_Q8 && strcmp(stored, fur_stored_type_name(s->stored)) != 0)
+        s->stored++;
+    if (s->stored > FUR_STORED_Q8)
+        return fur_error_set(error, FUR_E_FORMAT, "%s: \"plan.stored\" is '%.20s', expected f32, bf16 or q8", j->name,
+                             stored);
     return FUR_OK;
 }
 

@@ -34,6 +34,7 @@ static fur_status open_folder(fur_trainer *t)
 {
     fur_error *error = &t->context->error;
     const fur_train_settings *s = t->settings;
+    t->folder_is_new = !s->resume && !fur_path_exists(s->output_dir);
     if (!s->resume)
         FUR_TRY(fur_folder_create(error, s->output_dir));
     FUR_TRY(fur_lock_acquire(error, s->output_dir, &t->lock));
@@ -227,7 +228,10 @@ fur_status fur_trainer_open(fur_context *context, const fur_train_settings *sett
     out->user = user;
     out->start = fur_clock_seconds();
     out->last_eval_loss = (double)NAN;
-    return open_all(out, corpus, eval);
+    fur_status status = open_all(out, corpus, eval);
+    if (status != FUR_OK && out->folder_is_new && out->lock)
+        fur_folder_abandon(settings->output_dir);
+    return status;
 }
 
 void fur_trainer_close(fur_trainer *t)

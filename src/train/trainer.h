@@ -14,6 +14,7 @@ typedef struct fur_trainer {
     fur_train_fn on_event;
     void *user;
     fur_lock *lock; /* of the output folder */
+    bool folder_is_new; /* this run made it: a start that fails takes it away again */
     fur_model *model;
     fur_run *run;
     fur_plan plan;

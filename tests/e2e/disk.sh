@@ -110,6 +110,17 @@ pass "with room again it ends with the same bits"
     chmod 755 shut
 }
 
+# A start that fails when the folder is there already, for the store's sake, takes the folder away again.
+cp -r straight/step-000004 torn
+head -c 1000 straight/step-000004/model.safetensors >torn/model.safetensors
+# shellcheck disable=SC2086
+expect 3 train $settings -m torn --store disk -o left
+[ ! -e left ] || fail "a start that failed left its folder: $(find left)"
+for key in '"disk_dir": "."' '"inputs": "disk"' '"stored": "f32"'; do
+    grep -q "$key" unstored/run.json || fail "run.json lacks $key"
+done
+grep -q '"stored": *"f32"' unstored/step-000004/trainer.json || fail "trainer.json does not name what is stored"
+
 mkdir small
 if mount -t tmpfs -o size=16m none small 2>mount.log; then
     trap 'cd /; umount "$scratch/small"; rm -rf "$scratch"' EXIT
