@@ -15,7 +15,7 @@ int cli_plan_rows_make(const cli_session *session, const fur_model_config *confi
         row->tokens = (int64_t)4096 << i;
         one.row_tokens = row->tokens;
         one.document_tokens = row->tokens;
-        if (longer.context < row->tokens)
+        if (longer.context < row->tokens || longer.position == FUR_POSITION_LEARNED)
             longer.context = row->tokens;
         fur_status status = fur_plan_make(session->context, &longer, &one, &row->plan);
         /* what cannot fit is answered with the smallest plan */
@@ -81,6 +81,57 @@ static bool same_kinds(const fur_model_config *config)
     return true;
 }
 
+/* ", window 4,096 in 10 of 12 layers", or the least and the greatest. */
+static void add_windows(cli_string *out, const fur_model_config *config)
+{
+    char low[CLI_UNIT], high[CLI_UNIT];
+    int64_t count = 0, least = 0, greatest = 0;
+    for (int64_t i = 0; i < config->layers; i++) {
+        int64_t window = config->window[i];
+        least = window > 0 && (count == 0 || window < least) ? window : least;
+        greatest = window > greatest ? window : greatest;
+        count += window > 0;
+    }
+    if (count == 0)
+        return;
+    if (least == greatest)
+        cli_appendf(out, ", window %s", cli_thousands(low, least));
+    else
+        cli_appendf(out, ", windows %s to %s", cli_thousands(low, least), cli_thousands(high, greatest));
+    if (count < config->layers)
+        cli_appendf(out, " in %" PRId64 " of %" PRId64 " layers", count, config->layers);
+    if (config->sink_tokens > 0)
+        cli_appendf(out, ", %" PRId64 " sink tokens", config->sink_tokens);
+}
+
+/* What is on besides the plain model. */
+static void add_features(cli_string *out, const fur_model_config *config)
+{
+    const struct {
+        const char *name;
+        double value;
+    } numbers[] = {
+        {"softcap", config->softcap},
+        {"dropout", config->dropout},
+        {"attention dropout", config->attention_dropout},
+    };
+    add_windows(out, config);
+    if (config->sink_logits)
+        cli_append(out, ", sink logits");
+    if (config->qk_norm)
+        cli_append(out, ", norms of q and k");
+    if (config->position == FUR_POSITION_ALIBI)
+        cli_append(out, ", ALiBi");
+    if (config->rope_scaling.type != FUR_ROPE_PLAIN)
+        cli_appendf(out, ", RoPE %s x %g", fur_rope_scaling_name((int)config->rope_scaling.type),
+                    config->rope_scaling.factor);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        if (numbers[i].value > 0)
+            cli_appendf(out, ", %s %g", numbers[i].name, numbers[i].value);
+    if (config->embedding_dropout < config->dropout || config->embedding_dropout > config->dropout)
+        cli_appendf(out, ", of embeddings %g", config->embedding_dropout);
+}
+
 void cli_config_line(cli_string *out, const fur_model_config *config)
 {
     char count[CLI_UNIT];
@@ -96,16 +147,10 @@ void cli_config_line(cli_string *out, const fur_model_config *config)
         cli_appendf(out, "%" PRId64 " features, ", config->features);
     else
         cli_appendf(out, "vocabulary %s, ", cli_thousands(count, config->vocabulary));
-    cli_appendf(out, "%s attention, %s parameters", same_kinds(config) && attention != NULL ? attention : "mixed",
-                cli_thousands(count, fur_config_parameter_count(config)));
+    cli_appendf(out, "%s attention", same_kinds(config) && attention != NULL ? attention : "mixed");
+    add_features(out, config);
+    cli_appendf(out, ", %s parameters", cli_thousands(count, fur_config_parameter_count(config)));
 }
-
-static const char *place_name(fur_store_place place)
-{
-    return place == FUR_STORE_DISK ? "disk" : place == FUR_STORE_AGAIN ? "again" : "memory";
-}
-
-static const char *const stored_names[] = {"f32", "bf16", "q8"};
 
 void cli_plan_places(cli_string *out, const fur_plan *plan, const char *between)
 {
@@ -117,7 +162,7 @@ void cli_plan_places(cli_string *out, const fur_plan *plan, const char *between)
     char size[CLI_UNIT], inputs[64] = "layer inputs";
     size_t start = out->length;
     if (plan->stored != FUR_STORED_F32)
-        (void)snprintf(inputs, sizeof inputs, "layer inputs as %s (NOT EXACT)", stored_names[plan->stored]);
+        (void)snprintf(inputs, sizeof inputs, "layer inputs as %s (NOT EXACT)", fur_stored_type_name(plan->stored));
     if (plan->inputs == FUR_STORE_AGAIN)
         (void)snprintf(inputs, sizeof inputs, "layer inputs (1 in %" PRId64 " is kept)", plan->segment_layers);
     for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++) {
@@ -187,10 +232,10 @@ json_t *cli_plan_json(const fur_plan *plan)
     cli_json_int(object, "vocabulary_tile", plan->vocabulary_tile);
     cli_json_bool(object, "keep_attention", plan->keep_attention);
     cli_json_bool(object, "keep_hidden", plan->keep_hidden);
-    cli_json_text(object, "inputs", place_name(plan->inputs));
-    cli_json_text(object, "store_dtype", stored_names[plan->stored]);
+    cli_json_text(object, "inputs", fur_store_place_name(plan->inputs));
+    cli_json_text(object, "store_dtype", fur_stored_type_name(plan->stored));
     cli_json_int(object, "segment_layers", plan->segment_layers);
-    cli_json_text(object, "attention", place_name(plan->attention));
-    cli_json_text(object, "optimizer", place_name(plan->optimizer));
+    cli_json_text(object, "attention", fur_store_place_name(plan->attention));
+    cli_json_text(object, "optimizer", fur_store_place_name(plan->optimizer));
     return object;
 }

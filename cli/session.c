@@ -267,10 +267,6 @@ static int apply_attention(const cli_session *session, int64_t longest, fur_mode
                           options->model);
     config->sink_logits |= options->sink_logits;
     config->qk_norm |= options->qk_norm;
-    if (options->position != NULL)
-        config->position = strcmp(options->position, "rope") == 0    ? FUR_POSITION_ROPE
-                           : strcmp(options->position, "alibi") == 0 ? FUR_POSITION_ALIBI
-                                                                     : FUR_POSITION_LEARNED;
     if (cli_given(options, "sink-tokens"))
         config->sink_tokens = options->sink_tokens;
     if (cli_given(options, "softcap"))
@@ -284,12 +280,63 @@ static int apply_attention(const cli_session *session, int64_t longest, fur_mode
     int64_t widest = 0;
     for (int64_t layer = 0; layer < config->layers; layer++)
         widest = config->window[layer] > widest ? config->window[layer] : widest;
+    if (status == FUR_OK && widest == 0 && cli_given(options, "sink-tokens") && options->sink_tokens > 0)
+        cli_say(session, "--sink-tokens: nothing, since no layer has a window: every token sees the first ones");
     if (status == FUR_OK && options->window != NULL && longest > 0 && widest >= longest)
         cli_say(session, "--window: %" PRId64 " tokens are no window in a context of %" PRId64, widest, longest);
-    if (status == FUR_OK && options->rope_scaling != NULL)
-        status = fur_config_set_rope_scaling(session->context, config, options->rope_scaling);
     if (status == FUR_OK)
         status = fur_config_check(session->context, config);
+    return status == FUR_OK ? CLI_OK : cli_fail(session, status);
+}
+
+/* A model's context ends where its positions do; a scaling of RoPE lets it grow, and ALiBi never ends. */
+static int open_folder(const cli_session *session, int64_t longest, fur_model_config *config)
+{
+    const cli_options *options = session->options;
+    char *folder = cli_model_folder(session, options->model);
+    if (folder == NULL)
+        return CLI_BAD_INPUT;
+    char *path = cli_path(folder, "config.json");
+    fur_status status = fur_config_read(session->context, path, config);
+    cli_free(path);
+    cli_free(folder);
+    if (status != FUR_OK)
+        return cli_fail_input(session, status);
+    if (options->rope_scaling != NULL)
+        status = fur_config_set_rope_scaling(session->context, config, options->rope_scaling);
+    if (status != FUR_OK)
+        return cli_fail(session, status);
+    bool stretched = options->rope_scaling != NULL && config->rope_scaling.type != FUR_ROPE_PLAIN;
+    if ((stretched || config->position == FUR_POSITION_ALIBI) && longest > config->context)
+        config->context = longest;
+    if (longest > config->context)
+        return cli_refuse(session, CLI_USAGE, "--ctx-size: the model has positions up to %" PRId64 ", got %" PRId64,
+                          config->context, longest);
+    return CLI_OK;
+}
+
+/* A table of positions has a row for each of the longest document and no more. */
+static int open_preset(const cli_session *session, const char *preset, int64_t longest, bool bytes,
+                       fur_model_config *config)
+{
+    const cli_options *options = session->options;
+    /* with --position, what the preset would make of a long context is not asked, and so not said */
+    int64_t asked = options->position == NULL ? longest : 0;
+    fur_status status =
+        fur_config_preset(session->context, options->preset != NULL ? options->preset : preset, asked, config);
+    if (status != FUR_OK)
+        return cli_fail(session, status);
+    if (bytes)
+        fur_config_use_bytes(config);
+    if (options->layers > 0)
+        config->layers = options->layers;
+    for (int type = 0; options->position != NULL && fur_position_name(type) != NULL; type++)
+        if (strcmp(options->position, fur_position_name(type)) == 0)
+            config->position = (fur_position_type)type;
+    if (longest > 0 && (longest > config->context || config->position == FUR_POSITION_LEARNED))
+        config->context = longest;
+    if (options->rope_scaling != NULL)
+        status = fur_config_set_rope_scaling(session->context, config, options->rope_scaling);
     return status == FUR_OK ? CLI_OK : cli_fail(session, status);
 }
 
@@ -297,36 +344,16 @@ int cli_config_open(const cli_session *session, const char *preset, int64_t long
                     fur_model_config *config)
 {
     const cli_options *options = session->options;
-    fur_status status;
+    fur_status status = FUR_OK;
     if (options->model != NULL && options->preset != NULL && cli_source_of(options, "preset") == CLI_FROM_COMMAND)
         return cli_refuse(session, CLI_USAGE, "--model and --preset: expected one of them");
     if (options->model != NULL && options->layers > 0)
         return cli_refuse(session, CLI_USAGE,
                           "--layers: a preset may have another number of layers, a model has its own");
-    if (options->model != NULL) {
-        char *folder = cli_model_folder(session, options->model);
-        if (folder == NULL)
-            return CLI_BAD_INPUT;
-        char *path = cli_path(folder, "config.json");
-        status = fur_config_read(session->context, path, config);
-        cli_free(path);
-        cli_free(folder);
-        if (status != FUR_OK)
-            return cli_fail_input(session, status);
-        bool stretched = options->rope_scaling != NULL && config->position == FUR_POSITION_ROPE;
-        if ((stretched || config->position == FUR_POSITION_ALIBI) && longest > config->context)
-            config->context = longest;
-        if (longest > config->context)
-            return cli_refuse(session, CLI_USAGE, "--ctx-size: the model has positions up to %" PRId64 ", got %" PRId64,
-                              config->context, longest);
-    } else {
-        status =
-            fur_config_preset(session->context, options->preset != NULL ? options->preset : preset, longest, config);
-        if (status == FUR_OK && bytes)
-            fur_config_use_bytes(config);
-        if (options->layers > 0)
-            config->layers = options->layers;
-    }
+    int code = options->model != NULL ? open_folder(session, longest, config)
+                                      : open_preset(session, preset, longest, bytes, config);
+    if (code != CLI_OK)
+        return code;
     if (status == FUR_OK && options->attention != NULL)
         status = fur_config_set_attention(session->context, config, options->attention);
     if (status == FUR_OK && options->projection != NULL)

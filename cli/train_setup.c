@@ -189,11 +189,13 @@ static void choose_rates(const cli_options *options, fur_train_settings *setting
     settings->keep = cli_keep_of(options);
 }
 
-/* A checkpoint's model is the run's: what would make it another one is refused, not passed over. */
+/* A checkpoint's model is the run's, and so is the shape of its blocks: what would make another one is refused, not
+ * passed over and then written to run.json as if it had been done. */
 static int check_resumed(const cli_session *session)
 {
-    static const char *const shaping[] = {"window",  "sink-tokens", "sink-logits", "position",         "rope-scaling",
-                                          "softcap", "qk-norm",     "dropout",     "attention-dropout"};
+    static const char *const shaping[] = {"model",   "preset",      "layers",      "attention",  "projection",
+                                          "window",  "sink-tokens", "sink-logits", "position",   "rope-scaling",
+                                          "softcap", "qk-norm",     "dropout",     "superblock", "attention-dropout"};
     for (size_t i = 0; i < sizeof shaping / sizeof shaping[0]; i++)
         if (session->options->resume != NULL && cli_source_of(session->options, shaping[i]) == CLI_FROM_COMMAND)
             return cli_refuse(session, CLI_USAGE, "--%s: a resumed run keeps its model; start a new one with --model",

@@ -49,8 +49,7 @@ static json_t *config_json(const fur_model_config *config)
     cli_json_text(object, "norm", config->norm == FUR_NORM_RMSNORM ? "rmsnorm" : "layernorm");
     cli_json_real(object, "norm_eps", config->norm_eps);
     cli_json_text(object, "activation", config->activation == FUR_ACTIVATION_SWIGLU ? "swiglu" : "gelu_tanh");
-    static const char *const positions[] = {"learned", "rope", "alibi"};
-    cli_json_text(object, "position", positions[config->position]);
+    cli_json_text(object, "position", fur_position_name((int)config->position));
     cli_json_text(object, "rope_scaling", fur_rope_scaling_name((int)config->rope_scaling.type));
     cli_json_int(object, "sink_tokens", config->sink_tokens);
     cli_json_bool(object, "sink_logits", config->sink_logits);

@@ -94,11 +94,12 @@ FUR_API int64_t fur_config_parameter_count(const fur_model_config *config);
 /* `--attention exact@0-3,...` and `--projection ffn=dense,qkvo=dense`; a single word means all. */
 FUR_API fur_status fur_config_set_attention(fur_context *context, fur_model_config *config, const char *spec);
 FUR_API fur_status fur_config_set_projection(fur_context *context, fur_model_config *config, const char *spec);
-/* `--window 4096`, or by layers: `4096@0-9,0@10-11`; 0 is no window. One of the context or more is no window, and is said
- * through the log. */
+/* `--window 4096`, or by layers: `4096@0-9,none@10-11`. One of the context or more is no window, and is said through the
+ * log. */
 FUR_API fur_status fur_config_set_window(fur_context *context, fur_model_config *config, const char *spec);
 /* `--rope-scaling linear:F | ntk:F | dynamic:F:ORIGINAL | yarn:F:ORIGINAL | llama3:F:ORIGINAL | none`. */
 FUR_API fur_status fur_config_set_rope_scaling(fur_context *context, fur_model_config *config, const char *spec);
+FUR_API const char *fur_position_name(int type); /* "learned", "rope", "alibi"; NULL past the last */
 /* "none", "linear", "ntk", "dynamic", "yarn", "llama3"; NULL past the last. */
 FUR_API const char *fur_rope_scaling_name(int type);
 FUR_API const char *fur_attention_kind_name(int index);  /* NULL past the last */

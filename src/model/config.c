@@ -226,6 +226,12 @@ fur_status fur_config_check(fur_context *context, const fur_model_config *c)
     return FUR_OK;
 }
 
+const char *fur_position_name(int type)
+{
+    static const char *const names[] = {"learned", "rope", "alibi"};
+    return type >= FUR_POSITION_LEARNED && type <= FUR_POSITION_ALIBI ? names[type] : NULL;
+}
+
 const char *fur_attention_kind_name(int index)
 {
     return index >= 0 && index < fur_attention_kind_count() ? fur_attention_kind_at(index)->name : NULL;

@@ -77,8 +77,6 @@ static json_t *llama_json(const fur_model_config *c)
         c->attention_dropout, "torch_dtype", "float32");
 }
 
-static const char *const positions[] = {"learned", "rope", "alibi", NULL};
-
 static json_t *furlong_json(const fur_model_config *c)
 {
     json_t *attention = json_array();
@@ -96,8 +94,8 @@ static json_t *furlong_json(const fur_model_config *c)
         "num_key_value_heads", (json_int_t)c->kv_heads, "head_dim", (json_int_t)c->head_dim, "intermediate_size",
         (json_int_t)c->hidden, "norm", c->norm == FUR_NORM_RMSNORM ? "rmsnorm" : "layernorm", "norm_eps", c->norm_eps,
         "activation", c->activation == FUR_ACTIVATION_SWIGLU ? "swiglu" : "gelu_tanh", "position",
-        positions[c->position], "rope_theta", c->rope_theta, "bias", c->bias, "tie_word_embeddings", c->tied, "causal",
-        c->causal, "initializer_range", c->init_std, "attention", attention, "projection_qkvo",
+        fur_position_name((int)c->position), "rope_theta", c->rope_theta, "bias", c->bias, "tie_word_embeddings",
+        c->tied, "causal", c->causal, "initializer_range", c->init_std, "attention", attention, "projection_qkvo",
         fur_projection_kind_name(c->projection_qkvo), "projection_ffn", fur_projection_kind_name(c->projection_ffn),
         "window", window, "sink_tokens", (json_int_t)c->sink_tokens, "sink_logits", c->sink_logits, "qk_norm",
         c->qk_norm, "softcap", c->softcap, "dropout", c->dropout, "embedding_dropout", c->embedding_dropout,
@@ -400,6 +398,7 @@ static fur_status read_furlong(fur_error *error, const fur_json *j, fur_model_co
 {
     static const char *const norms[] = {"layernorm", "rmsnorm", NULL};
     static const char *const activations[] = {"gelu_tanh", "swiglu", NULL};
+    const char *const positions[] = {fur_position_name(0), fur_position_name(1), fur_position_name(2), NULL};
     int norm, activation, position;
     FUR_TRY(fur_json_int(error, j, "vocab_size", 0, MOST_SIZE, &c->vocabulary));
     FUR_TRY(fur_json_int(error, j, "features", 0, MOST_SIZE, &c->features));

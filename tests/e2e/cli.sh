@@ -20,6 +20,11 @@ refused 2 "--file: expected a text" -- train
 refused 2 "--model: expected the folder of a model" -- generate
 refused 2 "--model: expected the folder of a model" -- eval -f x
 refused 2 "expected one of peak|attention|projection|step|longest, got 'speed'" -- bench speed
+for option in --window --layers --disk --disk-dir --store-dtype; do
+    case $option in --store-dtype) value=bf16 ;; *) value=5 ;; esac
+    refused 2 "$option: an option of bench" "not of bench projection" -- bench projection $option $value
+done
+refused 2 "--store: an option of plan --for train, not --for eval" -- plan --for eval -c 1K --store disk
 refused 2 "unknown preset 'huge'" "bytes-1m" -- plan --preset huge
 refused 2 "--completion: expected bash, zsh or fish, got tcsh" -- --completion tcsh
 refused 2 "unknown verb 'cook'" -- help cook
@@ -88,6 +93,17 @@ expect 0 doctor --json
 grep -q '"gradient_ok":true' out || fail "doctor: $(cat out)"
 expect 0 plan
 if grep -q "$(printf '\033')" out err; then fail "escape sequences although it is no terminal"; fi
+expect 0 plan -c 512 --position learned
+grep -Eq ' (1,)?[0-9]{3},[0-9]{3} parameters' out || fail "more rows of learned positions than tokens: $(head -n 1 out)"
+expect 0 plan --preset gpt2-124m -c 4K --position alibi
+if grep -q 'uses RoPE' err; then fail "$(cat err)"; fi
+grep -q 'ALiBi' out || fail "no ALiBi: $(head -n 1 out)"
+expect 0 plan -c 2K --window 512@0-1 --sink-tokens 4 --sink-logits --softcap 30 --qk-norm --rope-scaling linear:2 \
+    --dropout 0.1 --attention-dropout 0.2
+grep -q ', window 512 in 2 of 4 layers, 4 sink tokens, sink logits, norms of q and k, RoPE linear x 2, softcap 30, dropout 0.1, attention dropout 0.2, ' out ||
+    fail "what is on: $(head -n 1 out)"
+expect 0 plan -c 2K --sink-tokens 4
+says "--sink-tokens: nothing, since no layer has a window"
 pass "plan, doctor, version"
 
 words 40000 >text

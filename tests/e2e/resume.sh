@@ -114,6 +114,11 @@ documents 299 >fewer.jsonl
 refused 2 'the data is not what this run was trained on' -- train --resume latest -o fixed -f fewer.jsonl
 refused 2 'seed 4' -- train --resume latest -o fixed -s 4
 refused 2 'row of 384 tokens' -- train --resume latest -o fixed -b 384
+for option in '--layers 3' '--preset bytes-4m' '--model fixed' '--attention exact' '--projection dense' '--window 8' \
+    '--superblock 64' '--dropout 0.1'; do
+    # shellcheck disable=SC2086
+    refused 2 "${option%% *}: a resumed run keeps its model" -- train --resume latest -o fixed $option
+done
 refused 3 'another/run/run.json' -- train --resume latest -o another/run
 mkdir none
 refused 3 'none/run.json' -- train --resume latest -o none

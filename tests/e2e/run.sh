@@ -72,6 +72,8 @@ refused 2 'prompt of 34' -- generate -m run -p 'longer than the context of a mod
 refused 2 'prompt of 32 and 1 new tokens, expected 1 to 32' -- generate -m run -p 'as long as the context of the mo' -n 1 --json
 expect 0 generate -m run -p 'one less than the context of it' -n 1 --json
 refused 2 '--ctx-size: the model has positions up to 32, got 33' -- eval -m run -f text -c 33
+refused 2 '--ctx-size: the model has positions up to 32, got 33' -- plan -m run -c 33 --rope-scaling none
+expect 0 plan -m run -c 33 --rope-scaling linear:2
 
 # ---- real vectors -----------------------------------------------------------------------------------------------------
 
