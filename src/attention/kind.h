@@ -33,7 +33,6 @@ typedef struct fur_attention_shape {
     int causal;
     fur_attention_features features;
     float *dsink_H;      /* backward with sink logits: added to */
-    int64_t key_offset;  /* decoding: position of query row 0 in the state, 0 otherwise */
     fur_compute compute; /* that of the exec of every call; keys and values may be kept in that type */
 } fur_attention_shape;
 
@@ -45,7 +44,7 @@ typedef struct fur_attention_state {
     float *dk_SKD, *dv_SKD;            /* backward */
 } fur_attention_state;
 
-/* An optional save that the plan may keep from the forward sweep instead of recomputing. */
+/* What a kind costs, for the plan. */
 typedef struct fur_attention_cost {
     double flops_forward, flops_backward; /* of a whole row */
     double flops_last;                    /* forward, of the last token of a document */

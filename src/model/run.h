@@ -134,7 +134,7 @@ fur_attention_shape fur_config_attention_shape(const fur_model_config *config, i
 /* What RoPE's angles are made of: a dynamic scaling follows the configured context. */
 fur_rope fur_config_rope(const fur_model_config *config);
 
-/* ---- the sweep (layer_forward.c, layer_backward.c) -------------------------------------------------------- */
+/* ---- the sweep (sweep_forward.c, sweep_backward.c) -------------------------------------------------------- */
 
 /* x of the row becomes the output of the last layer; with `training`, layer inputs go to the store and what is kept is
  * kept. FUR_E_NONFINITE names the layer. */

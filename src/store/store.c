@@ -70,18 +70,18 @@ static int64_t offset_at(const fur_store *store, int64_t layer, int64_t first)
     return store->offset + row_bytes(store, layer * store->tokens + first);
 }
 
-/* The slot that holds the block, or the one that has not been used for longest, emptied of what it held. */
-static int slot_for(const fur_store *store, int64_t layer, int64_t first)
-{
-    for (int i = 0; i < FUR_STORE_SLOTS; i++)
-        if (store->slots[i].layer == layer && store->slots[i].first == first)
-            return i;
-    return (store->recent + 1) % FUR_STORE_SLOTS;
-}
-
 static bool holds(const fur_store_slot *slot, int64_t layer, int64_t first)
 {
     return slot->layer == layer && slot->first == first;
+}
+
+/* The slot that holds the block, or the one that has not been used for longest, whatever that holds. */
+static int slot_for(const fur_store *store, int64_t layer, int64_t first)
+{
+    for (int i = 0; i < FUR_STORE_SLOTS; i++)
+        if (holds(&store->slots[i], layer, first))
+            return i;
+    return (store->recent + 1) % FUR_STORE_SLOTS;
 }
 
 /* The spill serves requests in order, so a read queued behind the slot's own write waits for it. */
