@@ -47,8 +47,8 @@ fur_keep cli_keep_of(const cli_options *options);
 /* --memory, or its default; *chosen tells which where not NULL. */
 int cli_memory_limit(const cli_session *session, int64_t *bytes, bool *chosen);
 
-/* --disk, --disk-dir, --store and --store-dtype: the limit on what a step puts on disk (by default 80 % of what is free there), the
- * folder (by default `folder`, of which the nearest part that exists is asked) and what must be there. */
+/* --disk, --disk-dir, --store and --store-dtype: the limit on what a step puts on disk (by default 80 % of what is free
+ * there), the folder (by default `folder`, of which the nearest part that exists is asked) and what must be there. */
 typedef struct cli_disk {
     int64_t bytes;
     const char *folder;

@@ -34,9 +34,9 @@ static const struct {
     int64_t sample_bytes;
 } recipe = {
     .preset = "bytes-1m",
-    /* Small rows: most steps from the seconds there are; the last stretch, two fifths of the seconds, teaches it that far is
-     * like near. A dozen steps over 16,384 bytes more, which is all that the seconds allow, cost 0.1 bits per byte and left
-     * the bytes past 8,192 as good as near ones or 0.003 worse, by the seed. */
+    /* Small rows: most steps from the seconds there are; the last stretch, two fifths of the seconds, teaches it that
+     * far is like near. A dozen steps over 16,384 bytes more, which is all that the seconds allow, cost 0.1 bits per
+     * byte and left the bytes past 8,192 as good as near ones or 0.003 worse, by the seed. */
     .stretches = {{0.0, 512, 2048}, {0.85, 2048, 4096}, {0.94, 8192, 8192}},
     .lr = 6e-3,
     .min_lr = 1.2e-3, /* the long contexts come last and must still be learnt */

@@ -8,8 +8,8 @@ taken by `furlong eval`, PyTorch's weights too. Exits 1 when a target is missed.
 One training by the two programs parts ways after some tens of steps, as two seeds do, by rounding alone: held-out losses
 then lie 0.03 apart either way. So the means over the seeds are compared.
 
-By position: later bytes are other text than the first 4,096 of a document, and harder or easier by more than what is
-asked about. So each later stretch is compared with the same bytes in documents of 4,096. Positions beyond the longest
+By position: no stretch may be worse than the first 4,096 positions. Later bytes are other text than those, harder or easier
+by about 0.01, so the same bytes in documents of 4,096 are printed beside. Positions beyond the longest
 context of the training are printed and not judged: nothing taught the model that far."""
 import json
 import math
@@ -109,10 +109,11 @@ def main():
         for a, b, far, near in by_position(library_context, checkpoint(folder), text_bytes, context, len(text_bytes)):
             line = f"  positions {a} to {b - 1}: {far:.3f}"
             if a == 0:
+                first = far
                 say(line)
             else:
-                target(f"seed {seed} from {a}", far <= near,
-                       f"{line}, target at most {near:.3f} (the same bytes within the first {NEAR})")
+                target(f"seed {seed} from {a}", far <= first,
+                       f"{line}, target at most {first:.3f}; the same bytes within the first {NEAR}: {near:.3f}")
         if longest > context and seed == first_seed:
             for a, b, far, near in by_position(library_context, checkpoint(folder), text_bytes, longest, FAR_DOCUMENTS):
                 if a >= context:

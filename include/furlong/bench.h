@@ -13,14 +13,14 @@ typedef struct fur_bench_result {
     int repetitions;
     double forward_seconds, backward_seconds; /* backward excludes forward */
     double forward_gflops, backward_gflops;   /* causal: only the visible half is counted; backward 2.5 times forward */
-    double peak_gflops;        /* the larger of a register-only loop and the best matrix product of this run, in the
-                                * context's type */
+    double peak_gflops; /* the larger of a register-only loop and the best matrix product of this run, in the
+                         * context's type */
     double register_gflops, product_gflops;
-    double step_seconds;       /* step */
-    double tokens_per_second;  /* step */
-    double planned_seconds;    /* step */
+    double step_seconds;      /* step */
+    double tokens_per_second; /* step */
+    double planned_seconds;   /* step */
     int64_t peak_rss_bytes, planned_peak_bytes;
-    int64_t disk_bytes;        /* step: planned */
+    int64_t disk_bytes; /* step: planned */
 } fur_bench_result;
 
 FUR_API fur_status fur_bench_peak(fur_context *context, fur_bench_result *out);
@@ -31,8 +31,8 @@ FUR_API fur_status fur_bench_projection(fur_context *context, int64_t tokens, in
                                         fur_bench_result *out);
 /* Whole optimizer steps of a model on random tokens, one document of request->row_tokens, by the plan that the request
  * gets (for training). A step of 20 s or more is taken once. */
-FUR_API fur_status fur_bench_step(fur_context *context, const fur_model_config *config,
-                                  const fur_plan_request *request, fur_bench_result *out);
+FUR_API fur_status fur_bench_step(fur_context *context, const fur_model_config *config, const fur_plan_request *request,
+                                  fur_bench_result *out);
 
 #ifdef __cplusplus
 }

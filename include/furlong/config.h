@@ -29,53 +29,53 @@ typedef enum fur_rope_scaling_type {
     FUR_ROPE_NTK = 2,     /* theta times factor^(D / (D - 2)) */
     FUR_ROPE_DYNAMIC = 3, /* NTK with factor * context / original_context - (factor - 1); `context` as configured,
                              whatever the length of a row; plain up to original_context */
-    FUR_ROPE_YARN = 4,    /* arXiv 2309.00071: f_i and f_i / factor mixed by wavelength; cos, sin times attention_factor */
-    FUR_ROPE_LLAMA3 = 5   /* Llama 3.1: long waves f_i / factor, short ones f_i, between them a mixture */
+    FUR_ROPE_YARN = 4, /* arXiv 2309.00071: f_i and f_i / factor mixed by wavelength; cos, sin times attention_factor */
+    FUR_ROPE_LLAMA3 = 5 /* Llama 3.1: long waves f_i / factor, short ones f_i, between them a mixture */
 } fur_rope_scaling_type;
 
 typedef struct fur_rope_scaling {
     fur_rope_scaling_type type;
-    double factor;            /* at least 1; ignored with FUR_ROPE_PLAIN, as is all that follows */
-    int64_t original_context; /* dynamic, YaRN, Llama 3 */
-    double attention_factor;  /* YaRN; 0: 0.1 ln(factor) + 1 */
-    double beta_fast, beta_slow;                /* YaRN: turns within original_context; 0: 32 and 1 */
-    double low_freq_factor, high_freq_factor;   /* Llama 3: original_context over wavelength; 0: 1 and 4 */
+    double factor;                            /* at least 1; ignored with FUR_ROPE_PLAIN, as is all that follows */
+    int64_t original_context;                 /* dynamic, YaRN, Llama 3 */
+    double attention_factor;                  /* YaRN; 0: 0.1 ln(factor) + 1 */
+    double beta_fast, beta_slow;              /* YaRN: turns within original_context; 0: 32 and 1 */
+    double low_freq_factor, high_freq_factor; /* Llama 3: original_context over wavelength; 0: 1 and 4 */
 } fur_rope_scaling;
 
 /* All sizes count elements. Checked by fur_config_check; every function that takes a config calls it. */
 typedef struct fur_model_config {
-    int64_t vocabulary;   /* V: token ids are 0..V-1; 0 for a model over real vectors */
-    int64_t features;     /* real-vector input width; 0 for tokens */
-    int64_t outputs;      /* regression outputs per position; 0 for a language head */
-    int64_t context;      /* longest document: positions 0..context-1 */
-    int64_t width;        /* C, 1..65536 */
-    int64_t layers;       /* L, 1..FUR_MAX_LAYERS */
-    int64_t heads;        /* H query heads */
-    int64_t kv_heads;     /* K key heads; divides H */
-    int64_t head_dim;     /* D; even; 1..1024 */
-    int64_t hidden;       /* F: width inside the feedforward */
+    int64_t vocabulary; /* V: token ids are 0..V-1; 0 for a model over real vectors */
+    int64_t features;   /* real-vector input width; 0 for tokens */
+    int64_t outputs;    /* regression outputs per position; 0 for a language head */
+    int64_t context;    /* longest document: positions 0..context-1 */
+    int64_t width;      /* C, 1..65536 */
+    int64_t layers;     /* L, 1..FUR_MAX_LAYERS */
+    int64_t heads;      /* H query heads */
+    int64_t kv_heads;   /* K key heads; divides H */
+    int64_t head_dim;   /* D; even; 1..1024 */
+    int64_t hidden;     /* F: width inside the feedforward */
     fur_norm_type norm;
     double norm_eps;
     fur_activation activation;
     fur_position_type position;
     double rope_theta;
     fur_rope_scaling rope_scaling;
-    bool bias;            /* biases on every projection (GPT-2) */
-    bool tied;            /* the output head shares the embedding */
-    bool causal;          /* false: every token of a document sees every other */
-    double init_std;      /* standard deviation of initial weights */
-    char name[48];        /* preset it came from, or "" */
-    char attention[FUR_MAX_LAYERS];  /* kind of each layer as an index into fur_attention_kind_name */
+    bool bias;                            /* biases on every projection (GPT-2) */
+    bool tied;                            /* the output head shares the embedding */
+    bool causal;                          /* false: every token of a document sees every other */
+    double init_std;                      /* standard deviation of initial weights */
+    char name[48];                        /* preset it came from, or "" */
+    char attention[FUR_MAX_LAYERS];       /* kind of each layer as an index into fur_attention_kind_name */
     char projection_qkvo, projection_ffn; /* kind index, fur_projection_kind_name */
-    int64_t window[FUR_MAX_LAYERS]; /* of each layer: a token sees itself and window - 1 before it (and as many after it,
-                                       if not causal); 0: no window */
-    int64_t sink_tokens;  /* the first ones of a document, seen in spite of windows */
-    bool sink_logits;     /* each head learns a logit that joins the softmax's denominator (gpt-oss) */
-    bool qk_norm;         /* RMSNorm of each head of q and k before RoPE (Qwen 3) */
-    double softcap;       /* scores become softcap tanh(s / softcap) (Gemma 2); 0: none */
-    double dropout;           /* training only: of what attention and feedforward add */
-    double embedding_dropout; /* training only: of embeddings */
-    double attention_dropout; /* training only: of attention's weights */
+    int64_t window[FUR_MAX_LAYERS]; /* of each layer: a token sees itself and window - 1 before it (and as many after
+                                       it, if not causal); 0: no window */
+    int64_t sink_tokens;            /* the first ones of a document, seen in spite of windows */
+    bool sink_logits;               /* each head learns a logit that joins the softmax's denominator (gpt-oss) */
+    bool qk_norm;                   /* RMSNorm of each head of q and k before RoPE (Qwen 3) */
+    double softcap;                 /* scores become softcap tanh(s / softcap) (Gemma 2); 0: none */
+    double dropout;                 /* training only: of what attention and feedforward add */
+    double embedding_dropout;       /* training only: of embeddings */
+    double attention_dropout;       /* training only: of attention's weights */
 } fur_model_config;
 
 /* Presets by name: bytes-1m, bytes-4m, gpt2-124m, llama-135m, llama-1b. `context` > 0 replaces the preset's
@@ -94,8 +94,8 @@ FUR_API int64_t fur_config_parameter_count(const fur_model_config *config);
 /* `--attention exact@0-3,...` and `--projection ffn=dense,qkvo=dense`; a single word means all. */
 FUR_API fur_status fur_config_set_attention(fur_context *context, fur_model_config *config, const char *spec);
 FUR_API fur_status fur_config_set_projection(fur_context *context, fur_model_config *config, const char *spec);
-/* `--window 4096`, or by layers: `4096@0-9,none@10-11`. One of the context or more is no window, and is said through the
- * log. */
+/* `--window 4096`, or by layers: `4096@0-9,none@10-11`. One of the context or more is no window, and is said through
+ * the log. */
 FUR_API fur_status fur_config_set_window(fur_context *context, fur_model_config *config, const char *spec);
 /* `--rope-scaling linear:F | ntk:F | dynamic:F:ORIGINAL | yarn:F:ORIGINAL | llama3:F:ORIGINAL | none`. */
 FUR_API fur_status fur_config_set_rope_scaling(fur_context *context, fur_model_config *config, const char *spec);

@@ -23,9 +23,11 @@ typedef void (*fur_log_fn)(void *user, fur_log_level level, const char *line);
 typedef struct fur_context_settings {
     size_t struct_size; /* sizeof(fur_context_settings), set by the defaults function */
     int threads;        /* 0: physical cores within affinity mask and control-group quota */
-    const char *isa;    /* "ref", "avx2", "avx512", "avx512bf16", "amx"; NULL: FURLONG_ISA, else the best the machine has */
-    const char *dtype;  /* operands of matrix products and attention: "f32", "bf16"; NULL: f32, or in a resumed run its own */
-    fur_log_fn log;     /* NULL: silent */
+    const char
+        *isa; /* "ref", "avx2", "avx512", "avx512bf16", "amx"; NULL: FURLONG_ISA, else the best the machine has */
+    const char
+        *dtype; /* operands of matrix products and attention: "f32", "bf16"; NULL: f32, or in a resumed run its own */
+    fur_log_fn log; /* NULL: silent */
     void *log_user;
 } fur_context_settings;
 
@@ -52,12 +54,12 @@ FUR_API const char *fur_context_dtype(const fur_context *context);
 /* What the machine is. Bytes; text is constant or in the struct. */
 typedef struct fur_machine {
     char cpu_name[96];
-    char isa_available[64];    /* every variant this machine can run, "ref avx2 avx512 avx512bf16" */
-    char isa_missing[64];      /* variants of this build it cannot run */
-    const char *isa;           /* the one in use on this context */
-    int cores;                 /* physical cores within affinity and quota */
-    int64_t memory_total;      /* RAM of the machine */
-    int64_t memory_available;  /* available now, or what the control group still allows if that is less */
+    char isa_available[64];   /* every variant this machine can run, "ref avx2 avx512 avx512bf16" */
+    char isa_missing[64];     /* variants of this build it cannot run */
+    const char *isa;          /* the one in use on this context */
+    int cores;                /* physical cores within affinity and quota */
+    int64_t memory_total;     /* RAM of the machine */
+    int64_t memory_available; /* available now, or what the control group still allows if that is less */
     int64_t l2_bytes, l3_bytes;
 } fur_machine;
 FUR_API fur_status fur_machine_read(fur_context *context, fur_machine *out);

@@ -18,11 +18,11 @@ extern "C" {
  * 0,1,2,... All arrays are the caller's and only read. */
 typedef struct fur_row {
     int64_t documents;
-    const int64_t *offsets;   /* [documents + 1], rising, offsets[0] == 0 */
-    const int32_t *ids_T;     /* token input, or NULL */
-    const float *x_TI;        /* real-vector input [T, features], or NULL */
-    const int32_t *target_T;  /* next token, -1: not counted in the loss; or NULL */
-    const float *target_TO;   /* regression target [T, outputs]; a row of NaN is not counted; or NULL */
+    const int64_t *offsets;  /* [documents + 1], rising, offsets[0] == 0 */
+    const int32_t *ids_T;    /* token input, or NULL */
+    const float *x_TI;       /* real-vector input [T, features], or NULL */
+    const int32_t *target_T; /* next token, -1: not counted in the loss; or NULL */
+    const float *target_TO;  /* regression target [T, outputs]; a row of NaN is not counted; or NULL */
 } fur_row;
 
 /* ---- a corpus --------------------------------------------------------------------------------------------- */
@@ -33,20 +33,20 @@ typedef struct fur_corpus_settings {
     size_t struct_size;
     const char *const *paths; /* files, folders (read in name order, hidden files skipped), "-" for stdin */
     int64_t path_count;
-    const char *tokenizer;    /* "bytes" */
-    int64_t vocabulary;       /* ids at or above it are refused; 0: the tokenizer's own */
-    bool skip_bad;            /* JSONL: skip lines that do not parse, count and say; else refuse with the line number */
+    const char *tokenizer; /* "bytes" */
+    int64_t vocabulary;    /* ids at or above it are refused; 0: the tokenizer's own */
+    bool skip_bad;         /* JSONL: skip lines that do not parse, count and say; else refuse with the line number */
 } fur_corpus_settings;
 
 typedef struct fur_corpus_info {
     int64_t documents;
-    int64_t tokens;           /* positions over all documents */
-    int64_t features;         /* 0: token ids; else the width of the real vectors */
-    int64_t vocabulary;       /* of the tokenizer; for .npy ids: the highest id + 1 */
-    int64_t skipped_lines;    /* with skip_bad */
-    int64_t empty_documents;  /* left out, counted */
-    int64_t bytes_held;       /* RAM the corpus holds; larger ones live in an unlinked temporary file */
-    uint64_t hash;            /* XXH3 of all documents' content and lengths */
+    int64_t tokens;          /* positions over all documents */
+    int64_t features;        /* 0: token ids; else the width of the real vectors */
+    int64_t vocabulary;      /* of the tokenizer; for .npy ids: the highest id + 1 */
+    int64_t skipped_lines;   /* with skip_bad */
+    int64_t empty_documents; /* left out, counted */
+    int64_t bytes_held;      /* RAM the corpus holds; larger ones live in an unlinked temporary file */
+    uint64_t hash;           /* XXH3 of all documents' content and lengths */
 } fur_corpus_info;
 
 FUR_API void fur_corpus_settings_defaults(fur_corpus_settings *settings);

@@ -13,7 +13,8 @@ extern "C" {
 typedef struct fur_model fur_model;
 
 /* Fresh random weights (counter-based generator: the same seed gives the same weights on any machine). */
-FUR_API fur_status fur_model_create(fur_context *context, const fur_model_config *config, uint64_t seed, fur_model **out);
+FUR_API fur_status fur_model_create(fur_context *context, const fur_model_config *config, uint64_t seed,
+                                    fur_model **out);
 /* From a folder in Hugging Face form (config.json, model.safetensors). NaN or infinite weights are refused. */
 FUR_API fur_status fur_model_load(fur_context *context, const char *folder, fur_model **out);
 /* Writes config.json and model.safetensors into an existing folder; each written beside, synced and renamed. */
@@ -26,13 +27,13 @@ FUR_API void fur_model_destroy(fur_model *model);
 FUR_API const fur_model_config *fur_model_config_of(const fur_model *model);
 
 typedef struct fur_parameter_info {
-    const char *name;     /* Hugging Face name of the family */
-    int rank;             /* 1 or 2 */
-    int64_t shape[2];     /* as Furlong holds it: [out, in] for projections */
-    int64_t count;        /* elements */
-    float *data;          /* owned by the model */
-    float *gradient;      /* NULL before the first fur_model_loss_and_gradient */
-    bool decayed;         /* takes part in weight decay: matrices, not norms, biases */
+    const char *name; /* Hugging Face name of the family */
+    int rank;         /* 1 or 2 */
+    int64_t shape[2]; /* as Furlong holds it: [out, in] for projections */
+    int64_t count;    /* elements */
+    float *data;      /* owned by the model */
+    float *gradient;  /* NULL before the first fur_model_loss_and_gradient */
+    bool decayed;     /* takes part in weight decay: matrices, not norms, biases */
 } fur_parameter_info;
 FUR_API int64_t fur_model_parameters(const fur_model *model);
 FUR_API void fur_model_parameter(const fur_model *model, int64_t index, fur_parameter_info *out);
@@ -46,9 +47,9 @@ FUR_API void fur_run_destroy(fur_run *run);
 FUR_API int64_t fur_run_arena_peak_bytes(const fur_run *run);
 
 /* What the draws of dropout depend on, besides layer, place, token and channel or head and position: the same seed and
- * step give the same draws whatever the blocks and threads. Gradients are with dropout from the first call on and without
- * it before, whatever rates the model's config has: files carry rates, and draws that never change would train a part of
- * the model only. Give each row another step. */
+ * step give the same draws whatever the blocks and threads. Gradients are with dropout from the first call on and
+ * without it before, whatever rates the model's config has: files carry rates, and draws that never change would train
+ * a part of the model only. Give each row another step. */
 FUR_API void fur_run_set_random(fur_run *run, uint64_t seed, uint64_t step);
 
 /* Loss of a row, mean over counted positions, and its gradients ADDED to the parameters' gradients times `weight`.
@@ -59,7 +60,8 @@ FUR_API void fur_run_set_random(fur_run *run, uint64_t seed, uint64_t step);
 FUR_API fur_status fur_model_loss_and_gradient(fur_run *run, const fur_row *row, const fur_loss *loss, double weight,
                                                double *out_loss, float *dx_TI);
 /* Loss only. nll_T, where not NULL, receives each position's negative log likelihood (NaN where not counted). */
-FUR_API fur_status fur_model_loss(fur_run *run, const fur_row *row, const fur_loss *loss, double *out_loss, float *nll_T);
+FUR_API fur_status fur_model_loss(fur_run *run, const fur_row *row, const fur_loss *loss, double *out_loss,
+                                  float *nll_T);
 /* Outputs of every position: logits [T, vocabulary] or regression outputs [T, outputs]. For small rows and tests. */
 FUR_API fur_status fur_model_outputs(fur_run *run, const fur_row *row, float *y_TV);
 
@@ -80,8 +82,8 @@ typedef int (*fur_token_fn)(void *user, int32_t id);
 /* Continues `prompt` by up to `count` tokens with a key/value cache of context tokens. Prompt + count must not
  * exceed the model's context. memory_bytes: limit (0: none); FUR_E_DOES_NOT_FIT before work. */
 FUR_API fur_status fur_generate(fur_context *context, const fur_model *model, const int32_t *prompt,
-                                int64_t prompt_count, int64_t count, const fur_sampling *sampling,
-                                int64_t memory_bytes, fur_token_fn on_token, void *user);
+                                int64_t prompt_count, int64_t count, const fur_sampling *sampling, int64_t memory_bytes,
+                                fur_token_fn on_token, void *user);
 
 #ifdef __cplusplus
 }

@@ -19,8 +19,8 @@ typedef enum fur_keep { FUR_KEEP_AUTO = 0, FUR_KEEP_NOTHING = 1, FUR_KEEP_ALL = 
 typedef enum fur_store_place {
     FUR_STORE_CHOSEN = 0, /* in a request: the plan chooses */
     FUR_STORE_MEMORY = 1,
-    FUR_STORE_AGAIN = 2,  /* layer inputs: every few layers', the others are computed again; attention: all of it is */
-    FUR_STORE_DISK = 3    /* in a file without a name, written and read beside the computation */
+    FUR_STORE_AGAIN = 2, /* layer inputs: every few layers', the others are computed again; attention: all of it is */
+    FUR_STORE_DISK = 3   /* in a file without a name, written and read beside the computation */
 } fur_store_place;
 
 /* What layer inputs are stored as. Anything but f32 makes the gradients inexact (docs/NUMERICS.md, "Stored inputs"). */
@@ -32,18 +32,18 @@ FUR_API const char *fur_stored_type_name(fur_stored_type type);  /* "f32", "bf16
 typedef struct fur_plan_request {
     size_t struct_size;
     fur_purpose purpose;
-    int64_t row_tokens;       /* T: positions of one packed row */
-    int64_t document_tokens;  /* longest document in it; 0: the whole row */
-    int64_t memory_bytes;     /* limit on peak resident memory of the process; 0: none */
-    int64_t data_bytes;       /* held by corpora outside the arena */
+    int64_t row_tokens;      /* T: positions of one packed row */
+    int64_t document_tokens; /* longest document in it; 0: the whole row */
+    int64_t memory_bytes;    /* limit on peak resident memory of the process; 0: none */
+    int64_t data_bytes;      /* held by corpora outside the arena */
     fur_keep keep;
-    int64_t superblock;       /* tokens per superblock of the sweep; 0: chosen */
-    int64_t disk_bytes;       /* limit on the store's file; 0: nothing goes to disk */
-    const char *disk_dir;     /* folder of that file; NULL: the current one. Owned by the caller */
+    int64_t superblock;                /* tokens per superblock of the sweep; 0: chosen */
+    int64_t disk_bytes;                /* limit on the store's file; 0: nothing goes to disk */
+    const char *disk_dir;              /* folder of that file; NULL: the current one. Owned by the caller */
     fur_store_place inputs, attention; /* of layer inputs; of attention outputs and row statistics */
-    fur_store_place optimizer; /* of Adam's moments: chosen, in memory or on disk */
-    fur_stored_type stored;   /* what layer inputs are stored as */
-    double measured_gflops;   /* matrix product rate for the seconds; 0: measured now (about 0.1 s, once per process) */
+    fur_store_place optimizer;         /* of Adam's moments: chosen, in memory or on disk */
+    fur_stored_type stored;            /* what layer inputs are stored as */
+    double measured_gflops; /* matrix product rate for the seconds; 0: measured now (about 0.1 s, once per process) */
 } fur_plan_request;
 
 typedef struct fur_plan_item {
@@ -66,9 +66,9 @@ typedef struct fur_plan {
     int64_t vocabulary_tile; /* vocabulary entries per block of the loss */
     bool keep_attention;     /* attention output and row statistics kept, in memory or on disk, not recomputed */
     fur_store_place inputs, attention, optimizer; /* training: where they are */
-    fur_stored_type stored;  /* layer inputs, as requested */
-    int64_t segment_layers;  /* inputs of every so manyth layer are kept; 1: of each */
-    bool keep_hidden;        /* feedforward pre-activations of every layer kept, not recomputed */
+    fur_stored_type stored;                       /* layer inputs, as requested */
+    int64_t segment_layers;                       /* inputs of every so manyth layer are kept; 1: of each */
+    bool keep_hidden;                             /* feedforward pre-activations of every layer kept, not recomputed */
     int item_count;
     fur_plan_item items[FUR_PLAN_MAX_ITEMS]; /* add up to peak_bytes */
 } fur_plan;
@@ -83,8 +83,8 @@ FUR_API fur_status fur_plan_longest(fur_context *context, const fur_model_config
                                     const fur_plan_request *request, int64_t *out_tokens);
 
 /* What other ways need for one training step of the same model and row, by the same arithmetic
- * (docs/ARCHITECTURE.md, "Memory of the others"): plain attention with everything saved; PyTorch's way: attention kernel,
- * per-layer checkpoints, full logits. Bytes above the process itself. */
+ * (docs/ARCHITECTURE.md, "Memory of the others"): plain attention with everything saved; PyTorch's way: attention
+ * kernel, per-layer checkpoints, full logits. Bytes above the process itself. */
 FUR_API int64_t fur_plan_plain_attention_bytes(const fur_model_config *config, int64_t tokens);
 FUR_API int64_t fur_plan_checkpointed_bytes(const fur_model_config *config, int64_t tokens);
 

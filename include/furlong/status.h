@@ -9,24 +9,24 @@ extern "C" {
 #endif
 
 #if defined(FUR_BUILD_SHARED)
-#define FUR_API __attribute__((visibility("default")))
+#    define FUR_API __attribute__((visibility("default")))
 #else
-#define FUR_API
+#    define FUR_API
 #endif
 
 typedef enum fur_status {
     FUR_OK = 0,
-    FUR_E_ARGUMENT = 1,    /* a setting or argument is outside its documented range */
-    FUR_E_SHAPE = 2,       /* operand shapes do not fit each other */
-    FUR_E_MEMORY = 3,      /* an allocation failed although the plan allowed it */
-    FUR_E_DOES_NOT_FIT = 4,/* refused before work: the memory or disk limit is too small */
-    FUR_E_IO = 5,          /* the operating system refused to read or write */
-    FUR_E_FORMAT = 6,      /* a file's content breaks its format; the text has key or offset */
-    FUR_E_UNSUPPORTED = 7, /* understood, but refused: the text names the combination */
-    FUR_E_NONFINITE = 8,   /* NaN or infinity in loss, gradient or weights; the text names the layer */
-    FUR_E_INTERRUPTED = 9, /* stopped by fur_context_stop at a safe point */
-    FUR_E_BUSY = 10,       /* another run holds the output folder */
-    FUR_E_INTERNAL = 11    /* a defect of Furlong itself */
+    FUR_E_ARGUMENT = 1,     /* a setting or argument is outside its documented range */
+    FUR_E_SHAPE = 2,        /* operand shapes do not fit each other */
+    FUR_E_MEMORY = 3,       /* an allocation failed although the plan allowed it */
+    FUR_E_DOES_NOT_FIT = 4, /* refused before work: the memory or disk limit is too small */
+    FUR_E_IO = 5,           /* the operating system refused to read or write */
+    FUR_E_FORMAT = 6,       /* a file's content breaks its format; the text has key or offset */
+    FUR_E_UNSUPPORTED = 7,  /* understood, but refused: the text names the combination */
+    FUR_E_NONFINITE = 8,    /* NaN or infinity in loss, gradient or weights; the text names the layer */
+    FUR_E_INTERRUPTED = 9,  /* stopped by fur_context_stop at a safe point */
+    FUR_E_BUSY = 10,        /* another run holds the output folder */
+    FUR_E_INTERNAL = 11     /* a defect of Furlong itself */
 } fur_status;
 
 /* A short constant name such as "does not fit"; never NULL. */

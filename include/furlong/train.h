@@ -20,37 +20,37 @@ typedef struct fur_context_phase {
 
 typedef struct fur_train_settings {
     size_t struct_size;
-    fur_model_config model;       /* ignored when resume is set, or init_from without reshape */
-    const char *init_from;        /* folder with weights to start from, or NULL */
-    bool reshape;                 /* init_from's model gets what fur_model_reshape takes from `model` */
-    const char *output_dir;       /* created; must not hold another run unless resume */
-    const char *resume;           /* NULL, "latest" or a step folder */
-    int64_t row_tokens;           /* tokens of a packed row, and the most that any phase's row has */
+    fur_model_config model;                   /* ignored when resume is set, or init_from without reshape */
+    const char *init_from;                    /* folder with weights to start from, or NULL */
+    bool reshape;                             /* init_from's model gets what fur_model_reshape takes from `model` */
+    const char *output_dir;                   /* created; must not hold another run unless resume */
+    const char *resume;                       /* NULL, "latest" or a step folder */
+    int64_t row_tokens;                       /* tokens of a packed row, and the most that any phase's row has */
     fur_context_phase phases[FUR_MAX_PHASES]; /* phases[0].from_step == 0 */
     int phase_count;
     int64_t max_steps;
-    int64_t grad_accum;           /* rows per step; the loss is weighted by counted tokens */
+    int64_t grad_accum; /* rows per step; the loss is weighted by counted tokens */
     double lr, min_lr, beta1, beta2, adam_eps, weight_decay, grad_clip; /* grad_clip 0: none */
     int64_t warmup_steps;
-    int64_t save_steps, eval_steps, log_steps;  /* 0: only at the end */
-    int64_t keep_checkpoints;     /* older ones are removed; 0: keep all */
-    int64_t eval_tokens;          /* at most this many held-out tokens per evaluation */
-    double held_out;              /* share of the corpus's end kept for evaluation when there is no eval corpus */
+    int64_t save_steps, eval_steps, log_steps; /* 0: only at the end */
+    int64_t keep_checkpoints;                  /* older ones are removed; 0: keep all */
+    int64_t eval_tokens;                       /* at most this many held-out tokens per evaluation */
+    double held_out; /* share of the corpus's end kept for evaluation when there is no eval corpus */
     uint64_t seed;
-    int64_t memory_bytes;         /* 0: no limit */
-    int64_t disk_bytes;           /* limit on what goes to disk within a step; 0: nothing does */
-    const char *disk_dir;         /* folder of that file; NULL: output_dir */
+    int64_t memory_bytes; /* 0: no limit */
+    int64_t disk_bytes;   /* limit on what goes to disk within a step; 0: nothing does */
+    const char *disk_dir; /* folder of that file; NULL: output_dir */
     fur_keep keep;
     fur_store_place inputs, attention, optimizer; /* as in fur_plan_request */
-    fur_stored_type stored;       /* as there; anything but f32 is not exact */
-    int64_t superblock;           /* 0: chosen */
-    bool skip_nonfinite;          /* skip a step whose gradient is not finite instead of stopping */
-    const char *run_json;         /* extra settings text stored in run.json (an object), or NULL */
+    fur_stored_type stored;                       /* as there; anything but f32 is not exact */
+    int64_t superblock;                           /* 0: chosen */
+    bool skip_nonfinite;                          /* skip a step whose gradient is not finite instead of stopping */
+    const char *run_json;                         /* extra settings text stored in run.json (an object), or NULL */
 } fur_train_settings;
 FUR_API void fur_train_settings_defaults(fur_train_settings *settings);
 
 typedef enum fur_train_event_type {
-    FUR_EVENT_PLAN = 0,  /* before the first step, and when a phase changes the row's shape */
+    FUR_EVENT_PLAN = 0, /* before the first step, and when a phase changes the row's shape */
     FUR_EVENT_STEP = 1,
     FUR_EVENT_EVAL = 2,
     FUR_EVENT_SAVE = 3,
@@ -59,27 +59,27 @@ typedef enum fur_train_event_type {
 
 typedef struct fur_train_event {
     fur_train_event_type type;
-    int64_t step, max_steps;      /* step counts finished optimizer steps */
-    int64_t tokens;               /* seen so far */
-    int64_t context;              /* document length of this phase */
-    double loss;                  /* nats per counted token; EVAL: held-out; PROGRESS: of the step before */
-    double progress;              /* PROGRESS: share of the present step done, 0 to 1 */
+    int64_t step, max_steps; /* step counts finished optimizer steps */
+    int64_t tokens;          /* seen so far */
+    int64_t context;         /* document length of this phase */
+    double loss;             /* nats per counted token; EVAL: held-out; PROGRESS: of the step before */
+    double progress;         /* PROGRESS: share of the present step done, 0 to 1 */
     double lr, grad_norm;
-    double seconds;               /* since the run (or its resumption) started */
+    double seconds; /* since the run (or its resumption) started */
     double step_seconds, seconds_left, tokens_per_second;
     int64_t rss_bytes, peak_rss_bytes, planned_peak_bytes, arena_peak_bytes, planned_arena_bytes;
-    const fur_plan *plan;         /* PLAN only */
-    const char *path;             /* SAVE only: the checkpoint's folder */
+    const fur_plan *plan; /* PLAN only */
+    const char *path;     /* SAVE only: the checkpoint's folder */
 } fur_train_event;
 
 typedef void (*fur_train_fn)(void *user, const fur_train_event *event);
 
 typedef struct fur_train_result {
     int64_t steps, tokens;
-    double loss, eval_loss;       /* last; NaN if never computed */
+    double loss, eval_loss; /* last; NaN if never computed */
     double seconds;
     int64_t planned_peak_bytes, peak_rss_bytes, planned_arena_bytes, arena_peak_bytes;
-    char checkpoint[4096];        /* last saved folder, "" if none */
+    char checkpoint[4096]; /* last saved folder, "" if none */
 } fur_train_result;
 
 /* Runs to max_steps, or until fur_context_stop (then saves and returns FUR_E_INTERRUPTED). `eval` may be NULL.
@@ -94,10 +94,10 @@ FUR_API fur_status fur_train_plan(fur_context *context, const fur_train_settings
 
 #define FUR_POSITION_BUCKETS 24
 typedef struct fur_eval_result {
-    double loss;              /* nats per counted token (or mean squared error) */
-    int64_t tokens;           /* counted */
-    double bits_per_byte;     /* NaN where a token is not bytes */
-    int buckets;              /* bucket 0: positions below 1,024; then each doubles */
+    double loss;          /* nats per counted token (or mean squared error) */
+    int64_t tokens;       /* counted */
+    double bits_per_byte; /* NaN where a token is not bytes */
+    int buckets;          /* bucket 0: positions below 1,024; then each doubles */
     int64_t bucket_first[FUR_POSITION_BUCKETS];
     int64_t bucket_tokens[FUR_POSITION_BUCKETS];
     double bucket_loss[FUR_POSITION_BUCKETS];
@@ -107,8 +107,7 @@ typedef struct fur_eval_result {
 
 /* Loss over a corpus cut into documents of `context_tokens`, at most max_tokens (0: all). */
 FUR_API fur_status fur_evaluate(fur_context *context, fur_model *model, const fur_corpus *corpus,
-                                int64_t context_tokens, int64_t max_tokens, int64_t memory_bytes,
-                                fur_eval_result *out);
+                                int64_t context_tokens, int64_t max_tokens, int64_t memory_bytes, fur_eval_result *out);
 
 #ifdef __cplusplus
 }

@@ -36,10 +36,11 @@ static fur_status choose_isa(fur_error *error, const char *wanted, fur_isa *out)
     }
     int isa = fur_isa_from_name(wanted);
     if (isa < 0)
-        return fur_error_set(error, FUR_E_ARGUMENT, "%s is '%s', expected ref, avx2, avx512, avx512bf16 or amx", source, wanted);
+        return fur_error_set(error, FUR_E_ARGUMENT, "%s is '%s', expected ref, avx2, avx512, avx512bf16 or amx", source,
+                             wanted);
     if (isa > (int)best)
-        return fur_error_set(error, FUR_E_UNSUPPORTED, "%s is '%s', but this machine or build has only up to %s", source,
-                             wanted, fur_isa_name(best));
+        return fur_error_set(error, FUR_E_UNSUPPORTED, "%s is '%s', but this machine or build has only up to %s",
+                             source, wanted, fur_isa_name(best));
     *out = (fur_isa)isa;
     return FUR_OK;
 }

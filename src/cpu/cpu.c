@@ -13,8 +13,8 @@
 #include "base/size.h"
 
 #if FUR_HAVE_AVX2
-#include <cpuid.h>
-#include <sys/syscall.h>
+#    include <cpuid.h>
+#    include <sys/syscall.h>
 
 static uint64_t saved_state(void)
 {
@@ -143,7 +143,7 @@ void fur_cpu_name(char *out, int bytes)
     while (fgets(line, sizeof line, file)) {
         char *colon = strchr(line, ':');
         if (strncmp(line, "model name", 10) == 0 && colon) {
-                colon++;
+            colon++;
             colon += strspn(colon, " \t");
             colon[strcspn(colon, "\n")] = 0;
             snprintf(out, (size_t)bytes, "%s", colon);

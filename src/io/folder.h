@@ -26,7 +26,8 @@ fur_status fur_folder_publish(fur_error *error, const char *staging, const char 
 /* Removes a folder and what is in it (at most 8 levels; symbolic links are removed, never followed). What cannot be
  * removed stays; nothing is reported. */
 void fur_folder_remove(const char *path);
-/* Removes a folder that holds nothing but its lock, while holding it; another stays as it is, but for the lock's file. */
+/* Removes a folder that holds nothing but its lock, while holding it; another stays as it is, but for the lock's file.
+ */
 void fur_folder_abandon(const char *folder);
 /* Removes every entry of `folder` named *.tmp-NUMBER. Only while holding its lock. */
 void fur_folder_sweep(const char *folder);

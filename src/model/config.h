@@ -34,8 +34,8 @@ static inline int64_t fur_config_head_width(const fur_model_config *c)
 {
     return c->features ? c->outputs : c->vocabulary;
 }
-/* Whether YaRN's factor is context / original_context: transformers 4.48 to 4.57 take that for the factor wherever a file
- * has an original context, transformers 5 and we the factor itself. */
+/* Whether YaRN's factor is context / original_context: transformers 4.48 to 4.57 take that for the factor wherever a
+ * file has an original context, transformers 5 and we the factor itself. */
 bool fur_config_yarn_is_ratio(const fur_model_config *config);
 
 #endif

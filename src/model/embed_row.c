@@ -39,8 +39,8 @@ fur_status fur_embed_rows(fur_run *run, int64_t first, int64_t count, float *x_B
         return FUR_OK;
     const fur_scratch *s = &run->memory.forward;
     fur_row_positions(run, s, first, count);
-    FUR_TRY(fur_embed_forward(&run->exec, count, c->width, c->context, s->position_id_B, run->model->data + t->positions,
-                              s->h_BC));
+    FUR_TRY(fur_embed_forward(&run->exec, count, c->width, c->context, s->position_id_B,
+                              run->model->data + t->positions, s->h_BC));
     for (int64_t i = 0; i < count * c->width; i++)
         x_BC[i] += s->h_BC[i];
     return FUR_OK;
@@ -76,7 +76,8 @@ static fur_status embed_block_backward(fur_run *run, int64_t first, int64_t coun
         return FUR_OK;
     const fur_scratch *s = &run->memory.backward;
     fur_row_positions(run, s, first, count);
-    return fur_embed_backward(&run->exec, count, c->width, c->context, s->position_id_B, dx_BC, gradient + t->positions);
+    return fur_embed_backward(&run->exec, count, c->width, c->context, s->position_id_B, dx_BC,
+                              gradient + t->positions);
 }
 
 fur_status fur_embed_row_backward(fur_run *run, float *dx_TI)

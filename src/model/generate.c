@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Generation with a key/value cache: the prompt goes through the blockwise sweep in chunks, then one token at a time. The
- * same layer code as training runs; every layer keeps its attention state. */
+/* Generation with a key/value cache: the prompt goes through the blockwise sweep in chunks, then one token at a time.
+ * The same layer code as training runs; every layer keeps its attention state. */
 #include "base/alloc.h"
 #include "base/size.h"
 #include "model/config.h"
@@ -23,7 +23,7 @@ typedef struct generation {
     fur_run run;
     fur_row row;
     int64_t offsets[2];
-    int32_t *ids;           /* prompt and what came after */
+    int32_t *ids; /* prompt and what came after */
     fur_candidate *scratch;
 } generation;
 

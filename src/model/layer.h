@@ -26,10 +26,10 @@ fur_status fur_layer_query(fur_run *run, const fur_layer *layer, const fur_scrat
                            float *o_TQ, float *lse_TH);
 /* Undoes the rotation, for gradients by q and k. */
 fur_status fur_layer_rotate_back(const fur_run *run, const fur_scratch *s, int64_t count, int64_t heads, float *x);
-/* dx, gradient by normed heads of q or k rows, becomes that by the map's output, computed anew from h_BC into do_BQ; the
- * norm's weight at offset w gathers its own. w < 0: nothing. */
-fur_status fur_layer_norm_back(fur_run *run, int64_t w, const fur_map_offsets *map, const fur_scratch *s,
-                               int64_t count, int64_t heads, float *dx);
+/* dx, gradient by normed heads of q or k rows, becomes that by the map's output, computed anew from h_BC into do_BQ;
+ * the norm's weight at offset w gathers its own. w < 0: nothing. */
+fur_status fur_layer_norm_back(fur_run *run, int64_t w, const fur_map_offsets *map, const fur_scratch *s, int64_t count,
+                               int64_t heads, float *dx);
 /* out = x + dropout(map(in)) of rows first.. ; out may be x, and then, with dropout only, spare is written. */
 fur_status fur_layer_add_map(fur_run *run, const fur_layer *layer, const fur_map_offsets *map, fur_drop_place place,
                              int64_t first, int64_t count, const float *in, const float *x_BC, float *spare_BC,

@@ -14,11 +14,11 @@
 typedef struct head_loss {
     fur_run *run;
     fur_projection head;
-    fur_gradient_sink sink;  /* weight NULL: no gradient wanted */
-    int64_t counted;         /* positions that count */
-    double weight;           /* of the row's gradients, head included */
+    fur_gradient_sink sink; /* weight NULL: no gradient wanted */
+    int64_t counted;        /* positions that count */
+    double weight;          /* of the row's gradients, head included */
     double sum;
-    float *nll_T;            /* whole row, or NULL */
+    float *nll_T; /* whole row, or NULL */
 } head_loss;
 
 static double mean_weight(const head_loss *h)
@@ -205,10 +205,8 @@ fur_status fur_run_loss(fur_run *run, const fur_loss *loss, int gradient, double
         return loss_over_row(run, loss, gradient, weight, out_loss);
     }
     /* The head's gradients carry the weight too, so the built-in losses apply it where the gradient begins. */
-    head_loss self = {.run = run,
-                      .weight = weight,
-                      .head = fur_map_at(&run->model->table.head, run->model->data),
-                      .nll_T = nll_T};
+    head_loss self = {
+        .run = run, .weight = weight, .head = fur_map_at(&run->model->table.head, run->model->data), .nll_T = nll_T};
     if (gradient)
         self.sink = fur_sink_at(&run->model->table.head, run->model->gradient);
     int vectors = run->model->config.features > 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* For checks of the sweep from outside: what the backward sweep of a layer reads and computes, shown as it goes by.
- * Pointers are valid during the call only, and nothing may be written through them. A status other than FUR_OK stops the
- * sweep. Without an observer (fur_run.observer NULL) nothing of this costs anything. */
+ * Pointers are valid during the call only, and nothing may be written through them. A status other than FUR_OK stops
+ * the sweep. Without an observer (fur_run.observer NULL) nothing of this costs anything. */
 #ifndef FUR_MODEL_OBSERVER_H
 #define FUR_MODEL_OBSERVER_H
 
@@ -11,8 +11,8 @@
  * position: dq and dk are gradients by those. */
 typedef struct fur_observed_queries {
     int64_t layer, first, count;
-    const float *x_BC;           /* the layer's stored input */
-    const float *o_BQ, *lse_BH;  /* attention output and row statistics that backward works with */
+    const float *x_BC;          /* the layer's stored input */
+    const float *o_BQ, *lse_BH; /* attention output and row statistics that backward works with */
     const float *dq_BQ;
 } fur_observed_queries;
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* All parameters of a model in one flat f32 array, so that optimizer, norm and zeroing are single passes:
  *
- *   | embedding | positions | layer 0: norm1, q k v, norms of q and k, sinks, o, norm2, up, down | layer 1 ... | final norm | head |
+ *   | embedding | positions | layer 0: norm1, q k v, norms of q and k, sinks, o, norm2, up, down | layer 1 ... | final
+ * norm | head |
  *
  * q, k and v of a layer are adjacent, so that families which store them as one tensor see one tensor. */
 #ifndef FUR_MODEL_PARAMETERS_H
@@ -18,11 +19,11 @@ typedef enum fur_file_layout {
 } fur_file_layout;
 
 typedef struct fur_parameter {
-    char name[80];           /* Hugging Face name of the family */
-    int64_t offset, count;   /* elements in the flat array */
+    char name[80];         /* Hugging Face name of the family */
+    int64_t offset, count; /* elements in the flat array */
     int rank;
     int64_t shape[2];
-    double init_std;         /* 0: constant init_value */
+    double init_std; /* 0: constant init_value */
     float init_value;
     bool decayed;
     fur_file_layout file_layout;
@@ -41,13 +42,13 @@ typedef struct fur_layer_offsets {
 } fur_layer_offsets;
 
 typedef struct fur_parameter_table {
-    int64_t count;           /* parameters */
-    int64_t elements;        /* of the flat array */
+    int64_t count;    /* parameters */
+    int64_t elements; /* of the flat array */
     fur_parameter *list;
     fur_layer_offsets *layers;
     int64_t embedding, positions, final_norm_w, final_norm_b; /* -1: absent */
-    fur_map_offsets input;   /* real-vector input; in 0 when absent */
-    fur_map_offsets head;    /* shares `embedding` when tied */
+    fur_map_offsets input;                                    /* real-vector input; in 0 when absent */
+    fur_map_offsets head;                                     /* shares `embedding` when tied */
 } fur_parameter_table;
 
 fur_status fur_parameter_table_create(fur_error *error, const fur_model_config *config, fur_parameter_table *out);

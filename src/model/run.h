@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A run: the memory of one plan, and the sweep over it.
  *
- *   arena: | gradients | Adam m, v | row | x | layer inputs | keys, values, their gradients | kept saves | scratch | workspace |
- *   spill: | Adam m, v | layer inputs | attention outputs | row statistics |        what the plan puts on disk; the arena
- *                                                                                   then has blocks on their way
+ *   arena: | gradients | Adam m, v | row | x | layer inputs | keys, values, their gradients | kept saves | scratch |
+ * workspace | spill: | Adam m, v | layer inputs | attention outputs | row statistics |        what the plan puts on
+ * disk; the arena then has blocks on their way
  *
  * fur_run_layout is the only place that knows sizes. The plan calls it on a counting arena, the run on a real one. */
 #ifndef FUR_MODEL_RUN_H
@@ -21,24 +21,24 @@
 struct fur_model {
     fur_model_config config;
     fur_parameter_table table;
-    float *data;            /* flat parameters */
-    int64_t data_bytes;     /* mapped */
-    float *gradient;        /* of the run that holds them, NULL without one */
+    float *data;        /* flat parameters */
+    int64_t data_bytes; /* mapped */
+    float *gradient;    /* of the run that holds them, NULL without one */
 };
 
 /* What the layout depends on. */
 typedef struct fur_run_shape {
     fur_purpose purpose;
-    int64_t tokens;         /* T: longest row */
-    int64_t superblock;     /* B */
+    int64_t tokens;     /* T: longest row */
+    int64_t superblock; /* B */
     int64_t token_tile, loss_tile, vocabulary_tile;
-    fur_store_place inputs;  /* training: layer inputs; FUR_STORE_CHOSEN: in memory */
-    fur_stored_type stored;  /* what they are stored as */
-    int64_t segment;         /* layers of a segment with FUR_STORE_AGAIN */
+    fur_store_place inputs;    /* training: layer inputs; FUR_STORE_CHOSEN: in memory */
+    fur_stored_type stored;    /* what they are stored as */
+    int64_t segment;           /* layers of a segment with FUR_STORE_AGAIN */
     fur_store_place attention; /* attention outputs and row statistics; FUR_STORE_CHOSEN: computed again */
-    fur_store_place moments; /* Adam's; FUR_STORE_CHOSEN: in memory */
+    fur_store_place moments;   /* Adam's; FUR_STORE_CHOSEN: in memory */
     int keep_hidden;
-    int optimizer;           /* reserve Adam's moments */
+    int optimizer; /* reserve Adam's moments */
 } fur_run_shape;
 
 /* Scratch of one superblock (B rows) or token tile (t rows). Forward and backward overlay each other. */
@@ -46,9 +46,9 @@ typedef struct fur_scratch {
     float *h_BC, *q_BQ, *o_BQ, *lse_BH; /* o and lse: NULL when kept for the whole row */
     float *mid_BC, *do_BQ, *dq_BQ;      /* backward only */
     float *h_tC, *u_tU, *g_tF;
-    float *dg_tF, *dh_tC;               /* backward only */
+    float *dg_tF, *dh_tC; /* backward only */
     int64_t *position_B;
-    int32_t *position_id_B;             /* learned positions */
+    int32_t *position_id_B; /* learned positions */
 } fur_scratch;
 
 typedef struct fur_loss_scratch {
@@ -62,27 +62,28 @@ typedef struct fur_run_memory {
     int32_t *row_ids_T, *row_targets_T; /* rows that a trainer or evaluator fills */
     int64_t *row_offsets;               /* [T + 1] at most */
     float *row_x_TI, *row_target_TO;
-    float *row_nll_T;                   /* loss of each position, for evaluation */
+    float *row_nll_T; /* loss of each position, for evaluation */
     float *x_TC;
-    fur_store inputs;                   /* of layers [L, T, C] */
-    fur_store o, lse;                   /* attention outputs [L, T, Q], row statistics [L, T, H]; no layers: not kept */
-    fur_arena state_region;             /* each layer lays its kind's state out here */
-    int64_t state_bytes;                /* of one layer */
+    fur_store inputs;       /* of layers [L, T, C] */
+    fur_store o, lse;       /* attention outputs [L, T, Q], row statistics [L, T, H]; no layers: not kept */
+    fur_arena state_region; /* each layer lays its kind's state out here */
+    int64_t state_bytes;    /* of one layer */
     float *kept_u_LTU;
-    int64_t disk_bytes;                 /* of the spill */
+    int64_t disk_bytes; /* of the spill */
     fur_scratch forward, backward;
     fur_loss_scratch loss;
-    fur_arena workspace;                /* carved from the arena; operators push here */
+    fur_arena workspace; /* carved from the arena; operators push here */
 } fur_run_memory;
 
 /* Called after each group of pieces with its name, so that the plan can list them; may be NULL. */
 typedef void (*fur_layout_item_fn)(void *user, const char *name, int64_t bytes);
 
-/* Whether a run of this shape is below FUR_RUN_MOST_BYTES by a generous count in floating point. Beyond it no machine has
- * the memory, and integer sizes begin to overflow: ask before fur_run_layout. */
+/* Whether a run of this shape is below FUR_RUN_MOST_BYTES by a generous count in floating point. Beyond it no machine
+ * has the memory, and integer sizes begin to overflow: ask before fur_run_layout. */
 #define FUR_RUN_MOST_BYTES ((int64_t)1 << 60)
 bool fur_run_keeps_attention(const fur_run_shape *shape);
-bool fur_run_shape_is_sane(const fur_model_config *config, const fur_parameter_table *table, const fur_run_shape *shape);
+bool fur_run_shape_is_sane(const fur_model_config *config, const fur_parameter_table *table,
+                           const fur_run_shape *shape);
 
 /* exec: threads and instruction set (workspace sizes depend on them). */
 void fur_run_layout(const fur_exec *exec, const fur_model_config *config, const fur_parameter_table *table,
@@ -101,9 +102,9 @@ struct fur_run {
     fur_model *model;
     fur_run_shape shape;
     fur_arena arena;
-    fur_spill *spill;        /* NULL: nothing is on disk */
+    fur_spill *spill; /* NULL: nothing is on disk */
     fur_run_memory memory;
-    fur_exec exec;          /* workspace: memory.workspace */
+    fur_exec exec;           /* workspace: memory.workspace */
     fur_documents documents; /* of the row in progress */
     int64_t tokens;          /* T of the row in progress */
     const fur_row *row;
@@ -145,7 +146,8 @@ fur_status fur_sweep_again(fur_run *run, int64_t first, int64_t last);
 fur_status fur_sweep_rows(fur_run *run, int64_t first, int64_t count);
 /* Sets the work of the row in progress, for progress reports. */
 void fur_run_begin_work(fur_run *run, int training);
-/* After each superblock: counts its work, reports progress, and is FUR_E_INTERRUPTED once fur_context_stop was called. */
+/* After each superblock: counts its work, reports progress, and is FUR_E_INTERRUPTED once fur_context_stop was called.
+ */
 fur_status fur_run_advance(fur_run *run, int64_t first, int64_t count, int backward);
 /* x_BC = embedded rows first.. */
 fur_status fur_embed_rows(fur_run *run, int64_t first, int64_t count, float *x_BC);
@@ -172,6 +174,7 @@ fur_status fur_run_stored_error(fur_run *run, const fur_row *row, double *out);
 /* ---- losses (loss.c) -------------------------------------------------------------------------------------- */
 
 /* Runs a loss over the row's final hidden state. With `gradient`, x becomes the gradient times `weight`. */
-fur_status fur_run_loss(fur_run *run, const fur_loss *loss, int gradient, double weight, double *out_loss, float *nll_T);
+fur_status fur_run_loss(fur_run *run, const fur_loss *loss, int gradient, double weight, double *out_loss,
+                        float *nll_T);
 
 #endif

@@ -16,7 +16,7 @@
 #define PRODUCT_FRACTION                  0.85
 #define ATTENTION_FRACTION                0.90
 #define ATTENTION_OVERHEAD_TOKENS         140.0 /* of a piece of queries: 0.58 of the rate at 256 tokens, 0.87 at 4,096 */
-#define ATTENTION_DROPOUT_FACTOR          1.7 /* time with its draws over time without */
+#define ATTENTION_DROPOUT_FACTOR          1.7   /* time with its draws over time without */
 #define MEMORY_BYTES_PER_SECOND_PER_GFLOP 4e7   /* memory speed grows with cores much as the product rate does */
 #define DISK_BYTES_PER_SECOND             0.7e9
 #define COPY_BYTES_PER_SECOND             4e9 /* what the store's thread takes from the others */
@@ -78,7 +78,7 @@ typedef struct layer_totals {
 
 typedef struct work {
     double products, attention, memory_bytes;
-    double slower; /* attention than its flops say */
+    double slower;         /* attention than its flops say */
     double streamed_bytes; /* to and from disk beside the computation */
     double moment_bytes;   /* to and from disk while only the update computes */
 } work;
@@ -151,7 +151,8 @@ static work row_work(const fur_model_config *c, const fur_parameter_table *table
     return w;
 }
 
-static double work_seconds(const fur_exec *exec, const work *w, const fur_run_shape *s, int64_t document_tokens, double gflops)
+static double work_seconds(const fur_exec *exec, const work *w, const fur_run_shape *s, int64_t document_tokens,
+                           double gflops)
 {
     double rate = gflops * 1e9, piece = (double)fur_min_i64(s->superblock, document_tokens);
     double attention = rate * ATTENTION_FRACTION / (1 + ATTENTION_OVERHEAD_TOKENS / piece);

@@ -14,8 +14,10 @@ double fur_rate_gain(const fur_exec *exec)
 double fur_rate_nominal(const fur_context *context)
 {
     fur_isa isa = context->exec.isa;
-    return (isa >= FUR_ISA_AVX512 ? 150.0 : isa >= FUR_ISA_AVX2 ? 60.0 : 2.0) * (double)context->exec.threads *
-           fur_rate_gain(&context->exec);
+    return (isa >= FUR_ISA_AVX512 ? 150.0
+            : isa >= FUR_ISA_AVX2 ? 60.0
+                                  : 2.0) *
+           (double)context->exec.threads * fur_rate_gain(&context->exec);
 }
 
 /* The best of a few products of a size that layers use; the reference gets one small one. */
@@ -28,15 +30,24 @@ fur_status fur_rate_measure(fur_context *context, double *out_gflops)
     int slow = context->exec.isa == FUR_ISA_REF;
     int64_t size = slow ? 128 : 512;
     fur_arena arena;
-    FUR_TRY(fur_arena_create(&context->error, 3 * size * size * 4 + fur_matmul_workspace(&context->exec) + 4096, &arena));
+    FUR_TRY(
+        fur_arena_create(&context->error, 3 * size * size * 4 + fur_matmul_workspace(&context->exec) + 4096, &arena));
     float *a = fur_arena_push_f32(&arena, size * size), *b = fur_arena_push_f32(&arena, size * size);
     float *c = fur_arena_push_f32(&arena, size * size);
     for (int64_t i = 0; i < size * size; i++)
         a[i] = b[i] = (float)(i % 7) - 3.0f;
     fur_exec exec = context->exec;
     exec.workspace = &arena;
-    fur_matmul_args product = {.m = size, .n = size, .k = size, .a = a, .lda = size, .b = b, .ldb = size,
-                               .b_transposed = 1, .c = c, .ldc = size};
+    fur_matmul_args product = {.m = size,
+                               .n = size,
+                               .k = size,
+                               .a = a,
+                               .lda = size,
+                               .b = b,
+                               .ldb = size,
+                               .b_transposed = 1,
+                               .c = c,
+                               .ldc = size};
     double best = 0, start = fur_clock_seconds();
     fur_status status = FUR_OK;
     for (int i = 0; i < 64 && status == FUR_OK && (i < 3 || fur_clock_seconds() - start < 0.1); i++) {

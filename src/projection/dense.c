@@ -20,8 +20,9 @@ static fur_status check_contiguous(const fur_exec *exec, const fur_projection *m
 {
     if (!map->bias || ld == map->out)
         return FUR_OK;
-    return fur_error_set(exec->error, FUR_E_SHAPE, "dense: a map with bias needs contiguous rows of %lld, stride is %lld",
-                         (long long)map->out, (long long)ld);
+    return fur_error_set(exec->error, FUR_E_SHAPE,
+                         "dense: a map with bias needs contiguous rows of %lld, stride is %lld", (long long)map->out,
+                         (long long)ld);
 }
 
 static fur_status dense_prepare(const fur_exec *exec, const fur_projection *map, int64_t tokens, const float *x_TI,
@@ -38,9 +39,18 @@ static fur_status dense_forward(const fur_exec *exec, const fur_projection *map,
                                 int add, float *y_TO, int64_t ldy)
 {
     FUR_TRY(check_contiguous(exec, map, ldy));
-    fur_matmul_args product = {.m = input->tokens, .n = map->out, .k = map->in, .a = input->x_TI, .lda = input->ldx,
-                               .b = map->weight, .ldb = map->in, .b_transposed = 1, .c = y_TO, .ldc = ldy,
-                               .accumulate = add, .bias_N = add ? NULL : map->bias};
+    fur_matmul_args product = {.m = input->tokens,
+                               .n = map->out,
+                               .k = map->in,
+                               .a = input->x_TI,
+                               .lda = input->ldx,
+                               .b = map->weight,
+                               .ldb = map->in,
+                               .b_transposed = 1,
+                               .c = y_TO,
+                               .ldc = ldy,
+                               .accumulate = add,
+                               .bias_N = add ? NULL : map->bias};
     FUR_TRY(fur_matmul(exec, &product));
     return add && map->bias ? fur_bias_add(exec, input->tokens, map->out, map->bias, y_TO) : FUR_OK;
 }
@@ -50,9 +60,17 @@ static fur_status dense_backward(const fur_exec *exec, const fur_projection *map
                                  const fur_gradient_sink *sink)
 {
     if (sink) {
-        fur_matmul_args weight = {.m = map->out, .n = map->in, .k = input->tokens, .a = dy_TO, .lda = lddy,
-                                  .a_transposed = 1, .b = input->x_TI, .ldb = input->ldx, .c = sink->weight,
-                                  .ldc = map->in, .accumulate = 1};
+        fur_matmul_args weight = {.m = map->out,
+                                  .n = map->in,
+                                  .k = input->tokens,
+                                  .a = dy_TO,
+                                  .lda = lddy,
+                                  .a_transposed = 1,
+                                  .b = input->x_TI,
+                                  .ldb = input->ldx,
+                                  .c = sink->weight,
+                                  .ldc = map->in,
+                                  .accumulate = 1};
         FUR_TRY(fur_matmul(exec, &weight));
         FUR_TRY(check_contiguous(exec, map, lddy));
         if (sink->bias)
@@ -60,8 +78,16 @@ static fur_status dense_backward(const fur_exec *exec, const fur_projection *map
     }
     if (!dx_TI)
         return FUR_OK;
-    fur_matmul_args product = {.m = input->tokens, .n = map->in, .k = map->out, .a = dy_TO, .lda = lddy,
-                               .b = map->weight, .ldb = map->in, .c = dx_TI, .ldc = lddx, .accumulate = add};
+    fur_matmul_args product = {.m = input->tokens,
+                               .n = map->in,
+                               .k = map->out,
+                               .a = dy_TO,
+                               .lda = lddy,
+                               .b = map->weight,
+                               .ldb = map->in,
+                               .c = dx_TI,
+                               .ldc = lddx,
+                               .accumulate = add};
     return fur_matmul(exec, &product);
 }
 

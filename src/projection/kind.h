@@ -36,9 +36,10 @@ struct fur_projection_kind {
     fur_status (*prepare)(const fur_exec *exec, const fur_projection *map, int64_t tokens, const float *x_TI,
                           int64_t ldx, fur_projection_input *out);
     /* y = map(x), or y += map(x). y has row stride ldy and does not overlap x. */
-    fur_status (*forward)(const fur_exec *exec, const fur_projection *map, const fur_projection_input *input,
-                          int add, float *y_TO, int64_t ldy);
-    /* dx = (add ? dx : 0) + gradient by x (dx may be NULL); weight gradients are added to the sink (NULL: not wanted). */
+    fur_status (*forward)(const fur_exec *exec, const fur_projection *map, const fur_projection_input *input, int add,
+                          float *y_TO, int64_t ldy);
+    /* dx = (add ? dx : 0) + gradient by x (dx may be NULL); weight gradients are added to the sink (NULL: not wanted).
+     */
     fur_status (*backward)(const fur_exec *exec, const fur_projection *map, const fur_projection_input *input,
                            const float *dy_TO, int64_t lddy, int add, float *dx_TI, int64_t lddx,
                            const fur_gradient_sink *sink);

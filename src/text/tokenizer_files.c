@@ -56,6 +56,6 @@ fur_status fur_tokenizer_files_write_bytes(fur_error *error, const char *folder,
     fur_json_setup();
     FUR_TRY(fur_json_put(error, folder, "tokenizer.json", fur_tokenizer_files_bytes()));
     return fur_json_put(error, folder, "tokenizer_config.json",
-                     json_pack("{s:s, s:I, s:b}", "tokenizer_class", "PreTrainedTokenizerFast", "model_max_length",
-                               (json_int_t)context, "clean_up_tokenization_spaces", 0));
+                        json_pack("{s:s, s:I, s:b}", "tokenizer_class", "PreTrainedTokenizerFast", "model_max_length",
+                                  (json_int_t)context, "clean_up_tokenization_spaces", 0));
 }

@@ -65,8 +65,9 @@ static fur_status write_moments(fur_error *error, const char *folder, const fur_
     moment_name *names = fur_calloc(2 * count, sizeof *names);
     moment *sources = fur_calloc(2 * count, sizeof *sources);
     char *path = NULL;
-    fur_status status = entries && names && sources ? fur_path_join(error, folder, "optimizer.safetensors", &path)
-                                         : fur_memory_error(error, (int64_t)(2 * count * sizeof *names), folder);
+    fur_status status = entries && names && sources
+                            ? fur_path_join(error, folder, "optimizer.safetensors", &path)
+                            : fur_memory_error(error, (int64_t)(2 * count * sizeof *names), folder);
     for (size_t i = 0; status == FUR_OK && i < 2 * count; i++) {
         const fur_parameter *p = &model->table.list[i / 2];
         snprintf(names[i].text, sizeof names[i].text, "%s.%s", i % 2 ? "exp_avg_sq" : "exp_avg", p->name);
@@ -163,7 +164,7 @@ static fur_status write_manifest(fur_error *error, const char *folder)
         return status;
     }
     return fur_json_put(error, folder, "manifest.json",
-                      json_pack("{s:i, s:o}", "version", STATE_VERSION, "files", files));
+                        json_pack("{s:i, s:o}", "version", STATE_VERSION, "files", files));
 }
 
 static fur_status check_listed_file(fur_error *error, const fur_json *manifest, const char *folder, const char *name,

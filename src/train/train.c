@@ -193,8 +193,8 @@ static fur_status log_step(fur_trainer *t, double grad_norm, int64_t tokens)
 }
 
 /* One optimizer step. A step that is stopped or not finite leaves weights, moments and cursor as they were. An error of
- * the disk that holds the moments may come when a part of both is updated: the run ends there, nothing of it is saved, and
- * the last checkpoint is what it goes on from. */
+ * the disk that holds the moments may come when a part of both is updated: the run ends there, nothing of it is saved,
+ * and the last checkpoint is what it goes on from. */
 static fur_status train_step(fur_trainer *t)
 {
     fur_cursor before = t->state.cursor;

@@ -13,7 +13,7 @@ typedef struct fur_trainer {
     const fur_train_settings *settings;
     fur_train_fn on_event;
     void *user;
-    fur_lock *lock; /* of the output folder */
+    fur_lock *lock;     /* of the output folder */
     bool folder_is_new; /* this run made it: a start that fails takes it away again */
     fur_model *model;
     fur_run *run;

@@ -37,8 +37,8 @@ typedef struct seen {
     const fur_attention_call *call;
     const fur_attention_rows *rows;
     fur_attention_range range;
-    int64_t span, j;        /* of the present key */
-    const float *k_D, *v_D; /* likewise */
+    int64_t span, j;                                                      /* of the present key */
+    const float *k_D, *v_D;                                               /* likewise */
     float wide_k[FUR_ATTENTION_HEAD_DIM], wide_v[FUR_ATTENTION_HEAD_DIM]; /* where they lie if stored in bf16 */
     int64_t key_position;
 } seen;

@@ -10,9 +10,9 @@
 
 /* A tile and its packed operands stay within a second-level cache of 1 MiB, and there are enough tiles to share out
  * among threads without the grid depending on how many there are. */
-#define TILE_M_MAX 512
-#define TILE_N_MAX 512
-#define TILE_MIN 64
+#define TILE_M_MAX   512
+#define TILE_N_MAX   512
+#define TILE_MIN     64
 #define WANTED_TILES 16
 /* Below this many multiplications a product is one tile: handing it to threads costs more than it wins. */
 #define ONE_TILE_WORK ((int64_t)1 << 18)
@@ -46,11 +46,11 @@ static fur_status check(const fur_exec *exec, const fur_matmul_args *g)
     int64_t a_columns = g->a_transposed ? g->m : g->k, b_columns = g->b_transposed ? g->k : g->n;
     if (g->m < 0 || g->n < 0 || g->k < 0 || g->lda < a_columns || g->ldb < b_columns || g->ldc < g->n ||
         g->m > INT32_MAX || g->n > INT32_MAX || (g->bias_N && g->accumulate))
-        return fur_error_set(exec->error, FUR_E_SHAPE,
-                             "matmul: C[%lld,%lld] ld %lld, A ld %lld%s, B ld %lld%s, K %lld%s", (long long)g->m,
-                             (long long)g->n, (long long)g->ldc, (long long)g->lda, g->a_transposed ? " transposed" : "",
-                             (long long)g->ldb, g->b_transposed ? " transposed" : "", (long long)g->k,
-                             g->bias_N && g->accumulate ? ", bias with accumulate" : "");
+        return fur_error_set(
+            exec->error, FUR_E_SHAPE, "matmul: C[%lld,%lld] ld %lld, A ld %lld%s, B ld %lld%s, K %lld%s",
+            (long long)g->m, (long long)g->n, (long long)g->ldc, (long long)g->lda,
+            g->a_transposed ? " transposed" : "", (long long)g->ldb, g->b_transposed ? " transposed" : "",
+            (long long)g->k, g->bias_N && g->accumulate ? ", bias with accumulate" : "");
     return FUR_OK;
 }
 
@@ -106,8 +106,9 @@ static fur_status run_by_library(const fur_exec *exec, const fur_matmul_args *g,
         /* Some of the library's products choose threads when they run: outside a parallel region they must see one. */
         int saved_threads = omp_get_max_threads();
         omp_set_num_threads(1);
-#pragma omp parallel for num_threads(exec->threads) schedule(dynamic, 1) reduction(| : failed) \
-    if (exec->threads > 1 && tiles > 1)
+#pragma omp parallel for num_threads(exec->threads) schedule(dynamic, 1)                                               \
+    reduction(|                                                                                                        \
+              : failed) if (exec->threads > 1 && tiles > 1)
         for (int64_t tile = 0; tile < tiles; tile++) {
             int64_t row = tile / cut->columns, column = tile % cut->columns;
             fur_matmul_args part = tile_of(g, cut, row, column, k0, k);

@@ -21,9 +21,14 @@
 
 typedef struct fur_matmul_args {
     int64_t m, n, k;
-    const float *a; int64_t lda; int a_transposed;
-    const float *b; int64_t ldb; int b_transposed;
-    float *c;       int64_t ldc;
+    const float *a;
+    int64_t lda;
+    int a_transposed;
+    const float *b;
+    int64_t ldb;
+    int b_transposed;
+    float *c;
+    int64_t ldc;
     int accumulate;
     const float *bias_N; /* or NULL; not together with accumulate */
 } fur_matmul_args;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Every shape, transposition, stride and mode against a double sum. Bound per element: an f32 sum of K products in any
- * order errs by at most (K + 8) u sum |a b| to first order (one rounding per fused step, a few for bias, C and store). */
+ * order errs by at most (K + 8) u sum |a b| to first order (one rounding per fused step, a few for bias, C and store).
+ */
 #include "kit/kit.h"
 
 #include <math.h>
@@ -16,7 +17,7 @@ typedef struct product_case {
 } product_case;
 
 static const product_case cases[] = {
-    {1, 1, 1},     {1, 7, 5},      {7, 8, 15},    {16, 17, 31}, {33, 65, 64},  {129, 130, 257}, {1, 768, 256},
+    {1, 1, 1},     {1, 7, 5},      {7, 8, 15},     {16, 17, 31}, {33, 65, 64},   {129, 130, 257}, {1, 768, 256},
     {512, 96, 64}, {200, 700, 40}, {64, 64, 5000}, {5, 3, 0},    {600, 530, 70}, {70, 40, 4097},
 };
 
@@ -53,8 +54,17 @@ static void run_case(const product_case *s, int mode, fur_isa isa, fur_compute c
             want[at] = sum;
             bound[at] = (double)(s->k + 8) * KIT_U * size;
         }
-    fur_matmul_args args = {.m = s->m, .n = s->n, .k = s->k, .a = a, .lda = lda, .a_transposed = ta, .b = b,
-                            .ldb = ldb, .b_transposed = tb, .ldc = ldc, .accumulate = accumulate,
+    fur_matmul_args args = {.m = s->m,
+                            .n = s->n,
+                            .k = s->k,
+                            .a = a,
+                            .lda = lda,
+                            .a_transposed = ta,
+                            .b = b,
+                            .ldb = ldb,
+                            .b_transposed = tb,
+                            .ldc = ldc,
+                            .accumulate = accumulate,
                             .bias_N = bias ? bias_N : NULL};
     char what[96];
     snprintf(what, sizeof what, "isa %d%s [%d,%d,%d] mode %d", (int)isa, compute ? " bf16" : "", (int)s->m, (int)s->n,
@@ -113,8 +123,8 @@ static void test_bf16_bits_do_not_depend_on_the_shape(void **state)
         kit_exec kit;
         kit_exec_init(&kit, (fur_isa)isa, 2, 32 << 20);
         kit.exec.compute = FUR_COMPUTE_BF16;
-        fur_matmul_args args = {.m = M, .n = N, .k = K, .a = a, .lda = K, .b = b, .ldb = K, .b_transposed = 1,
-                                .c = whole, .ldc = N};
+        fur_matmul_args args = {
+            .m = M, .n = N, .k = K, .a = a, .lda = K, .b = b, .ldb = K, .b_transposed = 1, .c = whole, .ldc = N};
         assert_int_equal(fur_matmul(&kit.exec, &args), FUR_OK);
         for (int64_t at = 0; at < M * N; at += 997) {
             fur_matmul_args alone = args;
