@@ -2,6 +2,7 @@
 /* Every way to run a row is a candidate: how large the blocks are, what is kept, and where. The plan lays each out on a
  * counting arena, estimates its seconds, and takes the fastest that fits. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/size.h"
@@ -187,8 +188,7 @@ static void add_item(void *user, const char *name, int64_t bytes)
         return;
     fur_plan_item *item = &plan->items[plan->item_count++];
     memset(item, 0, sizeof *item);
-    for (size_t i = 0; i + 1 < sizeof item->name && name[i]; i++)
-        item->name[i] = name[i];
+    (void)snprintf(item->name, sizeof item->name, "%s", name);
     item->bytes = bytes;
 }
 

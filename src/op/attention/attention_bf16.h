@@ -58,11 +58,11 @@ FUR_ALWAYS_INLINE V exp2_of(V t)
 /* Pairs of a row of n values; row stride of such rows, odd multiples of 64 bytes. */
 static int64_t pairs_of(int64_t n)
 {
-    return fur_div_up(n, 2 * DEPTH) * DEPTH;
+    return fur_div_up(n, (int64_t)2 * DEPTH) * DEPTH;
 }
 static int64_t stride_of(int64_t n)
 {
-    return (fur_div_up(n, 2 * DEPTH) | 1) * DEPTH;
+    return (fur_div_up(n, (int64_t)2 * DEPTH) | 1) * DEPTH;
 }
 /* Lanes of head_dim as columns. */
 static int64_t width_of(int64_t head_dim)
@@ -193,7 +193,7 @@ static void pair_rows(const uint32_t *rows, int64_t ld, int64_t pairs, uint32_t 
 static void transpose_rows(const uint32_t *rows, int64_t ld, int64_t count, int64_t pairs, uint32_t *part, uint32_t *to,
                            int64_t ld_to)
 {
-    for (int64_t first = 0; first < count; first += 2 * DEPTH) {
+    for (int64_t first = 0; first < count; first += (int64_t)2 * DEPTH) {
         for (int64_t i = 0; i < DEPTH; i++) {
             int64_t at = first + 2 * i;
             for (int64_t p = 0; p < pairs; p += VL) {

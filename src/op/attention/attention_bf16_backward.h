@@ -26,11 +26,11 @@ enum { LD_P = 48, TILE_PAST = 12 }; /* words of PANEL / 2, an odd multiple of 64
 static int64_t place_backward(int64_t depth, void *scratch, backward_scratch *x)
 {
     room space = {.base = scratch};
-    int64_t keys = BACKWARD_KEYS + SPARE, rows = fur_round_up(depth, 2 * DEPTH) + SPARE, ld = stride_of(depth);
+    int64_t keys = BACKWARD_KEYS + SPARE, rows = fur_round_up(depth, (int64_t)2 * DEPTH) + SPARE, ld = stride_of(depth);
     x->k = take(&space, keys * ld);
     x->v = take(&space, keys * ld);
     x->k_T = take(&space, rows * stride_of(BACKWARD_KEYS));
-    x->part = take(&space, DEPTH * 2 * pairs_of(depth));
+    x->part = take(&space, (int64_t)DEPTH * 2 * pairs_of(depth));
     x->safe = take(&space, BACKWARD_KEYS * ld);
     x->k_T_safe = take(&space, rows * stride_of(BACKWARD_KEYS));
     x->dk = take_floats(&space, keys * width_of(depth));
@@ -45,7 +45,7 @@ static int64_t place_backward(int64_t depth, void *scratch, backward_scratch *x)
     x->dp = take_floats(&space, keys * PANEL);
     x->p = take(&space, keys * LD_P);
     x->ds = take(&space, keys * LD_P);
-    x->ds_pairs = take(&space, BACKWARD_KEYS / 2 * PANEL);
+    x->ds_pairs = take(&space, (int64_t)BACKWARD_KEYS / 2 * PANEL);
     x->dq_T = take_floats(&space, rows * PANEL);
     x->dq = take(&space, PANEL * stride_of(2 * depth));
     return space.used;
@@ -82,7 +82,7 @@ static void add_row(float *to, const float *from, float factor, int64_t count)
  * the visible ones are zero up to whole depths, lanes past the last have lse = infinity. */
 static void weights(backward_scratch *x, int64_t lanes, float scale, const float *lse2, const float *delta)
 {
-    int64_t whole = fur_round_up(x->seen.visible, 2 * DEPTH);
+    int64_t whole = fur_round_up(x->seen.visible, (int64_t)2 * DEPTH);
     V zero = vset(0.0f);
     for (int64_t n = 0; n < lanes; n += VL) {
         V lse = vload(lse2 + n), minus = vload(delta + n), lane = vload(lane_numbers + n);
@@ -108,8 +108,8 @@ static void weights(backward_scratch *x, int64_t lanes, float scale, const float
         }
     }
     /* the last tile of dv and dk may run there */
-    memset(x->p + whole * LD_P, 0, TILE_PAST * LD_P * sizeof *x->p);
-    memset(x->ds + whole * LD_P, 0, TILE_PAST * LD_P * sizeof *x->ds);
+    memset(x->p + whole * LD_P, 0, (size_t)TILE_PAST * LD_P * sizeof *x->p);
+    memset(x->ds + whole * LD_P, 0, (size_t)TILE_PAST * LD_P * sizeof *x->ds);
 }
 
 /* dv, dk and dq^T of the panel. Queries in whole depths: lanes past the last are zeroes. */
@@ -151,7 +151,8 @@ static void backward_panel(const fur_attention_call *call, const fur_attention_r
                            int64_t count, backward_scratch *x)
 {
     const fur_attention_args *a = call->args;
-    int64_t depth = a->head_dim, pairs = pairs_of(depth), ld = stride_of(depth), lanes = fur_round_up(count, 2 * DEPTH);
+    int64_t depth = a->head_dim, pairs = pairs_of(depth), ld = stride_of(depth),
+            lanes = fur_round_up(count, (int64_t)2 * DEPTH);
     int64_t at = (rows->kv_head * call->rows + rows->first_row) * call->group + v;
     float lse2[PANEL], delta[PANEL];
     const float *q[PANEL], *d_o[PANEL];

@@ -23,16 +23,16 @@ typedef struct forward_scratch {
 static int64_t place_forward(int64_t depth, void *scratch, forward_scratch *x)
 {
     room space = {.base = scratch};
-    int64_t rows = fur_round_up(depth, 2 * DEPTH) + SPARE;
+    int64_t rows = fur_round_up(depth, (int64_t)2 * DEPTH) + SPARE;
     x->k = take(&space, (FORWARD_KEYS + SPARE) * stride_of(depth));
     x->v = take(&space, FORWARD_KEYS * stride_of(depth));
     x->v_T = take(&space, rows * stride_of(FORWARD_KEYS));
     x->v_safe = take(&space, FORWARD_KEYS * stride_of(depth));
     x->v_T_safe = take(&space, rows * stride_of(FORWARD_KEYS));
-    x->part = take(&space, DEPTH * 2 * pairs_of(depth));
+    x->part = take(&space, (int64_t)DEPTH * 2 * pairs_of(depth));
     x->rows = take(&space, PANEL * stride_of(depth));
-    x->p = take(&space, FORWARD_KEYS / 2 * PANEL);
-    x->s = take_floats(&space, (FORWARD_KEYS + SPARE) * PANEL);
+    x->p = take(&space, (int64_t)FORWARD_KEYS / 2 * PANEL);
+    x->s = take_floats(&space, (int64_t)(FORWARD_KEYS + SPARE) * PANEL);
     for (int n = 0; n < PANELS; n++) {
         x->q[n] = take(&space, pairs_of(depth) * PANEL);
         x->o[n] = take_floats(&space, rows * PANEL);
@@ -59,7 +59,7 @@ FUR_ALWAYS_INLINE V score_at(const forward_scratch *x, int64_t j, int64_t n)
 static void softmax_panel(forward_scratch *x, int64_t panel, int64_t lanes, int64_t depth, float scale)
 {
     float *m = x->m + panel * PANEL, *l = x->l + panel * PANEL, *o = x->o[panel];
-    int64_t whole = fur_round_up(x->seen.visible, 2 * DEPTH);
+    int64_t whole = fur_round_up(x->seen.visible, (int64_t)2 * DEPTH);
     const W ones = wset(0x3f803f80u);
     V zero = vset(0.0f);
     for (int64_t n = 0; n < lanes; n += VL) {
@@ -150,7 +150,7 @@ static void begin_panel(const fur_attention_call *call, const fur_attention_rows
     for (int64_t i = 0; i < count; i++)
         from[i] = a->q_THD + fur_attention_offset(call, rows, first + i, a->ldq);
     pack_panel(from, count, a->head_dim, a->scale < 0 ? -1 : 1, x->rows, x->q[panel]);
-    memset(x->o[panel], 0, (size_t)(fur_round_up(a->head_dim, 2 * DEPTH) + SPARE) * PANEL * sizeof(float));
+    memset(x->o[panel], 0, (size_t)(fur_round_up(a->head_dim, (int64_t)2 * DEPTH) + SPARE) * PANEL * sizeof(float));
     for (int64_t i = panel * PANEL; i < (panel + 1) * PANEL; i++) {
         x->m[i] = -INFINITY;
         x->l[i] = 0;

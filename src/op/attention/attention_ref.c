@@ -43,15 +43,14 @@ typedef struct seen {
     int64_t key_position;
 } seen;
 
-static seen seen_begin(const fur_attention_call *call, const fur_attention_rows *rows, int64_t v)
+/* The rows are large and stay as they are. */
+static void seen_begin(seen *s, const fur_attention_call *call, const fur_attention_rows *rows, int64_t v)
 {
-    seen s; /* not cleared: the rows are large */
-    s.call = call;
-    s.rows = rows;
-    s.range = fur_attention_range_of(call, rows->piece, v, v + 1);
-    s.span = 0;
-    s.j = -1;
-    return s;
+    s->call = call;
+    s->rows = rows;
+    s->range = fur_attention_range_of(call, rows->piece, v, v + 1);
+    s->span = 0;
+    s->j = -1;
 }
 
 static int seen_next(seen *s)
@@ -113,17 +112,20 @@ static void forward_row(const fur_attention_call *call, const fur_attention_rows
     const fur_attention_args *a = call->args;
     float *o_D = a->o_THD + fur_attention_offset(call, rows, v, a->ldo);
     double m = -(double)INFINITY, l = 0, sum_D[FUR_ATTENTION_HEAD_DIM] = {0}, slope;
+    seen x;
     if (a->features.sink_H)
         m = (double)a->features.sink_H[head_of(call, rows, v)];
     double sink = m;
-    for (seen x = seen_begin(call, rows, v); seen_next(&x);) {
+    seen_begin(&x, call, rows, v);
+    while (seen_next(&x)) {
         double s = score(call, rows, v, x.k_D, x.key_position, &slope);
         m = s > m || isnan(s) ? s : m; /* a NaN stays */
     }
     int blind = m == -(double)INFINITY;
     if (a->features.sink_H && !blind)
         l = exp(sink - m);
-    for (seen x = seen_begin(call, rows, v); !blind && seen_next(&x);) {
+    seen_begin(&x, call, rows, v);
+    while (!blind && seen_next(&x)) {
         double p = exp(score(call, rows, v, x.k_D, x.key_position, &slope) - m);
         double kept = p * keep(call, rows, v, x.key_position);
         l += p;
@@ -205,7 +207,9 @@ static void finish(const fur_attention_call *call, const fur_attention_rows *row
     for (int64_t v = rows->begin; v < rows->end; v++) {
         float *dq_D = a->dq_THD + fur_attention_offset(call, rows, v, a->lddq);
         double sum_D[FUR_ATTENTION_HEAD_DIM] = {0};
-        for (seen x = seen_begin(call, rows, v); seen_next(&x);) {
+        seen x;
+        seen_begin(&x, call, rows, v);
+        while (seen_next(&x)) {
             double p, ds;
             pair(call, rows, v, x.k_D, x.v_D, x.key_position, &p, &ds);
             for (int64_t d = 0; d < a->head_dim; d++)

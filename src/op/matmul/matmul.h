@@ -34,7 +34,7 @@ typedef struct fur_matmul_args {
 } fur_matmul_args;
 
 /* Errors: FUR_E_SHAPE; FUR_E_MEMORY (workspace too small or the library out of memory); FUR_E_INTERNAL. */
-fur_status fur_matmul(const fur_exec *exec, const fur_matmul_args *args);
+fur_status fur_matmul(const fur_exec *exec, const fur_matmul_args *g);
 
 /* Bytes that any call pushes on exec->workspace: the library's scratch, a fixed amount per thread. */
 int64_t fur_matmul_workspace(const fur_exec *exec);
@@ -46,7 +46,7 @@ fur_status fur_matmul_limit_isa(fur_error *error, fur_isa isa);
 void fur_matmul_cache_clear(void);
 
 /* The definition of correct: double accumulators, single thread. */
-void fur_matmul_ref(const fur_matmul_args *args);
-void fur_matmul_bf16_ref(const fur_matmul_args *args);
+void fur_matmul_ref(const fur_matmul_args *g);
+void fur_matmul_bf16_ref(const fur_matmul_args *g);
 
 #endif

@@ -117,8 +117,8 @@ static void test_bf16_bits_do_not_depend_on_the_shape(void **state)
 {
     (void)state;
     enum { M = 131, N = 150, K = 700 };
-    float *a = kit_guard_filled(M * K, KIT_NORMAL, 1), *b = kit_guard_filled(N * K, KIT_NORMAL, 2);
-    float *whole = kit_guard_f32(M * N), *one = kit_guard_f32(1);
+    float *a = kit_guard_filled((int64_t)M * K, KIT_NORMAL, 1), *b = kit_guard_filled((int64_t)N * K, KIT_NORMAL, 2);
+    float *whole = kit_guard_f32((int64_t)M * N), *one = kit_guard_f32(1);
     for (int isa = 1; isa <= (int)kit_best_isa(); isa++) {
         kit_exec kit;
         kit_exec_init(&kit, (fur_isa)isa, 2, 32 << 20);
@@ -126,7 +126,7 @@ static void test_bf16_bits_do_not_depend_on_the_shape(void **state)
         fur_matmul_args args = {
             .m = M, .n = N, .k = K, .a = a, .lda = K, .b = b, .ldb = K, .b_transposed = 1, .c = whole, .ldc = N};
         assert_int_equal(fur_matmul(&kit.exec, &args), FUR_OK);
-        for (int64_t at = 0; at < M * N; at += 997) {
+        for (int64_t at = 0; at < (int64_t)M * N; at += 997) {
             fur_matmul_args alone = args;
             alone.m = alone.n = 1;
             alone.a += at / N * K;
