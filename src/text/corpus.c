@@ -272,9 +272,8 @@ static fur_status locate(fur_error *error, const fur_corpus *corpus, fur_corpus_
     int64_t start, end;
     FUR_TRY(document_range(error, corpus, document, &start, &end));
     if (first < 0 || count < 0 || first > end - start || count > end - start - first)
-        return fur_error_set(error, FUR_E_ARGUMENT, "positions %lld to %lld of document %lld, which has %lld",
-                             (long long)first, (long long)(first + count) - 1, (long long)document,
-                             (long long)(end - start));
+        return fur_error_set(error, FUR_E_ARGUMENT, "%lld positions from %lld on of document %lld, which has %lld",
+                             (long long)count, (long long)first, (long long)document, (long long)(end - start));
     *position = start + first;
     return FUR_OK;
 }

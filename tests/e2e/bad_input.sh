@@ -135,26 +135,30 @@ rm -r reference
 
 # The largest context that fits is said; it moves by some tokens with what the process holds when it begins (about 0.1 MB
 # from one run to the next), so what is tried lies a tenth below and above. Without a disk, which takes far longer ones.
-for limit in 52M 72M; do
-    bad 4 'the limit is' 'the largest context that fits is' -- train -f text -c 8192 -b 8192 --memory $limit --disk 0
+limits="52M 72M"
+[ -z "${FUR_SANITIZED-}" ] || limits=
+for limit in $limits; do
+    bad 4 'the limit is' 'the largest context that fits is' -- train -f text -c 8192 -b 8192 --memory "$limit" --disk 0
     longest=$(sed 's/.*the largest context that fits is //; s/[^0-9].*//' line)
-    expect 0 plan -c $((longest * 9 / 10)) --memory $limit --disk 0 -t 1
-    expect 4 plan -c $((longest * 11 / 10)) --memory $limit --disk 0 -t 1
-    expect 0 plan --longest --memory $limit --disk 0 --json -t 1
+    expect 0 plan -c $((longest * 9 / 10)) --memory "$limit" --disk 0 -t 1
+    expect 4 plan -c $((longest * 11 / 10)) --memory "$limit" --disk 0 -t 1
+    expect 0 plan --longest --memory "$limit" --disk 0 --json -t 1
     said=$(number longest out)
     [ $(((said - longest) * (said - longest) * 100)) -le $((longest * longest)) ] ||
         fail "plan --longest says $said, the refusal $longest"
     # shellcheck disable=SC2086
-    expect 0 train -f text -c $((longest * 9 / 10)) -b $((longest * 9 / 10)) --memory $limit --disk 0 $settings --max-steps 1 -o fits --json
+    expect 0 train -f text -c $((longest * 9 / 10)) -b $((longest * 9 / 10)) --memory "$limit" --disk 0 $settings --max-steps 1 -o fits --json
     [ "$(number peak_rss_bytes out)" -le "$(number planned_peak_bytes out)" ] || fail "the peak is above the plan: $(cat out)"
     rm -r fits
 done
 # Rows that were not asked for shrink to fit.
-# shellcheck disable=SC2086
-expect 0 train -f text -c 128 --memory 56M --disk 0 $settings --max-steps 1 -o narrow
-grep -qE '^context  128; rows of (128|256|512|1K|2K|4K) tokens' err || fail "the rows did not shrink"
-pass "$(grep '^context ' err)"
-rm -r narrow
+if [ -z "${FUR_SANITIZED-}" ]; then
+    # shellcheck disable=SC2086
+    expect 0 train -f text -c 128 --memory 56M --disk 0 $settings --max-steps 1 -o narrow
+    grep -qE '^context  128; rows of (128|256|512|1K|2K|4K) tokens' err || fail "the rows did not shrink"
+    pass "$(grep '^context ' err)"
+    rm -r narrow
+fi
 bad 4 'no context of this model fits it' -- train -f text -c 32 -b 64 --memory 16M
 
 # ---- not finite -----------------------------------------------------------------------------------------------------

@@ -96,9 +96,9 @@ static void test_text(void **state)
     assert_true(ids[0] == '\r' && ids[1] == '\n');
     kit_expect_ok(&error, fur_corpus_ids(&error, c.corpus, 0, 18, 0, ids));
     kit_expect(&error, fur_corpus_ids(&error, c.corpus, 0, 17, 2, ids), FUR_E_ARGUMENT,
-               "positions 17 to 18 of document 0, which has 18");
-    kit_expect(&error, fur_corpus_ids(&error, c.corpus, 0, -1, 2, ids), FUR_E_ARGUMENT, "positions -1");
-    kit_expect(&error, fur_corpus_ids(&error, c.corpus, 0, 2, -1, ids), FUR_E_ARGUMENT, "positions 2");
+               "2 positions from 17 on of document 0, which has 18");
+    kit_expect(&error, fur_corpus_ids(&error, c.corpus, 0, -1, 2, ids), FUR_E_ARGUMENT, "2 positions from -1");
+    kit_expect(&error, fur_corpus_ids(&error, c.corpus, 0, 2, -1, ids), FUR_E_ARGUMENT, "-1 positions from 2");
     kit_expect(&error, fur_corpus_ids(&error, c.corpus, 0, INT64_MAX, 1, ids), FUR_E_ARGUMENT, "of document 0");
     kit_expect(&error, fur_corpus_ids(&error, c.corpus, 1, 0, 1, ids), FUR_E_ARGUMENT, "document 1, expected 0 to 0");
     kit_expect(&error, fur_corpus_vectors(&error, c.corpus, 0, 0, 1, NULL), FUR_E_ARGUMENT,
