@@ -464,7 +464,7 @@ static void plan_keeps_to_the_disk_it_is_given(void **state)
         kit_ok(context, fur_plan_make(context, &c, &r, &with_disk));
         assert_true(with_disk.fits && with_disk.disk_bytes <= disk && with_disk.peak_bytes == plan.peak_bytes);
     }
-    assert_true(before < least / 2);
+    assert_true(least - before > (int64_t)1900 << 20); /* of 4,057 MiB; what the process holds is in both */
     print_message("gpt2-124m, 65,536 tokens: at least %.0f MiB, with a disk %.0f MiB\n", (double)least / 1048576,
                   (double)before / 1048576);
     r.inputs = FUR_STORE_DISK;
