@@ -275,8 +275,9 @@ fur_status fur_config_layer_range(fur_error *error, const fur_model_config *conf
 }
 
 /* "KIND" or "KIND@FIRST[-LAST]" */
-static fur_status set_attention_part(fur_error *error, fur_model_config *config, const char *part, size_t length)
+static fur_status set_attention_part(fur_context *context, fur_model_config *config, const char *part, size_t length)
 {
+    fur_error *error = &context->error;
     const char *at = memchr(part, '@', length);
     char kind;
     FUR_TRY(find_kind(error, "--attention", fur_attention_kind_name, part, at ? (size_t)(at - part) : length, &kind));
@@ -295,18 +296,24 @@ static fur_status set_attention_part(fur_error *error, fur_model_config *config,
     return FUR_OK;
 }
 
-fur_status fur_config_set_attention(fur_context *context, fur_model_config *config, const char *spec)
+fur_status fur_config_set_parts(fur_context *context, fur_model_config *config, const char *spec,
+                                fur_config_set_part_fn set)
 {
     fur_model_config changed = *config;
     for (const char *part = spec;; part++) {
         size_t length = strcspn(part, ",");
-        FUR_TRY(set_attention_part(&context->error, &changed, part, length));
+        FUR_TRY(set(context, &changed, part, length));
         part += length;
         if (!*part)
             break;
     }
     *config = changed;
     return FUR_OK;
+}
+
+fur_status fur_config_set_attention(fur_context *context, fur_model_config *config, const char *spec)
+{
+    return fur_config_set_parts(context, config, spec, set_attention_part);
 }
 
 fur_status fur_config_set_projection(fur_context *context, fur_model_config *config, const char *spec)

@@ -9,6 +9,11 @@
 /* "FIRST" or "FIRST-LAST" of the config's layers; `option` begins the text of an error. */
 fur_status fur_config_layer_range(fur_error *error, const fur_model_config *config, const char *option,
                                   const char *range, int64_t *first, int64_t *last);
+/* Calls `set` for each part, between commas, of an option by layers; the config changes only where all parts are right. */
+typedef fur_status (*fur_config_set_part_fn)(fur_context *context, fur_model_config *config, const char *part,
+                                             size_t length);
+fur_status fur_config_set_parts(fur_context *context, fur_model_config *config, const char *spec,
+                                fur_config_set_part_fn set);
 /* Kinds that know where they start from. */
 bool fur_rope_scaling_has_original(fur_rope_scaling_type type);
 fur_status fur_rope_scaling_check(fur_error *error, const fur_model_config *config, const fur_rope_scaling *scaling);

@@ -57,16 +57,7 @@ static fur_status set_window_part(fur_context *context, fur_model_config *config
 
 fur_status fur_config_set_window(fur_context *context, fur_model_config *config, const char *spec)
 {
-    fur_model_config changed = *config;
-    for (const char *part = spec;; part++) {
-        size_t length = strcspn(part, ",");
-        FUR_TRY(set_window_part(context, &changed, part, length));
-        part += length;
-        if (!*part)
-            break;
-    }
-    *config = changed;
-    return FUR_OK;
+    return fur_config_set_parts(context, config, spec, set_window_part);
 }
 
 /* ---- RoPE scaling ----------------------------------------------------------------------------------------------- */

@@ -257,7 +257,7 @@ void fur_run_begin_work(fur_run *run, int training)
         backward += block_work(run, first, fur_superblock_rows(run, first), 1);
     }
     if (training)
-        again = (double)fur_store_layers_again(&run->memory.inputs);
+        again = (double)fur_store_layers_again(run->memory.inputs.layers, run->memory.inputs.segment);
     run->work_done = 0;
     run->work_total = (layers + again) * forward + (training ? layers * backward : 0);
 }

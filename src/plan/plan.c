@@ -115,8 +115,7 @@ static void add_again(const fur_model_config *c, const fur_run_shape *s, const l
 {
     double T = (double)s->tokens, L = (double)c->layers, row = T * (double)sizeof(float);
     int kept = fur_run_keeps_attention(s);
-    double segments = s->inputs == FUR_STORE_AGAIN ? (double)fur_div_up(c->layers, s->segment) : L;
-    double again = s->inputs == FUR_STORE_AGAIN ? (segments - 1) * (double)(s->segment - 1) / L : 0;
+    double again = s->inputs == FUR_STORE_AGAIN ? (double)fur_store_layers_again(c->layers, s->segment) / L : 0;
     w->products += T * (sum->qkv + sum->o + (s->keep_hidden ? 0 : sum->up));
     w->products += again * T * ((kept ? 0 : sum->qkv) + sum->o + sum->up + sum->down);
     w->attention += (kept ? 0 : 1 + again) * sum->attention_forward;
@@ -262,9 +261,9 @@ static int64_t choose_segment(int64_t layers)
 {
     int64_t best = fur_min_i64(2, layers);
     for (int64_t s = best; s <= layers; s++) {
-        int64_t held = fur_div_up(layers, s) + s - 1, best_held = fur_div_up(layers, best) + best - 1;
-        int64_t again = (fur_div_up(layers, s) - 1) * (s - 1);
-        if (held < best_held || (held == best_held && again < (fur_div_up(layers, best) - 1) * (best - 1)))
+        int64_t held = fur_store_layers_held(layers, s), best_held = fur_store_layers_held(layers, best);
+        if (held < best_held ||
+            (held == best_held && fur_store_layers_again(layers, s) < fur_store_layers_again(layers, best)))
             best = s;
     }
     return best;
@@ -304,7 +303,7 @@ static void consider_places(planner *p, fur_run_shape shape)
     static const fur_store_place moments[] = {FUR_STORE_MEMORY, FUR_STORE_DISK};
     const fur_plan_request *r = p->request;
     int64_t layers = p->config->layers, segment = choose_segment(layers);
-    int segments_help = r->stored == FUR_STORED_F32 && fur_div_up(layers, segment) + segment - 1 < layers;
+    int segments_help = r->stored == FUR_STORED_F32 && fur_store_layers_held(layers, segment) < layers;
     if (shape.purpose != FUR_FOR_TRAIN) {
         consider(p, &shape);
         return;

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/bf16.h"
 #include "base/size.h"
 
 #define Q8_BLOCK ((int64_t)32)
@@ -31,10 +32,7 @@ int64_t fur_encoded_row_bytes(fur_stored_type type, int64_t width)
 static void encode_bf16(int64_t width, const float *x, unsigned char *out)
 {
     for (int64_t i = 0; i < width; i++) {
-        uint32_t bits;
-        memcpy(&bits, &x[i], sizeof bits);
-        bits += 0x7fff + (bits >> 16 & 1);
-        uint16_t half = (uint16_t)(bits >> 16);
+        uint16_t half = fur_bf16_of(x[i]);
         memcpy(out + 2 * i, &half, sizeof half);
     }
 }
@@ -44,8 +42,7 @@ static void decode_bf16(int64_t width, const unsigned char *data, float *x)
     for (int64_t i = 0; i < width; i++) {
         uint16_t half;
         memcpy(&half, data + 2 * i, sizeof half);
-        uint32_t bits = (uint32_t)half << 16;
-        memcpy(&x[i], &bits, sizeof bits);
+        x[i] = fur_bf16_value(half);
     }
 }
 

@@ -4,12 +4,6 @@
 #include "base/size.h"
 #include "store/encode.h"
 
-/* Layers whose rows the arena holds at once. */
-static int64_t layers_held(const fur_store *store)
-{
-    return fur_div_up(store->layers, store->segment) + store->segment - 1;
-}
-
 void fur_store_reserve(fur_arena *arena, const fur_store_shape *shape, int64_t *disk_bytes, fur_store *out)
 {
     int64_t block = fur_min_i64(shape->block, shape->tokens);
@@ -23,7 +17,7 @@ void fur_store_reserve(fur_arena *arena, const fur_store_shape *shape, int64_t *
     if (shape->type != FUR_STORED_F32)
         out->decoded = fur_arena_push_f32(arena, block * shape->width);
     if (shape->place != FUR_STORE_DISK) {
-        out->rows = fur_arena_push(arena, layers_held(out) * shape->tokens * out->row_bytes);
+        out->rows = fur_arena_push(arena, fur_store_layers_held(shape->layers, shape->segment) * shape->tokens * out->row_bytes);
         return;
     }
     for (int i = 0; i < FUR_STORE_SLOTS; i++)
@@ -35,11 +29,6 @@ void fur_store_reserve(fur_arena *arena, const fur_store_shape *shape, int64_t *
 bool fur_store_keeps(const fur_store *store, int64_t layer)
 {
     return layer % store->segment == 0 || layer / store->segment == (store->layers - 1) / store->segment;
-}
-
-int64_t fur_store_layers_again(const fur_store *store)
-{
-    return (fur_div_up(store->layers, store->segment) - 1) * (store->segment - 1);
 }
 
 static unsigned char *rows_at(const fur_store *store, int64_t layer, int64_t first)

@@ -19,6 +19,7 @@
 #include <stdbool.h>
 
 #include "base/exec.h"
+#include "base/size.h"
 #include "furlong/plan.h"
 #include "store/spill.h"
 
@@ -57,8 +58,16 @@ typedef struct fur_store_shape {
 void fur_store_reserve(fur_arena *arena, const fur_store_shape *shape, int64_t *disk_bytes, fur_store *out);
 /* Whether forward's rows of this layer stay (with segments: those of the first layers, and of the last segment). */
 bool fur_store_keeps(const fur_store *store, int64_t layer);
-/* Layers whose inputs a backward sweep computes again. */
-int64_t fur_store_layers_again(const fur_store *store);
+/* Layers whose inputs a store of segments of `segment` layers holds at once, and those that a backward sweep computes
+ * again; with segments of 1: all, none. */
+static inline int64_t fur_store_layers_held(int64_t layers, int64_t segment)
+{
+    return fur_div_up(layers, segment) + segment - 1;
+}
+static inline int64_t fur_store_layers_again(int64_t layers, int64_t segment)
+{
+    return (fur_div_up(layers, segment) - 1) * (segment - 1);
+}
 /* Where the caller writes a block of f32; valid until the next call with another block. Evaluation stops here. */
 fur_status fur_store_place_rows(const fur_exec *exec, fur_store *store, int64_t layer, int64_t first, int64_t count,
                                 float **rows_TW);

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/random.h"
-#include "op/simd/bf16.h"
+#include "base/bf16.h"
 
 /* ---- parameters by name ------------------------------------------------------------------------------------------ */
 

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "op/simd/bf16.h"
+#include "base/bf16.h"
 
 static _Thread_local struct {
     int configured;

@@ -254,6 +254,8 @@ static int64_t first_lane_of(const visibility *seen, int64_t j)
     return j < seen->full ? 0 : fur_max_i64(0, (int64_t)seen->first_lane[j]);
 }
 
+#include "op/attention/attention_rows_simd.h"
+
 #include "op/attention/attention_bf16_backward.h"
 #include "op/attention/attention_bf16_forward.h"
 

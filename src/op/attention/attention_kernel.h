@@ -18,7 +18,7 @@
 #include "base/random.h"
 #include "base/size.h"
 #include "op/attention/attention.h"
-#include "op/simd/bf16.h"
+#include "base/bf16.h"
 
 #define FUR_ATTENTION_HEAD_DIM 1024 /* largest */
 /* Keys per block. 24 divides it: the row counts of all register tiles do. 192 keys amortise loading and storing the

@@ -22,6 +22,7 @@
 #include <string.h>
 
 #include "op/attention/attention_kernel.h"
+#include "op/simd/transpose.h"
 
 enum {
     PANEL = TILE_VECTORS * VL, /* lanes of a tile */
@@ -246,28 +247,6 @@ static void copy_row(float *to, const float *from, int64_t count)
         vstore(to + d, vload_part(from + d, count - d)); /* zeroes up to the vector's end */
 }
 
-FUR_ALWAYS_INLINE void transpose_8(__m256 r[8])
-{
-    __m256 t[8], u[8];
-    FUR_UNROLL
-    for (int i = 0; i < 8; i += 2) {
-        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
-        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
-    }
-    FUR_UNROLL
-    for (int i = 0; i < 8; i += 4) {
-        u[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
-        u[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
-        u[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
-        u[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
-    }
-    FUR_UNROLL
-    for (int i = 0; i < 4; i++) {
-        r[i] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x20);
-        r[i + 4] = _mm256_permute2f128_ps(u[i], u[i + 4], 0x31);
-    }
-}
-
 /* to[d][lane] = scale * rows[lane][d], `lanes` <= PANEL of them; the lanes up to the vector's end become 0 */
 static void pack_panel(const float *const *rows, int64_t lanes, int64_t depth, float scale, float *to)
 {
@@ -342,6 +321,8 @@ static FUR_NOINLINE void draw_factors(const fur_attention_call *call, int64_t co
             x->factor[k][n] = fur_attention_keep(call, c[k]);
     }
 }
+
+#include "op/attention/attention_rows_simd.h"
 
 #include "op/attention/attention_simd_backward.h"
 #include "op/attention/attention_simd_forward.h"

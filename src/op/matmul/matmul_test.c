@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "op/matmul/matmul.h"
-#include "op/simd/bf16.h"
+#include "base/bf16.h"
 
 typedef struct product_case {
     int64_t m, n, k;

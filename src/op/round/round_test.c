@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "op/round/round.h"
-#include "op/simd/bf16.h"
+#include "base/bf16.h"
 
 static const int64_t sizes[] = {0, 1, 7, 8, 15, 16, 17, 31, 33, 257, 30001};
 

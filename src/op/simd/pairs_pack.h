@@ -6,8 +6,9 @@
 
 #include <string.h>
 
+#include "base/bf16.h"
 #include "base/compiler.h"
-#include "op/simd/bf16.h"
+#include "op/simd/transpose.h"
 
 static inline uint32_t pair_of(float first, float second)
 {
@@ -41,28 +42,14 @@ static inline void round_pairs(const float *first, const float *second, int64_t 
 /* to[j][i] = from[i][j], 8 x 8 words */
 FUR_ALWAYS_INLINE void turn_words_8(const uint32_t *from, int64_t ld_from, uint32_t *to, int64_t ld_to)
 {
-    __m256 r[8], t[8], u[8];
+    __m256 r[8];
     FUR_UNROLL
     for (int i = 0; i < 8; i++)
         r[i] = _mm256_loadu_ps((const float *)(const void *)(from + i * ld_from));
+    transpose_8(r);
     FUR_UNROLL
-    for (int i = 0; i < 8; i += 2) {
-        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
-        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
-    }
-    FUR_UNROLL
-    for (int i = 0; i < 8; i += 4) {
-        u[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
-        u[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
-        u[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
-        u[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
-    }
-    FUR_UNROLL
-    for (int i = 0; i < 4; i++) {
-        __m256 low = _mm256_permute2f128_ps(u[i], u[i + 4], 0x20), high = _mm256_permute2f128_ps(u[i], u[i + 4], 0x31);
-        _mm256_storeu_ps((float *)(void *)(to + i * ld_to), low);
-        _mm256_storeu_ps((float *)(void *)(to + (i + 4) * ld_to), high);
-    }
+    for (int i = 0; i < 8; i++)
+        _mm256_storeu_ps((float *)(void *)(to + i * ld_to), r[i]);
 }
 
 enum { TURN = 64 }; /* words of a side: source and result lie in the innermost cache */

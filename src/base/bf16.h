@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* bf16: the upper half of an f32. One at a time; pairs_<isa>.h has vectors of them. */
-#ifndef FUR_OP_BF16_H
-#define FUR_OP_BF16_H
+#ifndef FUR_BASE_BF16_H
+#define FUR_BASE_BF16_H
 
 #include <stdint.h>
 #include <string.h>
