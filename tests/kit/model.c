@@ -155,6 +155,12 @@ void kit_row_destroy(kit_row *row)
 void kit_run_create(fur_context *context, fur_model *model, const kit_row *row, int64_t superblock, fur_keep keep,
                     kit_run *out)
 {
+    kit_run_create_in(context, model, row, superblock, keep, NULL, out);
+}
+
+void kit_run_create_in(fur_context *context, fur_model *model, const kit_row *row, int64_t superblock, fur_keep keep,
+                       const char *folder, kit_run *out)
+{
     memset(out, 0, sizeof *out);
     out->context = context;
     out->model = model;
@@ -168,6 +174,12 @@ void kit_run_create(fur_context *context, fur_model *model, const kit_row *row, 
     out->request.superblock = superblock;
     out->request.keep = keep;
     out->request.measured_gflops = 100;
+    if (folder) {
+        out->request.disk_bytes = (int64_t)1 << 40;
+        out->request.disk_dir = folder;
+        out->request.inputs = FUR_STORE_DISK;
+        out->request.attention = keep == FUR_KEEP_ALL ? FUR_STORE_DISK : FUR_STORE_CHOSEN;
+    }
     kit_ok(context, fur_plan_make(context, fur_model_config_of(model), &out->request, &out->plan));
     kit_ok(context, fur_run_create(context, model, &out->plan, &out->request, &out->run));
 }
