@@ -362,7 +362,9 @@ static bool parse_scaled(const char *text, const char *letters, bool bytes, int6
         *out = whole;
         return true;
     }
-    if (!cli_parse_real(number, &value) || value * scale >= 9.2e18 || value * scale != floor(value * scale))
+    if (!cli_parse_real(number, &value) || value * scale >= 9.2e18)
+        return false;
+    if (!bytes && value * scale != floor(value * scale)) /* of bytes, 2.6G is the whole ones below it */
         return false;
     *out = (int64_t)(value * scale);
     return true;

@@ -14,9 +14,9 @@
 
 /* Fractions of the product rate that the parts reach, and bytes per second of passes over memory. Measured on AVX-512
  * (docs/NUMERICS.md, "Seconds of the plan"). */
-#define PRODUCT_FRACTION                  0.85
-#define ATTENTION_FRACTION                0.90
-#define ATTENTION_OVERHEAD_TOKENS         140.0 /* of a piece of queries: 0.58 of the rate at 256 tokens, 0.87 at 4,096 */
+#define PRODUCT_FRACTION                  0.95
+#define ATTENTION_FRACTION                1.00
+#define ATTENTION_OVERHEAD_TOKENS         140.0 /* of a piece of queries: 0.65 of the rate at 256 tokens, 0.97 at 4,096 */
 #define ATTENTION_DROPOUT_FACTOR          1.7   /* time with its draws over time without */
 #define MEMORY_BYTES_PER_SECOND_PER_GFLOP 4e7   /* memory speed grows with cores much as the product rate does */
 #define DISK_BYTES_PER_SECOND             0.7e9
