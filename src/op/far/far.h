@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The far field of almost-linear attention: keys that a query does not see one by one, but through a sum of polynomial
+ * features whose size does not depend on how many they are. One softmax over both fields:
+ *
+ *   q^ = q / |q|,  k^ = k / |k|                   unit norm, so that far logits are at most B in size
+ *   q~ = q^ - qbar,  k~ = k^ - kbar               centred: B q^.k^ = B q~.k~ + B q^.kbar + B qbar.k~, exactly
+ *   P(t) = sum_l c_l t^l                          in place of e^t, for t = B q~.k~
+ *   a_j = exp(B qbar.k~_j),  f_i = B q^_i.kbar + b_h
+ *   U_i = sum over far j of a_j P(t_ij) [v_j, 1]  = S phi(q~_i),   S = sum over far j of w o phi(k~_j) a_j [v_j, 1]
+ *   Z_i = e^near_i + e^f_i U_i[D],                lse_i = log Z_i
+ *   o_i = (e^near_i onear_i + e^f_i U_i[0..D-1]) / Z_i
+ *
+ * phi(x): the R = C(D + p, p) monomials of degree at most p; w = c_l B^l l! / (product of factorials of exponents), so
+ * that sum over m of w_m phi_m(x) phi_m(y) = P(B x.y). near and onear are lse and o of the near field, from
+ * op/attention. With dU_i = e^(f_i - lse_i) [do_i, -do_i.o_i] and G = sum over the i for which j is far of
+ * w o phi(q~_i) dU_i:
+ *   dq~ = (d phi(q~))^T (S^T dU),   df = dU.U,   dk~ = (d phi(k~))^T (G^T a [v, 1]),   dv = a (G phi(k~))[0..D-1]
+ * and through centring, norm and a_j to dq, dk and db. Sources: arXiv 2302.13214 and 2402.04497 (polynomial features
+ * for bounded entries, forward and gradient), 2408.13233 (any loss, many layers); docs/PAPERS.md.
+ *
+ * A *state* S or G is f32, [K][D + 1][stride]: row D is that of the 1. Features are formed in cache, a few at a time,
+ * and consumed by the product: R x T never exists. Query head h reads key head h / (H / K), whose features its group
+ * shares. Rows of queries are contiguous, [T, H, D]; lse [T, H]. */
+#ifndef FUR_OP_FAR_H
+#define FUR_OP_FAR_H
+
+#include "base/exec.h"
+
+#define FUR_FAR_MOST_DEGREE   6
+#define FUR_FAR_MOST_DIM      128
+#define FUR_FAR_MOST_FEATURES ((int64_t)1 << 20)
+
+/* The function. Constants are per key head and belong to the caller. */
+typedef struct fur_far {
+    int64_t heads, kv_heads, head_dim, degree; /* degree 1..FUR_FAR_MOST_DEGREE, head_dim 1..FUR_FAR_MOST_DIM */
+    float bound;                               /* B; 0: rows as they are, logits scale q.k, no norm */
+    float scale;                               /* with bound 0 only */
+    const float *query_mean_KD, *key_mean_KD;  /* qbar, kbar */
+    const float *coefficient_KP;               /* c, [K, degree + 1] */
+    const float *bias_H;                       /* b; NULL: 0 */
+} fur_far;
+
+/* Consecutive keys, rows [K, D]; in f32 or in bf16, the other NULL. */
+typedef struct fur_far_keys {
+    const float *k_SKD, *v_SKD;
+    const uint16_t *k_bf16_SKD, *v_bf16_SKD;
+    float *dk_SKD, *dv_SKD; /* backward adds to them */
+    int64_t count;
+} fur_far_keys;
+
+typedef struct fur_far_queries {
+    int64_t count;
+    const float *q_THD;
+    float *o_THD, *lse_TH; /* forward: the near field's on entry, both fields' on return. Backward: read */
+    const float *do_THD;
+    float *dq_THD;  /* backward adds to it */
+    float *dbias_H; /* added to; NULL where there is no bias */
+} fur_far_queries;
+
+/* C(D + p, p), or INT64_MAX where that is above FUR_FAR_MOST_FEATURES. */
+int64_t fur_far_features(int64_t head_dim, int64_t degree);
+int64_t fur_far_state_floats(int64_t kv_heads, int64_t head_dim, int64_t degree);
+/* Bytes pushed on exec->workspace at most by any call with so many queries, or keys, or fewer. */
+int64_t fur_far_workspace(const fur_exec *exec, int64_t heads, int64_t kv_heads, int64_t head_dim, int64_t degree,
+                          int64_t rows);
+
+/* S += sign times the keys' sum, sign 1 or -1. 2 R (D + 1) flops a key and key head. Summation order: as the keys lie,
+ * in blocks of 64 within a call. Error, relative to the sum of absolute terms: (64 + calls so far) u for the sum, and
+ * (degree + 4) u for each term. */
+fur_status fur_far_add_keys(const fur_exec *exec, const fur_far *far, const fur_far_keys *keys, float sign,
+                            float *state_KER);
+/* o and lse become those of both fields. 2 R (D + 1) flops a query. FUR_E_NONFINITE names the first row whose Z is not
+ * positive. Parallel over heads and blocks of queries; the same bits for any thread count. */
+fur_status fur_far_query(const fur_exec *exec, const fur_far *far, const float *state_KER,
+                         const fur_far_queries *queries);
+/* dq and dbias from S, and G += the queries' sum. 4 R (D + 1) flops a query. */
+fur_status fur_far_query_backward(const fur_exec *exec, const fur_far *far, const float *state_KER,
+                                  const fur_far_queries *queries, float *gradient_KER);
+/* dk and dv from G, times sign. 4 R (D + 1) flops a key and key head. */
+fur_status fur_far_key_backward(const fur_exec *exec, const fur_far *far, const float *gradient_KER,
+                                const fur_far_keys *keys, float sign);
+
+#endif
