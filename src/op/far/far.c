@@ -312,7 +312,7 @@ fur_status fur_far_query(const fur_exec *exec, const fur_far *far, const float *
 }
 
 fur_status fur_far_query_backward(const fur_exec *exec, const fur_far *far, const float *state_KER,
-                                  const fur_far_queries *queries, float *gradient_KER)
+                                  const fur_far_queries *queries)
 {
     task_set t;
     FUR_TRY(begin(exec, far, queries->count, far->heads / far->kv_heads, &t));
@@ -322,7 +322,7 @@ fur_status fur_far_query_backward(const fur_exec *exec, const fur_far *far, cons
 #pragma omp parallel for schedule(dynamic, 1) num_threads(exec->threads) if (count > 1)
     for (int64_t i = 0; i < count; i++) {
         block b = block_of(&t, i);
-        t.kernel->query_backward(&t.call, b.kv_head, b.first, b.first + b.count, x_of(&t, b), y_of(&t, b),
+        t.kernel->query_backward(&t.call, b.kv_head, b.first, b.first + b.count,
                                  t.at.df_KT + b.kv_head * t.rows + b.first, scratch_of(&t));
     }
     for (int64_t h = 0; queries->dbias_H && h < far->heads; h++) {
@@ -331,6 +331,22 @@ fur_status fur_far_query_backward(const fur_exec *exec, const fur_far *far, cons
         for (int64_t v = h % t.call.group; v < t.rows; v += t.call.group)
             sum += (double)df[v];
         queries->dbias_H[h] += (float)sum;
+    }
+    fur_arena_release(exec->workspace, t.mark);
+    return FUR_OK;
+}
+
+fur_status fur_far_add_queries(const fur_exec *exec, const fur_far *far, const fur_far_queries *queries,
+                               float *gradient_KER)
+{
+    task_set t;
+    FUR_TRY(begin(exec, far, queries->count, far->heads / far->kv_heads, &t));
+    t.call.queries = queries;
+    int64_t count = t.blocks * far->kv_heads;
+#pragma omp parallel for schedule(static) num_threads(exec->threads) if (count > 1)
+    for (int64_t i = 0; i < count; i++) {
+        block b = block_of(&t, i);
+        t.kernel->queries(&t.call, b.kv_head, b.first, b.first + b.count, x_of(&t, b), y_of(&t, b), scratch_of(&t));
     }
     if (queries->count)
         add_rows(exec, &t, gradient_KER);

@@ -73,9 +73,13 @@ fur_status fur_far_add_keys(const fur_exec *exec, const fur_far *far, const fur_
  * positive. Parallel over heads and blocks of queries; the same bits for any thread count. */
 fur_status fur_far_query(const fur_exec *exec, const fur_far *far, const float *state_KER,
                          const fur_far_queries *queries);
-/* dq and dbias from S, and G += the queries' sum. 4 R (D + 1) flops a query. */
+/* dq and dbias from S. 2 R (D + 1) flops a query. */
 fur_status fur_far_query_backward(const fur_exec *exec, const fur_far *far, const float *state_KER,
-                                  const fur_far_queries *queries, float *gradient_KER);
+                                  const fur_far_queries *queries);
+/* G += the queries' sum. 2 R (D + 1) flops a query. A call of its own, since S goes through chunks in ascending order
+ * and G in descending. Error as of fur_far_add_keys. */
+fur_status fur_far_add_queries(const fur_exec *exec, const fur_far *far, const fur_far_queries *queries,
+                               float *gradient_KER);
 /* dk and dv from G, times sign. 4 R (D + 1) flops a key and key head. */
 fur_status fur_far_key_backward(const fur_exec *exec, const fur_far *far, const float *gradient_KER,
                                 const fur_far_keys *keys, float sign);

@@ -65,9 +65,12 @@ typedef struct fur_far_kernel {
                 const float *y_TE, const float *w_R, float *state_ER, float *scratch);
     /* Virtual rows begin .. end-1, at most FUR_FAR_ROWS. lse becomes NaN where Z is not positive. */
     void (*query)(const fur_far_call *call, int64_t kv_head, int64_t begin, int64_t end, float *scratch);
-    /* dq; and x = q~, y = dU, df of the rows. */
-    void (*query_backward)(const fur_far_call *call, int64_t kv_head, int64_t begin, int64_t end, float *x_TD,
-                           float *y_TE, float *df_T, float *scratch);
+    /* x = q~, y = dU of the rows. */
+    void (*queries)(const fur_far_call *call, int64_t kv_head, int64_t begin, int64_t end, float *x_TD, float *y_TE,
+                    float *scratch);
+    /* dq; and df of the rows. */
+    void (*query_backward)(const fur_far_call *call, int64_t kv_head, int64_t begin, int64_t end, float *df_T,
+                           float *scratch);
     void (*key_backward)(const fur_far_call *call, int64_t kv_head, int64_t first, int64_t count, float *scratch);
 } fur_far_kernel;
 

@@ -218,27 +218,47 @@ static void query(const fur_far_call *call, int64_t kv_head, int64_t begin, int6
     }
 }
 
-static void query_backward(const fur_far_call *call, int64_t kv_head, int64_t begin, int64_t end, float *x_TD,
-                           float *y_TE, float *df_T, float *scratch)
+/* x in the workspace and y = dU; returns 1 / |q| */
+static double one_query_backward(const fur_far_call *call, int64_t kv_head, int64_t v, const workspace *w, float *y_E)
+{
+    int64_t D = call->layout.dim, at = fur_far_query_offset(call, kv_head, v);
+    const float *d_o = call->queries->do_THD + at, *o = call->queries->o_THD + at;
+    double f, reciprocal = one_query(call, kv_head, v, w, &f), delta = 0;
+    double beta = exp(f - (double)call->queries->lse_TH[at / D]);
+    for (int64_t d = 0; d < D; d++) {
+        y_E[d] = (float)(beta * (double)d_o[d]);
+        delta += (double)d_o[d] * (double)o[d];
+    }
+    y_E[D] = (float)(-beta * delta);
+    return reciprocal;
+}
+
+static void queries(const fur_far_call *call, int64_t kv_head, int64_t begin, int64_t end, float *x_TD, float *y_TE,
+                    float *scratch)
+{
+    workspace w = workspace_of(&call->layout, scratch);
+    int64_t D = call->layout.dim;
+    for (int64_t v = begin; v < end; v++, x_TD += D, y_TE += D + 1) {
+        one_query_backward(call, kv_head, v, &w, y_TE);
+        for (int64_t d = 0; d < D; d++)
+            x_TD[d] = (float)w.x[d];
+    }
+}
+
+static void query_backward(const fur_far_call *call, int64_t kv_head, int64_t begin, int64_t end, float *df_T,
+                           float *scratch)
 {
     const fur_far_layout *l = &call->layout;
     workspace w = workspace_of(l, scratch);
     const float *state = call->state_KER + kv_head * l->rows * l->stride;
-    for (int64_t v = begin; v < end; v++, x_TD += l->dim, y_TE += l->rows) {
-        int64_t at = fur_far_query_offset(call, kv_head, v);
-        const float *dout = call->queries->do_THD + at, *o = call->queries->o_THD + at;
-        double f, reciprocal = one_query(call, kv_head, v, &w, &f), delta = 0;
-        double beta = exp(f - (double)call->queries->lse_TH[at / l->dim]);
-        for (int64_t d = 0; d < l->dim; d++) {
-            x_TD[d] = (float)w.x[d];
-            y_TE[d] = (float)(beta * (double)dout[d]);
-            delta += (double)dout[d] * (double)o[d];
-        }
-        y_TE[l->dim] = (float)(-beta * delta);
+    for (int64_t v = begin; v < end; v++) {
+        float y[FUR_FAR_MOST_DIM + 1];
+        double reciprocal = one_query_backward(call, kv_head, v, &w, y);
         form(l, w.x, w.phi);
-        double inner = gradient(l, state, y_TE, &w);
+        double inner = gradient(l, state, y, &w);
         df_T[v - begin] = (float)inner;
-        uncentre(call, reciprocal, call->far->key_mean_KD + kv_head * l->dim, inner, &w, 1, call->queries->dq_THD + at);
+        uncentre(call, reciprocal, call->far->key_mean_KD + kv_head * l->dim, inner, &w, 1,
+                 call->queries->dq_THD + fur_far_query_offset(call, kv_head, v));
     }
 }
 
@@ -246,5 +266,6 @@ const fur_far_kernel fur_far_ref = {.scratch_floats = scratch_floats,
                                     .keys = keys,
                                     .add = add,
                                     .query = query,
+                                    .queries = queries,
                                     .query_backward = query_backward,
                                     .key_backward = key_backward};

@@ -556,43 +556,60 @@ static void query(const fur_far_call *call, int64_t kv_head, int64_t begin, int6
     }
 }
 
-static void query_backward(const fur_far_call *call, int64_t kv_head, int64_t begin, int64_t end, float *x_TD,
-                           float *y_TE, float *df_T, float *scratch)
+/* x = q~, y = dU of a panel */
+static void query_backward_panel(const fur_far_call *call, int64_t kv_head, int64_t begin, panel *p)
+{
+    int64_t D = call->layout.dim;
+    float f[ROWS] FUR_ALIGNED(64), lse[ROWS] FUR_ALIGNED(64);
+    const float *rows[ROWS];
+    query_panel(call, kv_head, begin, p, f);
+    get_statistics(call, kv_head, begin, p, lse);
+    for (int64_t i = 0; i < p->lanes; i++)
+        rows[i] = call->queries->do_THD + fur_far_query_offset(call, kv_head, begin + i);
+    turn_in(rows, p->lanes, D, p->y);
+    for (int64_t i = 0; i < p->lanes; i++)
+        rows[i] = call->queries->o_THD + fur_far_query_offset(call, kv_head, begin + i);
+    turn_in(rows, p->lanes, D, p->u);
+    for (int j = 0; j < TILE_VECTORS; j++) {
+        V beta = vexp(vsub(vload(f + j * VL), vload(lse + j * VL))), delta = vset(0.0f);
+        for (int64_t d = 0; d < D; d++) {
+            float *at = p->y + d * PANEL + j * VL;
+            V d_o = vload(at);
+            delta = vfma(d_o, vload(p->u + d * PANEL + j * VL), delta);
+            vstore(at, vmul(beta, d_o));
+        }
+        vstore(p->y + D * PANEL + j * VL, vsub(vset(0.0f), vmul(beta, delta)));
+    }
+}
+
+static void queries(const fur_far_call *call, int64_t kv_head, int64_t begin, int64_t end, float *x_TD, float *y_TE,
+                    float *scratch)
 {
     const fur_far_layout *l = &call->layout;
-    const float *state = call->state_KER + kv_head * l->rows * l->stride;
-    int64_t D = l->dim;
     for (int64_t v = begin; v < end; v += PANEL) {
         panel p;
-        float f[ROWS] FUR_ALIGNED(64), lse[ROWS] FUR_ALIGNED(64);
-        const float *rows[ROWS];
         panel_place(l, fur_min_i64(PANEL, end - v), scratch, &p);
-        query_panel(call, kv_head, v, &p, f);
-        get_statistics(call, kv_head, v, &p, lse);
-        for (int64_t i = 0; i < p.lanes; i++)
-            rows[i] = call->queries->do_THD + fur_far_query_offset(call, kv_head, v + i);
-        turn_in(rows, p.lanes, D, p.y);
-        for (int64_t i = 0; i < p.lanes; i++)
-            rows[i] = call->queries->o_THD + fur_far_query_offset(call, kv_head, v + i);
-        turn_in(rows, p.lanes, D, p.u);
-        for (int j = 0; j < TILE_VECTORS; j++) {
-            V beta = vexp(vsub(vload(f + j * VL), vload(lse + j * VL))), delta = vset(0.0f);
-            for (int64_t d = 0; d < D; d++) {
-                float *at = p.y + d * PANEL + j * VL;
-                V d_o = vload(at);
-                delta = vfma(d_o, vload(p.u + d * PANEL + j * VL), delta);
-                vstore(at, vmul(beta, d_o));
-            }
-            vstore(p.y + D * PANEL + j * VL, vsub(vset(0.0f), vmul(beta, delta)));
-        }
-        turn_out(p.x, ones, p.lanes, D, x_TD + (v - begin) * D);
+        query_backward_panel(call, kv_head, v, &p);
+        turn_out(p.x, ones, p.lanes, l->dim, x_TD + (v - begin) * l->dim);
         turn_out(p.y, ones, p.lanes, l->rows, y_TE + (v - begin) * l->rows);
+    }
+}
+
+static void query_backward(const fur_far_call *call, int64_t kv_head, int64_t begin, int64_t end, float *df_T,
+                           float *scratch)
+{
+    const fur_far_layout *l = &call->layout;
+    for (int64_t v = begin; v < end; v += PANEL) {
+        panel p;
+        panel_place(l, fur_min_i64(PANEL, end - v), scratch, &p);
+        query_backward_panel(call, kv_head, v, &p);
         form_lower(l, &p);
-        gradient_panel(l, state, &p);
-        uncentre(call, call->far->key_mean_KD + kv_head * D, &p);
-        turn_out(p.dx, ones, p.lanes, D, p.rows);
+        gradient_panel(l, call->state_KER + kv_head * l->rows * l->stride, &p);
+        uncentre(call, call->far->key_mean_KD + kv_head * l->dim, &p);
+        turn_out(p.dx, ones, p.lanes, l->dim, p.rows);
         for (int64_t i = 0; i < p.lanes; i++) {
-            merge_row(call->queries->dq_THD + fur_far_query_offset(call, kv_head, v + i), p.rows + i * D, 1, D);
+            merge_row(call->queries->dq_THD + fur_far_query_offset(call, kv_head, v + i), p.rows + i * l->dim, 1,
+                      l->dim);
             df_T[v - begin + i] = p.inner[i];
         }
     }
@@ -600,6 +617,6 @@ static void query_backward(const fur_far_call *call, int64_t kv_head, int64_t be
 
 #define FAR_KERNEL                                                                                                     \
     {                                                                                                                  \
-        .scratch_floats = scratch_floats, .keys = keys, .add = add, .query = query, .query_backward = query_backward,  \
-        .key_backward = key_backward,                                                                                  \
+        .scratch_floats = scratch_floats, .keys = keys, .add = add, .query = query, .queries = queries,                \
+        .query_backward = query_backward, .key_backward = key_backward,                                                \
     }

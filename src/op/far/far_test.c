@@ -404,7 +404,8 @@ static void run(const problem *x, fur_isa isa, int threads, output *out)
                                .dbias_H = s->bias ? out->db : NULL};
     assert_int_equal(fur_far_add_keys(&kit.exec, &far, &keys, 1, sum), FUR_OK);
     assert_int_equal(fur_far_query(&kit.exec, &far, sum, &queries), FUR_OK);
-    assert_int_equal(fur_far_query_backward(&kit.exec, &far, sum, &queries, gradient), FUR_OK);
+    assert_int_equal(fur_far_query_backward(&kit.exec, &far, sum, &queries), FUR_OK);
+    assert_int_equal(fur_far_add_queries(&kit.exec, &far, &queries, gradient), FUR_OK);
     assert_int_equal(fur_far_key_backward(&kit.exec, &far, gradient, &keys, 1), FUR_OK);
     assert_int_equal(kit.workspace.used, 0);
     assert_true(kit.workspace.peak <= bytes);
