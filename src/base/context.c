@@ -5,10 +5,10 @@
 
 #include "base/context.h"
 
-/* Resident growth after the context was made that no arena holds: code of the libraries once it runs and stdio (9 to 13 MB
+/* Resident growth after the context was made that no arena holds: code of the libraries once it runs and stdio (9 MB
  * measured), generated kernels (18 KB for each shape of product, at most 384 of them at once), and for each thread its
  * stack and the tiles that oneDNN packs there (1 to 2 MB). Held to by bench/show/memory.sh. */
-#define LIBRARY_BYTES ((int64_t)20 << 20)
+#define LIBRARY_BYTES ((int64_t)16 << 20)
 #define THREAD_BYTES  ((int64_t)2 << 20)
 
 static const char *const compute_names[] = {"f32", "bf16"};

@@ -19,8 +19,12 @@
 #define ATTENTION_OVERHEAD_TOKENS         140.0 /* of a piece of queries: 0.65 of the rate at 256 tokens, 0.97 at 4,096 */
 #define ATTENTION_DROPOUT_FACTOR          1.7   /* time with its draws over time without */
 #define MEMORY_BYTES_PER_SECOND_PER_GFLOP 4e7   /* memory speed grows with cores much as the product rate does */
-#define DISK_BYTES_PER_SECOND             0.7e9
-#define COPY_BYTES_PER_SECOND             4e9 /* what the store's thread takes from the others */
+/* Libraries hold more in larger models, whose products have more and larger shapes: 8 MB at 1M parameters, 22 at 124M.
+ */
+#define LARGE_MODEL_SHARE     128
+#define LARGE_MODEL_BYTES     ((int64_t)6 << 20)
+#define DISK_BYTES_PER_SECOND 0.7e9
+#define COPY_BYTES_PER_SECOND 4e9 /* what the store's thread takes from the others */
 
 void fur_plan_request_defaults(fur_plan_request *request)
 {
@@ -208,9 +212,11 @@ static void evaluate(const planner *p, const fur_run_shape *shape, fur_plan *out
     out->optimizer = shape->moments;
     out->keep_attention = fur_run_keeps_attention(shape);
     out->keep_hidden = shape->keep_hidden;
-    add_item(out, "process and libraries", fur_context_process_bytes(p->context));
+    int64_t weights = p->table->elements * (int64_t)sizeof(float);
+    add_item(out, "process and libraries",
+             fur_context_process_bytes(p->context) + fur_min_i64(weights / LARGE_MODEL_SHARE, LARGE_MODEL_BYTES));
     add_item(out, "data", r->data_bytes);
-    add_item(out, "weights", p->table->elements * (int64_t)sizeof(float));
+    add_item(out, "weights", weights);
     bool sane = fur_run_shape_is_sane(p->config, p->table, shape);
     if (sane) {
         fur_arena counting = fur_arena_counting();
