@@ -93,6 +93,9 @@ typedef struct cli_options {
     int64_t sink_tokens;
     bool sink_logits, qk_norm;
     double softcap, dropout, attention_dropout;
+    int64_t degree, chunk, max_features;
+    double bound;
+    bool far_bias;
     int64_t context, row_tokens;
     cli_ramp ramp;
     bool skip_bad;

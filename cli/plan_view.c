@@ -104,6 +104,21 @@ static void add_windows(cli_string *out, const fur_model_config *config)
         cli_appendf(out, ", %" PRId64 " sink tokens", config->sink_tokens);
 }
 
+/* ", almost-linear in 3 of 4 layers (...)": what the shortcut is, and what it may err by. */
+static void add_far(cli_string *out, const fur_model_config *config)
+{
+    int64_t layers = 0;
+    for (int64_t i = 0; i < config->layers; i++)
+        layers += strcmp(fur_attention_kind_name(config->attention[i]), "almost-linear") == 0;
+    if (layers == 0)
+        return;
+    cli_appendf(out,
+                ", almost-linear in %" PRId64 " of %" PRId64 " layers (degree %" PRId64 ", bound %g, %" PRId64
+                " features; each far weight within %.2g %% of exact)",
+                layers, config->layers, config->far_degree, config->far_bound, fur_config_far_features(config),
+                100 * fur_config_far_error(config));
+}
+
 /* What is on besides the plain model. */
 static void add_features(cli_string *out, const fur_model_config *config)
 {
@@ -115,6 +130,7 @@ static void add_features(cli_string *out, const fur_model_config *config)
         {"dropout", config->dropout},
         {"attention dropout", config->attention_dropout},
     };
+    add_far(out, config);
     add_windows(out, config);
     if (config->sink_logits)
         cli_append(out, ", sink logits");

@@ -258,13 +258,14 @@ static int apply_attention(const cli_session *session, int64_t longest, fur_mode
     const cli_options *options = session->options;
     fur_status status = FUR_OK;
     bool loaded = options->model != NULL;
-    if (loaded && ((cli_given(options, "sink-logits") && !config->sink_logits) ||
-                   (cli_given(options, "qk-norm") && !config->qk_norm) || cli_given(options, "position")))
-        return cli_refuse(session, CLI_USAGE, "%s: the model in %s was made without it",
-                          cli_given(options, "position")                      ? "--position"
-                          : cli_given(options, "qk-norm") && !config->qk_norm ? "--qk-norm"
-                                                                              : "--sink-logits",
-                          options->model);
+    static const char *const made[] = {"position", "degree", "bound", "chunk", "far-bias"};
+    const char *lacks = cli_given(options, "qk-norm") && !config->qk_norm           ? "qk-norm"
+                        : cli_given(options, "sink-logits") && !config->sink_logits ? "sink-logits"
+                                                                                    : NULL;
+    for (size_t i = 0; i < sizeof made / sizeof made[0]; i++)
+        lacks = cli_given(options, made[i]) ? made[i] : lacks;
+    if (loaded && lacks != NULL)
+        return cli_refuse(session, CLI_USAGE, "--%s: the model in %s was made without it", lacks, options->model);
     config->sink_logits |= options->sink_logits;
     config->qk_norm |= options->qk_norm;
     if (cli_given(options, "sink-tokens"))
@@ -275,6 +276,15 @@ static int apply_attention(const cli_session *session, int64_t longest, fur_mode
         config->dropout = config->embedding_dropout = options->dropout;
     if (cli_given(options, "attention-dropout"))
         config->attention_dropout = options->attention_dropout;
+    if (cli_given(options, "degree"))
+        config->far_degree = options->degree;
+    if (cli_given(options, "bound"))
+        config->far_bound = options->bound;
+    if (cli_given(options, "chunk"))
+        config->far_chunk = options->chunk;
+    if (cli_given(options, "max-features"))
+        config->far_max_features = options->max_features;
+    config->far_bias |= options->far_bias;
     if (options->window != NULL)
         status = fur_config_set_window(session->context, config, options->window);
     int64_t widest = 0;

@@ -195,7 +195,8 @@ static int check_resumed(const cli_session *session)
 {
     static const char *const shaping[] = {"model",   "preset",      "layers",      "attention",  "projection",
                                           "window",  "sink-tokens", "sink-logits", "position",   "rope-scaling",
-                                          "softcap", "qk-norm",     "dropout",     "superblock", "attention-dropout"};
+                                          "softcap", "qk-norm",     "dropout",     "superblock", "attention-dropout",
+                                          "degree",  "bound",       "chunk",       "far-bias"};
     for (size_t i = 0; i < sizeof shaping / sizeof shaping[0]; i++)
         if (session->options->resume != NULL && cli_source_of(session->options, shaping[i]) == CLI_FROM_COMMAND)
             return cli_refuse(session, CLI_USAGE, "--%s: a resumed run keeps its model; start a new one with --model",
@@ -254,15 +255,26 @@ static void add_attention(json_t *object, const cli_options *o)
     const struct {
         const char *name;
         double value;
-    } numbers[] = {{"softcap", o->softcap}, {"dropout", o->dropout}, {"attention-dropout", o->attention_dropout}};
+    } numbers[] = {{"softcap", o->softcap},
+                   {"dropout", o->dropout},
+                   {"attention-dropout", o->attention_dropout},
+                   {"bound", o->bound}};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         if (texts[i].value != NULL)
             cli_json_text(object, texts[i].name, texts[i].value);
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         if (cli_given(o, numbers[i].name))
             cli_json_real(object, numbers[i].name, numbers[i].value);
-    if (cli_given(o, "sink-tokens"))
-        cli_json_int(object, "sink-tokens", o->sink_tokens);
+    const struct {
+        const char *name;
+        int64_t value;
+    } counts[] = {
+        {"sink-tokens", o->sink_tokens}, {"degree", o->degree}, {"chunk", o->chunk}, {"max-features", o->max_features}};
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
+        if (cli_given(o, counts[i].name))
+            cli_json_int(object, counts[i].name, counts[i].value);
+    if (o->far_bias)
+        cli_json_bool(object, "far-bias", true);
     if (o->sink_logits)
         cli_json_bool(object, "sink-logits", true);
     if (o->qk_norm)

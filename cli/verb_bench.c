@@ -81,26 +81,37 @@ static int bench_peak(bench *b)
 static int bench_attention(bench *b)
 {
     const cli_options *o = b->session->options;
-    int64_t kv_heads = o->kv_heads > 0 ? o->kv_heads : o->heads, window = 0;
+    int64_t kv_heads = o->kv_heads > 0 ? o->kv_heads : o->heads, window = -1;
     char name[96], tokens[CLI_UNIT];
-    if (o->kind != NULL && strcmp(o->kind, "exact") != 0)
-        return cli_refuse(b->session, CLI_USAGE, "--kind: expected exact for attention, got %s", o->kind);
-    if (o->window != NULL && (!cli_parse_count(o->window, &window) || window < 1))
-        return cli_refuse(b->session, CLI_USAGE, "--window: expected a count of at least 1, got '%s'", o->window);
-    fur_status status = fur_bench_attention(b->session->context, o->tokens, o->heads, kv_heads, o->head_dim,
-                                            !o->bidirectional, window, &b->result);
+    const char *kind = o->kind != NULL ? o->kind : "exact";
+    bool exact = strcmp(kind, "exact") == 0;
+    if (o->window != NULL && (!cli_parse_count(o->window, &window) || window < exact))
+        return cli_refuse(b->session, CLI_USAGE, "--window: expected a count of at least %d, got '%s'", exact,
+                          o->window);
+    const fur_bench_attention_settings settings = {.kind = kind,
+                                                   .tokens = o->tokens,
+                                                   .heads = o->heads,
+                                                   .kv_heads = kv_heads,
+                                                   .head_dim = o->head_dim,
+                                                   .bidirectional = o->bidirectional,
+                                                   .window = window,
+                                                   .degree = o->degree,
+                                                   .chunk = o->chunk,
+                                                   .max_features = o->max_features,
+                                                   .bound = o->bound};
+    fur_status status = fur_bench_attention(b->session->context, &settings, &b->result);
     if (status != FUR_OK)
         return cli_fail(b->session, status);
     common(b);
-    cli_json_text(b->object, "kind", "exact");
+    cli_json_text(b->object, "kind", kind);
     cli_json_int(b->object, "tokens", o->tokens);
     cli_json_int(b->object, "heads", o->heads);
     cli_json_int(b->object, "kv_heads", kv_heads);
     cli_json_int(b->object, "head_dim", o->head_dim);
     cli_json_bool(b->object, "causal", !o->bidirectional);
-    cli_json_int(b->object, "window", window);
+    cli_json_int(b->object, "window", window < 0 ? 0 : window);
     add_operator(b);
-    (void)snprintf(name, sizeof name, "exact attention, %s tokens, %" PRId64 " heads x %" PRId64,
+    (void)snprintf(name, sizeof name, "%s attention, %s tokens, %" PRId64 " heads x %" PRId64, kind,
                    cli_count(tokens, o->tokens), o->heads, o->head_dim);
     print_operator(b, name);
     finish(b);
@@ -219,8 +230,17 @@ static int check_options(const cli_session *session)
 {
     static const struct {
         const char *name, *modes;
-    } list[] = {{"window", "attention"}, {"layers", "step or longest"}, {"disk", "step"}, {"disk-dir", "step"},
-                {"store", "step"},       {"store-dtype", "step"},       {"keep", "step"}};
+    } list[] = {{"window", "attention"},
+                {"degree", "attention"},
+                {"bound", "attention"},
+                {"chunk", "attention"},
+                {"max-features", "attention"},
+                {"layers", "step or longest"},
+                {"disk", "step"},
+                {"disk-dir", "step"},
+                {"store", "step"},
+                {"store-dtype", "step"},
+                {"keep", "step"}};
     for (size_t i = 0; i < sizeof list / sizeof list[0]; i++)
         if (cli_source_of(session->options, list[i].name) == CLI_FROM_COMMAND &&
             strstr(list[i].modes, session->options->mode) == NULL)

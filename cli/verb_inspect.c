@@ -58,6 +58,12 @@ static json_t *config_json(const fur_model_config *config)
     cli_json_real(object, "dropout", config->dropout);
     cli_json_real(object, "embedding_dropout", config->embedding_dropout);
     cli_json_real(object, "attention_dropout", config->attention_dropout);
+    if (config->far_degree > 0) {
+        cli_json_int(object, "far_degree", config->far_degree);
+        cli_json_real(object, "far_bound", config->far_bound);
+        cli_json_int(object, "far_chunk", config->far_chunk);
+        cli_json_bool(object, "far_bias", config->far_bias);
+    }
     json_t *windows = json_array();
     for (int64_t i = 0; i < config->layers; i++)
         (void)json_array_append_new(windows, json_integer(config->window[i]));

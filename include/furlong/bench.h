@@ -24,9 +24,20 @@ typedef struct fur_bench_result {
 } fur_bench_result;
 
 FUR_API fur_status fur_bench_peak(fur_context *context, fur_bench_result *out);
-/* window 0, or one not below `tokens`: none. Flops count what is visible. */
-FUR_API fur_status fur_bench_attention(fur_context *context, int64_t tokens, int64_t heads, int64_t kv_heads,
-                                       int64_t head_dim, bool causal, int64_t window, fur_bench_result *out);
+typedef struct fur_bench_attention_settings {
+    const char *kind; /* as fur_attention_kind_name; NULL: exact */
+    int64_t tokens, heads, kv_heads, head_dim;
+    bool bidirectional;
+    int64_t window; /* exact: 0, or one not below `tokens`: none. almost-linear: tokens before the own chunk. -1: the
+                       default of the kind */
+    int64_t degree, chunk, max_features; /* almost-linear; 0: the default */
+    double bound;
+} fur_bench_attention_settings;
+
+/* One document, in blocks of 4,096 tokens as in training, from queries, keys and values that are drawn. Flops count
+ * what the kind computes: visible pairs, features. FUR_E_ARGUMENT: no such kind, or a shape that no model may have. */
+FUR_API fur_status fur_bench_attention(fur_context *context, const fur_bench_attention_settings *settings,
+                                       fur_bench_result *out);
 FUR_API fur_status fur_bench_projection(fur_context *context, int64_t tokens, int64_t in, int64_t out_width,
                                         fur_bench_result *out);
 /* Whole optimizer steps of a model on random tokens, one document of request->row_tokens, by the plan that the request

@@ -76,6 +76,15 @@ typedef struct fur_model_config {
     double dropout;                 /* training only: of what attention and feedforward add */
     double embedding_dropout;       /* training only: of embeddings */
     double attention_dropout;       /* training only: of attention's weights */
+    /* Layers of kind almost-linear: a token sees one by one what is in its own chunk of far_chunk tokens (counted from
+     * the document's first), in the window[layer] tokens before that (and after it, if not causal; 0: none) and sink
+     * tokens; all others through a polynomial of degree far_degree in far_bound times the product of unit-norm query
+     * and key, one softmax over both. */
+    int64_t far_degree;       /* 1..6 */
+    int64_t far_chunk;        /* tokens, 16..4096 */
+    int64_t far_max_features; /* most monomials C(head_dim + far_degree, far_degree), up to 2^20 */
+    double far_bound;         /* B, above 0 to 16: far logits are at most B in size */
+    bool far_bias;            /* each head learns a number that is added to its far logits */
 } fur_model_config;
 
 /* Presets by name: bytes-1m, bytes-4m, gpt2-124m, llama-135m, llama-1b. `context` > 0 replaces the preset's
@@ -90,6 +99,15 @@ FUR_API void fur_config_use_vectors(fur_model_config *config, int64_t features, 
 
 FUR_API fur_status fur_config_check(fur_context *context, const fur_model_config *config);
 FUR_API int64_t fur_config_parameter_count(const fur_model_config *config);
+/* Monomials of almost-linear layers; INT64_MAX above 2^20. */
+FUR_API int64_t fur_config_far_features(const fur_model_config *config);
+/* Certified for a new model, whatever its queries and keys: each weight that an almost-linear layer gives a far key
+ * differs from what the exponential would give by at most this share e of it. A layer's output o then differs from that
+ * of exact attention over the same logits by at most e / (1 - e) times the mean distance of far values from o, where e
+ * < 1; as weights are positive, never by more than the largest distance of two values. */
+FUR_API double fur_config_far_error(const fur_model_config *config);
+/* Tokens from which on an almost-linear layer without a window takes fewer operations than an exact one. */
+FUR_API int64_t fur_config_far_crossover(const fur_model_config *config);
 
 /* `--attention exact@0-3,...` and `--projection ffn=dense,qkvo=dense`; a single word means all. */
 FUR_API fur_status fur_config_set_attention(fur_context *context, fur_model_config *config, const char *spec);

@@ -34,6 +34,7 @@ typedef struct fur_parameter_info {
     float *data;      /* owned by the model */
     float *gradient;  /* NULL before the first fur_model_loss_and_gradient */
     bool decayed;     /* takes part in weight decay: matrices, not norms, biases */
+    bool constant;    /* not trained: its gradient stays 0 */
 } fur_parameter_info;
 FUR_API int64_t fur_model_parameters(const fur_model *model);
 FUR_API void fur_model_parameter(const fur_model *model, int64_t index, fur_parameter_info *out);

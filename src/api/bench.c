@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "attention/far_fit.h"
 #include "attention/kind.h"
 #include "base/clock.h"
 #include "base/context.h"
@@ -71,89 +72,161 @@ static fur_status add_peak(fur_context *context, fur_bench_result *out)
 typedef struct attention_bench {
     fur_exec exec;
     fur_arena arena;
+    const fur_attention_kind *kind;
     fur_attention_shape shape;
     fur_attention_state state;
     fur_documents documents;
-    int64_t offsets[2], tokens, width;
-    float *q, *o, *lse, *do_, *dq;
+    int64_t offsets[2], tokens, width, key_width, block;
+    float *q, *k, *v, *o, *lse, *do_, *dq; /* k and v: of one block, the same for all */
+    float *mean, *coefficient;             /* almost-linear */
 } attention_bench;
+
+static int64_t block_rows(const attention_bench *b, int64_t first)
+{
+    return fur_min_i64(b->block, b->tokens - first);
+}
+
+/* As the sweep does: keys go to where the kind wants them, in backward with zero gradients. */
+static fur_status bench_absorb(attention_bench *b, int64_t first, int backward)
+{
+    float *k = b->k, *v = b->v;
+    size_t bytes = (size_t)(block_rows(b, first) * b->key_width) * sizeof(float);
+    b->kind->key_rows(&b->shape, &b->state, first, &k, &v);
+    if (k != b->k) {
+        memcpy(k, b->k, bytes);
+        memcpy(v, b->v, bytes);
+    }
+    FUR_TRY(b->kind->absorb(&b->exec, &b->shape, &b->state, &b->documents, first, block_rows(b, first), k, v));
+    if (backward)
+        b->kind->begin_backward(&b->exec, &b->shape, &b->state, first, block_rows(b, first));
+    return FUR_OK;
+}
 
 static fur_status attention_forward(void *user)
 {
     attention_bench *b = user;
-    for (int64_t first = 0; first < b->tokens; first += BENCH_SUPERBLOCK)
-        FUR_TRY(fur_attention_exact.query(&b->exec, &b->shape, &b->state, &b->documents, first,
-                                          fur_min_i64(BENCH_SUPERBLOCK, b->tokens - first), b->q + first * b->width,
-                                          b->o + first * b->width, b->lse + first * b->shape.heads));
+    int64_t reach = b->kind->reach(&b->shape);
+    for (int64_t first = 0; first < b->tokens; first += b->block) {
+        if (reach != INT64_MAX)
+            FUR_TRY(bench_absorb(b, first, 0));
+        FUR_TRY(b->kind->query(&b->exec, &b->shape, &b->state, &b->documents, first, block_rows(b, first),
+                               b->q + first * b->width, b->o + first * b->width, b->lse + first * b->shape.heads));
+    }
     return FUR_OK;
 }
 
 static fur_status attention_backward(void *user)
 {
     attention_bench *b = user;
-    int64_t last = (b->tokens - 1) / BENCH_SUPERBLOCK * BENCH_SUPERBLOCK;
-    for (int64_t first = last; first >= 0; first -= BENCH_SUPERBLOCK)
-        FUR_TRY(fur_attention_exact.query_backward(
-            &b->exec, &b->shape, &b->state, &b->documents, first, fur_min_i64(BENCH_SUPERBLOCK, b->tokens - first),
-            b->q + first * b->width, b->o + first * b->width, b->lse + first * b->shape.heads,
-            b->do_ + first * b->width, b->dq + first * b->width));
+    int64_t last = (b->tokens - 1) / b->block * b->block, reach = b->kind->reach(&b->shape), absorbed = last + b->block;
+    for (int64_t first = 0; b->kind->rebuild && first <= last; first += b->block) {
+        if (reach != INT64_MAX)
+            FUR_TRY(bench_absorb(b, first, 0));
+        FUR_TRY(b->kind->rebuild(&b->exec, &b->shape, &b->state, &b->documents, first, block_rows(b, first)));
+    }
+    for (int64_t first = last; first >= 0; first -= b->block) {
+        int64_t lowest = reach < first ? (first - reach) / b->block * b->block : 0;
+        while (reach != INT64_MAX && absorbed > lowest)
+            FUR_TRY(bench_absorb(b, absorbed -= b->block, 1));
+        FUR_TRY(b->kind->query_backward(&b->exec, &b->shape, &b->state, &b->documents, first, block_rows(b, first),
+                                        b->q + first * b->width, b->o + first * b->width,
+                                        b->lse + first * b->shape.heads, b->do_ + first * b->width,
+                                        b->dq + first * b->width));
+    }
     return FUR_OK;
 }
 
 static void attention_lay_out(attention_bench *b, fur_arena *arena)
 {
-    fur_attention_exact.reserve(&b->shape, b->tokens, b->tokens, 1, arena, &b->state);
+    b->kind->reserve(&b->shape, b->tokens, b->block, 1, arena, &b->state);
     b->q = fur_arena_push_f32(arena, b->tokens * b->width);
+    b->k = fur_arena_push_f32(arena, b->block * b->key_width);
+    b->v = fur_arena_push_f32(arena, b->block * b->key_width);
     b->o = fur_arena_push_f32(arena, b->tokens * b->width);
     b->do_ = fur_arena_push_f32(arena, b->tokens * b->width);
     b->dq = fur_arena_push_f32(arena, b->tokens * b->width);
     b->lse = fur_arena_push_f32(arena, b->tokens * b->shape.heads);
+    b->mean = fur_arena_push_f32(arena, b->key_width);
+    b->coefficient = fur_arena_push_f32(arena, b->shape.kv_heads * (FUR_FAR_MOST_DEGREE + 1));
+}
+
+/* Constants of a new model. */
+static void set_far(attention_bench *b)
+{
+    fur_far *far = &b->shape.far;
+    memset(b->mean, 0, (size_t)b->key_width * sizeof *b->mean);
+    for (int64_t h = 0; far->degree && h < b->shape.kv_heads; h++)
+        fur_far_fit_normal((double)far->bound / sqrt((double)b->shape.head_dim), (double)far->bound, far->degree,
+                           b->coefficient + h * (far->degree + 1));
+    far->query_mean_KD = far->key_mean_KD = b->mean;
+    far->coefficient_KP = b->coefficient;
 }
 
 static fur_status time_attention(attention_bench *b, fur_context *context, fur_bench_result *out)
 {
-    int64_t keys = b->tokens * b->shape.kv_heads * b->shape.head_dim;
     fur_random_normal(1, 1, 1.0, b->q, b->tokens * b->width);
     fur_random_normal(1, 2, 1.0, b->do_, b->tokens * b->width);
-    float *k, *v;
-    fur_attention_exact.key_rows(&b->shape, &b->state, 0, &k, &v);
-    fur_random_normal(1, 3, 1.0, k, keys);
-    fur_random_normal(1, 4, 1.0, v, keys);
-    FUR_TRY(fur_attention_exact.absorb(&b->exec, &b->shape, &b->state, &b->documents, 0, b->tokens, k, v));
-    fur_attention_exact.begin_backward(&b->exec, &b->shape, &b->state, 0, b->tokens);
+    fur_random_normal(1, 3, 1.0, b->k, b->block * b->key_width);
+    fur_random_normal(1, 4, 1.0, b->v, b->block * b->key_width);
+    set_far(b);
+    for (int64_t first = 0; b->kind->reach(&b->shape) == INT64_MAX && first < b->tokens; first += b->block)
+        FUR_TRY(bench_absorb(b, first, 1));
     FUR_TRY(add_peak(context, out));
     int repetitions;
     FUR_TRY(best_of(attention_forward, b, &out->forward_seconds, &out->repetitions));
     FUR_TRY(best_of(attention_backward, b, &out->backward_seconds, &repetitions));
     out->repetitions = repetitions < out->repetitions ? repetitions : out->repetitions;
     fur_attention_cost cost;
-    fur_attention_exact.cost(&b->shape, b->tokens, b->tokens, &cost);
+    b->kind->cost(&b->shape, b->tokens, b->tokens, &cost);
     out->forward_gflops = cost.flops_forward / out->forward_seconds * 1e-9;
     out->backward_gflops = cost.flops_backward / out->backward_seconds * 1e-9;
     return add_peak(context, out);
 }
 
-fur_status fur_bench_attention(fur_context *context, int64_t tokens, int64_t heads, int64_t kv_heads, int64_t head_dim,
-                               bool causal, int64_t window, fur_bench_result *out)
+/* A model of one layer says whether a shape is good, by the checks and in the words of models. */
+static fur_status bench_config(fur_context *context, const fur_bench_attention_settings *s, fur_model_config *out)
+{
+    FUR_TRY(fur_config_preset(context, "bytes-1m", s->tokens, out));
+    out->layers = 1;
+    out->heads = s->heads;
+    out->kv_heads = s->kv_heads;
+    out->head_dim = s->head_dim;
+    out->position = FUR_POSITION_LEARNED;
+    out->context = fur_min_i64(s->tokens, 1 << 20);
+    out->causal = !s->bidirectional;
+    out->far_degree = s->degree;
+    out->far_bound = s->bound;
+    out->far_chunk = s->chunk;
+    out->far_max_features = s->max_features;
+    FUR_TRY(fur_config_set_attention(context, out, s->kind ? s->kind : "exact"));
+    FUR_TRY(fur_config_check(context, out));
+    out->context = s->tokens;
+    if (s->window >= 0)
+        out->window[0] = s->window;
+    return FUR_OK;
+}
+
+fur_status fur_bench_attention(fur_context *context, const fur_bench_attention_settings *s, fur_bench_result *out)
 {
     memset(out, 0, sizeof *out);
-    if (tokens < 1 || tokens > (int64_t)1 << 32 || heads < 1 || heads > 4096 || kv_heads < 1 || kv_heads > heads ||
-        heads % kv_heads || head_dim < 1 || head_dim > 1024 || window < 0)
+    if (s->tokens < 1 || s->tokens > (int64_t)1 << 32 || s->window < -1)
         return fur_error_set(&context->error, FUR_E_ARGUMENT,
-                             "attention of %lld tokens, %lld heads, %lld key heads, head width %lld is out of range",
-                             (long long)tokens, (long long)heads, (long long)kv_heads, (long long)head_dim);
-    attention_bench b = {.exec = context->exec, .tokens = tokens, .width = heads * head_dim, .offsets = {0, tokens}};
-    b.shape = (fur_attention_shape){.heads = heads,
-                                    .kv_heads = kv_heads,
-                                    .head_dim = head_dim,
-                                    .scale = (float)(1.0 / sqrt((double)head_dim)),
-                                    .causal = causal,
-                                    .compute = context->exec.compute,
-                                    .features.window = window < tokens ? window : 0};
+                             "attention of %lld tokens, window %lld: expected 1 to 2^32 tokens, a window of at least 0",
+                             (long long)s->tokens, (long long)s->window);
+    fur_model_config config;
+    FUR_TRY(bench_config(context, s, &config));
+    attention_bench b = {.exec = context->exec,
+                         .kind = fur_attention_kind_at(config.attention[0]),
+                         .shape = fur_config_attention_shape(&config, 0),
+                         .tokens = s->tokens,
+                         .width = s->heads * s->head_dim,
+                         .key_width = s->kv_heads * s->head_dim,
+                         .block = fur_min_i64(BENCH_SUPERBLOCK, s->tokens),
+                         .offsets = {0, s->tokens}};
+    b.shape.compute = context->exec.compute;
     b.documents = (fur_documents){1, b.offsets};
-    int64_t rows = fur_min_i64(tokens, BENCH_SUPERBLOCK);
-    int64_t work = fur_max_i64(fur_attention_exact.workspace(&b.exec, &b.shape, rows, 1, 0),
-                               fur_attention_exact.workspace(&b.exec, &b.shape, rows, 1, 1));
+    int64_t work = fur_max_i64(b.kind->workspace(&b.exec, &b.shape, b.block, 1, 0),
+                               b.kind->workspace(&b.exec, &b.shape, b.block, 1, 1));
     fur_arena counting = fur_arena_counting();
     attention_lay_out(&b, &counting);
     FUR_TRY(fur_arena_create(&context->error, counting.peak + work + FUR_ARENA_ALIGN, &b.arena));

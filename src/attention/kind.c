@@ -2,7 +2,7 @@
 /* One row per kind; the index is what configs store. */
 #include "attention/kind.h"
 
-static const fur_attention_kind *const kinds[] = {&fur_attention_exact};
+static const fur_attention_kind *const kinds[] = {&fur_attention_exact, &fur_attention_almost_linear};
 
 int fur_attention_kind_count(void)
 {

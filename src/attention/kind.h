@@ -6,6 +6,7 @@
  *              exchange                             between processes: nothing | prefix sum | start of a ring
  *              query            per block           q -> o and row statistics
  *   backward   key_rows/absorb  blocks ascending    state rebuilt from the stored layer input
+ *              rebuild          per block absorbed  sums over keys, where a kind has them
  *              begin_backward   per block absorbed  dk, dv of the block are zero
  *              exchange_backward
  *              query_backward   blocks descending   do -> dq; dk and dv gather in the state
@@ -14,12 +15,14 @@
  * Where keys_ready_at_once says so (causal, one process), dk and dv of a block are complete as soon as the descending
  * sweep has done that block's queries, and the two backward phases fuse into one sweep in place. Where besides `reach`
  * is not everything, backward absorbs in descending order instead, each block just before the first queries that see
- * it, and there is no exchange: the state need hold no more than the blocks that one block's queries see.
+ * it, and there is no exchange: the state need hold no more than the blocks that one block's queries see. A kind that
+ * rebuilds has all blocks absorbed once in ascending order before.
  * Nothing outside src/attention asks which kind a layer has. */
 #ifndef FUR_ATTENTION_KIND_H
 #define FUR_ATTENTION_KIND_H
 
 #include "op/attention/attention.h"
+#include "op/far/far.h"
 
 /* Documents of the row: document i holds rows offsets[i] .. offsets[i+1]-1. */
 typedef struct fur_documents {
@@ -34,6 +37,12 @@ typedef struct fur_attention_shape {
     fur_attention_features features;
     float *dsink_H;      /* backward with sink logits: added to */
     fur_compute compute; /* that of the exec of every call; keys and values may be kept in that type */
+    /* almost-linear: keys within the own chunk of `chunk` tokens, in the `near` tokens before it (and after it, if not
+     * causal) and sink tokens are seen one by one, all others through `far`. Chunks are counted from the document's
+     * first token. */
+    int64_t chunk, near;
+    fur_far far;
+    float *dbias_H; /* backward with far.bias_H: added to */
 } fur_attention_shape;
 
 /* Memory of one layer's state, used for one layer after the other. */
@@ -42,6 +51,10 @@ typedef struct fur_attention_state {
     float *k_SKD, *v_SKD;              /* exact: keys and values of the row so far; NULL in bf16 */
     uint16_t *k_bf16_SKD, *v_bf16_SKD; /* the same in bf16; NULL in f32 */
     float *dk_SKD, *dv_SKD;            /* backward */
+    /* almost-linear: sums over far keys before the first query of each block (`slots` of them, slot b of block b; one
+     * serves all where there is no backward), and the gradient of the sum */
+    int64_t block, slots, far_floats;
+    float *far_sums, *far_gradient;
 } fur_attention_state;
 
 /* What a kind costs, for the plan. */
@@ -71,6 +84,10 @@ typedef struct fur_attention_kind {
     fur_status (*absorb)(const fur_exec *exec, const fur_attention_shape *shape, fur_attention_state *state,
                          const fur_documents *documents, int64_t first, int64_t count, float *k_TKD, float *v_TKD);
     fur_status (*exchange)(const fur_exec *exec, fur_attention_state *state);
+    /* NULL where absorbed rows are all that a state is. Otherwise called in backward, blocks ascending: each just after
+     * it was absorbed, or where `reach` is everything, after all are. */
+    fur_status (*rebuild)(const fur_exec *exec, const fur_attention_shape *shape, fur_attention_state *state,
+                          const fur_documents *documents, int64_t first, int64_t count);
     /* q_THD, o_THD: [count, H * D]; lse_TH: [count, H], row statistics that query_backward wants back. */
     fur_status (*query)(const fur_exec *exec, const fur_attention_shape *shape, const fur_attention_state *state,
                         const fur_documents *documents, int64_t first, int64_t count, const float *q_THD, float *o_THD,
@@ -92,6 +109,6 @@ typedef struct fur_attention_kind {
 int fur_attention_kind_count(void);
 const fur_attention_kind *fur_attention_kind_at(int index);
 
-extern const fur_attention_kind fur_attention_exact;
+extern const fur_attention_kind fur_attention_exact, fur_attention_almost_linear;
 
 #endif

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "attention/far_fit.h"
 #include "attention/kind.h"
 #include "base/context.h"
 #include "base/size.h"
@@ -176,6 +177,73 @@ static bool is_rate(double rate)
     return rate >= 0 && (float)rate < 1;
 }
 
+/* Tokens before the own chunk that almost-linear layers see one by one, unless --window says otherwise. */
+#define DEFAULT_NEAR 128
+
+/* Degree 2 is what head widths of 32 to 64 can afford, and bound 1 what it approximates well; chunks of 128 tokens cost
+ * a fifth of the far field at width 32. */
+void fur_config_far_defaults(fur_model_config *c)
+{
+    c->far_degree = c->far_degree ? c->far_degree : 2;
+    c->far_chunk = c->far_chunk ? c->far_chunk : 128;
+    c->far_max_features = c->far_max_features ? c->far_max_features : 65536;
+    c->far_bound = c->far_bound > 0 ? c->far_bound : 1;
+}
+
+int64_t fur_config_far_features(const fur_model_config *c)
+{
+    return c->head_dim < 1 || c->far_degree < 0 ? INT64_MAX : fur_far_features(c->head_dim, c->far_degree);
+}
+
+double fur_config_far_error(const fur_model_config *c)
+{
+    float coefficient[FUR_FAR_MOST_DEGREE + 1];
+    if (!(c->far_bound > 0) || c->far_degree < 1 || c->far_degree > FUR_FAR_MOST_DEGREE || c->head_dim < 1)
+        return (double)INFINITY;
+    fur_far_fit_normal(c->far_bound / sqrt((double)c->head_dim), c->far_bound, c->far_degree, coefficient);
+    return fur_far_relative_error(coefficient, c->far_degree, c->far_bound);
+}
+
+/* Causal, a multiplication and an addition each: exact attention takes 4 D n / 2 a token and head forward and 2.5 times
+ * that backward, the far field 4 R (D + 1) and 12 R (D + 1), of which with grouped heads the group shares 2 and 8;
+ * chunks of their own 4 D chunk / 2 in place of all. */
+int64_t fur_config_far_crossover(const fur_model_config *c)
+{
+    double R = (double)fur_config_far_features(c), D = (double)c->head_dim, group = (double)(c->heads / c->kv_heads);
+    return (int64_t)ceil(R * (D + 1) * (6 + 10 / group) / (7 * D)) + c->far_chunk;
+}
+
+static fur_status check_far(fur_error *error, const fur_model_config *c)
+{
+    FUR_TRY(check_range(error, "far_degree of almost-linear layers", c->far_degree, 1, FUR_FAR_MOST_DEGREE));
+    FUR_TRY(check_range(error, "far_chunk of almost-linear layers", c->far_chunk, 16, 4096));
+    FUR_TRY(check_range(error, "head_dim of almost-linear layers", c->head_dim, 1, FUR_FAR_MOST_DIM));
+    FUR_TRY(check_range(error, "far_max_features", c->far_max_features, 1, FUR_FAR_MOST_FEATURES));
+    if (!(c->far_bound > 0 && c->far_bound <= 16))
+        return fur_error_set(error, FUR_E_ARGUMENT, "far_bound of almost-linear layers is %g, expected above 0 to 16",
+                             c->far_bound);
+    int64_t features = fur_config_far_features(c);
+    if (features > FUR_FAR_MOST_FEATURES)
+        return fur_error_set(error, FUR_E_ARGUMENT,
+                             "degree %lld at head width %lld makes more than %lld features in almost-linear layers",
+                             (long long)c->far_degree, (long long)c->head_dim, (long long)FUR_FAR_MOST_FEATURES);
+    if (features > c->far_max_features)
+        return fur_error_set(
+            error, FUR_E_ARGUMENT,
+            "degree %lld at head width %lld makes %lld features, %.3g MB of sums a key head, faster than "
+            "exact attention from about %lld tokens on: above the limit of %lld (--max-features)",
+            (long long)c->far_degree, (long long)c->head_dim, (long long)features,
+            4e-6 * (double)fur_far_state_floats(1, c->head_dim, c->far_degree), (long long)fur_config_far_crossover(c),
+            (long long)c->far_max_features);
+    if (c->position == FUR_POSITION_ALIBI)
+        return fur_error_set(error, FUR_E_ARGUMENT,
+                             "almost-linear layers with ALiBi: expected RoPE or learned positions");
+    if (c->attention_dropout > 0)
+        return fur_error_set(error, FUR_E_ARGUMENT,
+                             "almost-linear layers with dropout of attention's weights: expected attention_dropout 0");
+    return FUR_OK;
+}
+
 static fur_status check_attention(fur_error *error, const fur_model_config *c)
 {
     for (int64_t layer = 0; layer < c->layers; layer++)
@@ -219,6 +287,8 @@ fur_status fur_config_check(fur_context *context, const fur_model_config *c)
     for (int64_t layer = 0; layer < c->layers; layer++)
         FUR_TRY(
             check_range(error, "attention kind of a layer", c->attention[layer], 0, fur_attention_kind_count() - 1));
+    if (fur_config_has_far(c))
+        FUR_TRY(check_far(error, c));
     FUR_TRY(check_range(error, "projection kind", c->projection_qkvo, 0, fur_projection_kind_count() - 1));
     FUR_TRY(check_range(error, "projection kind", c->projection_ffn, 0, fur_projection_kind_count() - 1));
     if (fur_config_parameter_count(c) > (int64_t)1 << 40)
@@ -291,8 +361,14 @@ static fur_status set_attention_part(fur_context *context, fur_model_config *con
         range[range_length] = 0;
         FUR_TRY(fur_config_layer_range(error, config, "--attention", range, &first, &last));
     }
-    for (int64_t layer = first; layer <= last; layer++)
+    for (int64_t layer = first; layer <= last; layer++) {
+        if (kind == FUR_ATTENTION_ALMOST_LINEAR && !fur_config_is_almost_linear(config, layer) &&
+            !config->window[layer])
+            config->window[layer] = DEFAULT_NEAR;
         config->attention[layer] = kind;
+    }
+    if (kind == FUR_ATTENTION_ALMOST_LINEAR)
+        fur_config_far_defaults(config);
     return FUR_OK;
 }
 

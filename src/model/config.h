@@ -9,7 +9,8 @@
 /* "FIRST" or "FIRST-LAST" of the config's layers; `option` begins the text of an error. */
 fur_status fur_config_layer_range(fur_error *error, const fur_model_config *config, const char *option,
                                   const char *range, int64_t *first, int64_t *last);
-/* Calls `set` for each part, between commas, of an option by layers; the config changes only where all parts are right. */
+/* Calls `set` for each part, between commas, of an option by layers; the config changes only where all parts are right.
+ */
 typedef fur_status (*fur_config_set_part_fn)(fur_context *context, fur_model_config *config, const char *part,
                                              size_t length);
 fur_status fur_config_set_parts(fur_context *context, fur_model_config *config, const char *spec,
@@ -17,6 +18,26 @@ fur_status fur_config_set_parts(fur_context *context, fur_model_config *config, 
 /* Kinds that know where they start from. */
 bool fur_rope_scaling_has_original(fur_rope_scaling_type type);
 fur_status fur_rope_scaling_check(fur_error *error, const fur_model_config *config, const fur_rope_scaling *scaling);
+
+/* Index of the kind; what its layers need beside others depends on it in config, parameters and files alone. */
+#define FUR_ATTENTION_EXACT         0
+#define FUR_ATTENTION_ALMOST_LINEAR 1
+
+static inline bool fur_config_is_almost_linear(const fur_model_config *c, int64_t layer)
+{
+    return c->attention[layer] == FUR_ATTENTION_ALMOST_LINEAR;
+}
+
+/* What is 0 of the far_ members becomes the default. */
+void fur_config_far_defaults(fur_model_config *config);
+
+static inline bool fur_config_has_far(const fur_model_config *c)
+{
+    for (int64_t layer = 0; layer < c->layers; layer++)
+        if (fur_config_is_almost_linear(c, layer))
+            return true;
+    return false;
+}
 
 static inline int64_t fur_config_query_width(const fur_model_config *c) /* H * D */
 {

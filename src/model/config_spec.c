@@ -22,7 +22,7 @@ static bool parse_window(const char *text, int64_t *out)
     long long value = strtoll(text, &end, 10);
     int64_t unit = *end == 'K' || *end == 'k' ? 1 << 10 : *end == 'M' || *end == 'm' ? 1 << 20 : 1;
     end += unit > 1;
-    if (end == text || *end || errno || value < 1 || value > ((int64_t)1 << 40) / unit)
+    if (end == text || *end || errno || value < 0 || value > ((int64_t)1 << 40) / unit)
         return false;
     *out = value * unit;
     return true;
@@ -36,22 +36,29 @@ static fur_status set_window_part(fur_context *context, fur_model_config *config
         return fur_error_set(&context->error, FUR_E_ARGUMENT, "--window: expected WINDOW or WINDOW@FIRST-LAST,...");
     memcpy(text, part, length);
     text[length] = 0;
-    int64_t first = 0, last = config->layers - 1, window;
+    int64_t first = 0, last = config->layers - 1, window = 0;
     char *at = strchr(text, '@');
     if (at) {
         FUR_TRY(fur_config_layer_range(&context->error, config, "--window", at + 1, &first, &last));
         *at = 0;
     }
-    if (!parse_window(text, &window))
-        return fur_error_set(&context->error, FUR_E_ARGUMENT, "--window: '%s', expected 1 token or more, or none",
-                             text);
-    if (window >= config->context) {
-        fur_log(context, FUR_LOG_INFO, "a window of %lld is no window in a context of %lld", (long long)window,
-                (long long)config->context);
-        window = 0;
-    }
+    bool good = parse_window(text, &window), whole = good && window >= config->context;
+    bool zero = good && window == 0 && strcmp(text, "none") != 0;
     for (int64_t layer = first; layer <= last; layer++)
-        config->window[layer] = window;
+        good = good && !(zero && !fur_config_is_almost_linear(config, layer));
+    if (!good)
+        return fur_error_set(&context->error, FUR_E_ARGUMENT,
+                             "--window: '%s', expected 1 token or more (0 or more for almost-linear layers), or none",
+                             text);
+    if (whole)
+        fur_log(context, FUR_LOG_INFO, "a window of %lld is no window in a context of %lld%s", (long long)window,
+                (long long)config->context,
+                fur_config_has_far(config) ? ": almost-linear layers with it are exact" : "");
+    for (int64_t layer = first; layer <= last; layer++) {
+        config->window[layer] = whole ? 0 : window;
+        if (whole)
+            config->attention[layer] = FUR_ATTENTION_EXACT;
+    }
     return FUR_OK;
 }
 

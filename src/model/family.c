@@ -112,6 +112,13 @@ json_t *fur_config_to_json(const fur_model_config *config)
                                                      : furlong_json(config);
     if (json && config->rope_scaling.type != FUR_ROPE_PLAIN)
         json_object_set_new(json, "rope_scaling", scaling_json(config));
+    if (json && fur_config_has_far(config)) {
+        json_object_set_new(json, "far_degree", json_integer((json_int_t)config->far_degree));
+        json_object_set_new(json, "far_chunk", json_integer((json_int_t)config->far_chunk));
+        json_object_set_new(json, "far_max_features", json_integer((json_int_t)config->far_max_features));
+        json_object_set_new(json, "far_bound", json_real(config->far_bound));
+        json_object_set_new(json, "far_bias", json_boolean(config->far_bias));
+    }
     if (json) {
         json_object_set_new(json, "furlong_preset", json_string(config->name));
         /* Absent, they would be the family's own, which here may be any token or beyond the vocabulary. */
@@ -394,6 +401,18 @@ static fur_status read_own_attention(fur_error *error, const fur_json *j, fur_mo
     return read_scaling(error, j, "rope_scaling", false, c);
 }
 
+/* Of almost-linear layers: without them their function is not known. */
+static fur_status read_far(fur_error *error, const fur_json *j, fur_model_config *c)
+{
+    if (!fur_config_has_far(c))
+        return FUR_OK;
+    FUR_TRY(fur_json_int(error, j, "far_degree", 1, FUR_FAR_MOST_DEGREE, &c->far_degree));
+    FUR_TRY(fur_json_int(error, j, "far_chunk", 16, 4096, &c->far_chunk));
+    FUR_TRY(fur_json_int(error, j, "far_max_features", 1, FUR_FAR_MOST_FEATURES, &c->far_max_features));
+    FUR_TRY(fur_json_number(error, j, "far_bound", 1e-6, 16, &c->far_bound));
+    return fur_json_bool(error, j, "far_bias", &c->far_bias);
+}
+
 static fur_status read_furlong(fur_error *error, const fur_json *j, fur_model_config *c)
 {
     static const char *const norms[] = {"layernorm", "rmsnorm", NULL};
@@ -422,7 +441,8 @@ static fur_status read_furlong(fur_error *error, const fur_json *j, fur_model_co
     c->norm = (fur_norm_type)norm;
     c->activation = (fur_activation)activation;
     c->position = (fur_position_type)position;
-    return read_kinds(error, j, c);
+    FUR_TRY(read_kinds(error, j, c));
+    return read_far(error, j, c);
 }
 
 static fur_status read_family(fur_error *error, const fur_json *j, fur_model_config *c)

@@ -11,6 +11,18 @@
 #include "op/norm/norm.h"
 #include "op/rope/rope.h"
 
+static void set_far_constants(const fur_model *model, const fur_layer_offsets *at, int backward,
+                              fur_attention_shape *shape)
+{
+    shape->far.query_mean_KD = model->data + at->far_query_mean;
+    shape->far.key_mean_KD = model->data + at->far_key_mean;
+    shape->far.coefficient_KP = model->data + at->far_coefficients;
+    if (at->far_bias >= 0) {
+        shape->far.bias_H = model->data + at->far_bias;
+        shape->dbias_H = backward ? model->gradient + at->far_bias : NULL;
+    }
+}
+
 fur_layer fur_layer_begin(fur_run *run, int64_t index, int backward)
 {
     const fur_model_config *c = &run->model->config;
@@ -23,6 +35,8 @@ fur_layer fur_layer_begin(fur_run *run, int64_t index, int backward)
         layer.shape.features.sink_H = run->model->data + layer.at->sinks;
         layer.shape.dsink_H = backward ? run->model->gradient + layer.at->sinks : NULL;
     }
+    if (layer.at->far_query_mean >= 0)
+        set_far_constants(run->model, layer.at, backward, &layer.shape);
     layer.shape.features.dropout = (float)fur_run_drop_rate(run, FUR_DROP_WEIGHTS);
     if (layer.shape.features.dropout > 0)
         layer.shape.features.dropout_key = fur_run_drop_key(run, index, FUR_DROP_WEIGHTS);

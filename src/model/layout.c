@@ -19,7 +19,17 @@ fur_attention_shape fur_config_attention_shape(const fur_model_config *c, int64_
                                  .head_dim = c->head_dim,
                                  .scale = (float)(1.0 / sqrt((double)c->head_dim)),
                                  .causal = c->causal};
-    if (c->window[layer] < c->context) {
+    if (fur_config_is_almost_linear(c, layer)) {
+        shape.near = fur_min_i64(c->window[layer], c->context);
+        shape.chunk = c->far_chunk;
+        shape.features.sink_tokens = c->sink_tokens;
+        shape.far = (fur_far){.heads = c->heads,
+                              .kv_heads = c->kv_heads,
+                              .head_dim = c->head_dim,
+                              .degree = c->far_degree,
+                              .bound = (float)c->far_bound,
+                              .scale = 1};
+    } else if (c->window[layer] < c->context) {
         shape.features.window = c->window[layer];
         shape.features.sink_tokens = c->sink_tokens;
     }

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "attention/far_fit.h"
 #include "base/alloc.h"
 #include "base/random.h"
 #include "base/size.h"
@@ -36,6 +37,22 @@ fur_status fur_model_allocate(fur_context *context, const fur_model_config *conf
     return FUR_OK;
 }
 
+/* Until logits have been seen: means of 0, so that logits are within the bound, and spread as those of unit vectors
+ * that point anywhere. */
+static void set_far_constants(fur_model *model)
+{
+    const fur_model_config *c = &model->config;
+    for (int64_t layer = 0; layer < c->layers; layer++) {
+        const fur_layer_offsets *at = &model->table.layers[layer];
+        for (int64_t h = 0; at->far_coefficients >= 0 && h < c->kv_heads; h++) {
+            float *fitted = model->data + at->far_fitted + 2 * h;
+            fitted[0] = fitted[1] = (float)c->far_bound;
+            fur_far_fit_normal(c->far_bound / sqrt((double)c->head_dim), c->far_bound, c->far_degree,
+                               model->data + at->far_coefficients + h * (c->far_degree + 1));
+        }
+    }
+}
+
 fur_status fur_model_create(fur_context *context, const fur_model_config *config, uint64_t seed, fur_model **out)
 {
     FUR_TRY(fur_model_allocate(context, config, out));
@@ -49,6 +66,7 @@ fur_status fur_model_create(fur_context *context, const fur_model_config *config
             for (int64_t j = 0; j < p->count; j++)
                 data[j] = p->init_value;
     }
+    set_far_constants(model);
     return FUR_OK;
 }
 
@@ -80,7 +98,8 @@ void fur_model_parameter(const fur_model *model, int64_t index, fur_parameter_in
                                 .count = p->count,
                                 .data = model->data + p->offset,
                                 .gradient = model->gradient ? model->gradient + p->offset : NULL,
-                                .decayed = p->decayed};
+                                .decayed = p->decayed,
+                                .constant = p->constant};
 }
 
 void fur_model_zero_gradients(fur_model *model)

@@ -12,7 +12,7 @@
 /* Tensor names of a family, printf forms with the layer's number. NULL: the family has no such tensor. */
 typedef struct family_names {
     const char *family, *embedding, *positions, *input_w, *input_b, *final_norm, *head;
-    const char *norm1, *qkv, *q, *k, *v, *q_norm, *k_norm, *sinks, *o, *norm2, *gate, *up, *down;
+    const char *norm1, *qkv, *q, *k, *v, *q_norm, *k_norm, *sinks, *far, *o, *norm2, *gate, *up, *down;
     fur_file_layout matrices, qkv_layout;
 } family_names;
 
@@ -68,6 +68,7 @@ static const family_names families[] = {
      .q_norm = "model.layers.%d.self_attn.q_norm",
      .k_norm = "model.layers.%d.self_attn.k_norm",
      .sinks = "model.layers.%d.self_attn.sinks",
+     .far = "model.layers.%d.self_attn.far",
      .o = "model.layers.%d.self_attn.o_proj",
      .norm2 = "model.layers.%d.post_attention_layernorm",
      .gate = "model.layers.%d.mlp.gate_proj",
@@ -204,6 +205,32 @@ static void append_fused_qkv(builder *b, fur_layer_offsets *l, int64_t layer)
     l->v = (fur_map_offsets){in, k, weight + (q + k) * in, bias < 0 ? -1 : bias + q + k, kind};
 }
 
+static int64_t append_constant(builder *b, int64_t columns, const char *suffix, int64_t layer)
+{
+    int64_t offset = append(b, b->config->kv_heads, columns, 0, 0, FUR_FILE_SAME, suffix, b->names->far, layer);
+    if (b->table->list) {
+        fur_parameter *p = &b->table->list[b->table->count - 1];
+        p->constant = true;
+        p->decayed = false;
+    }
+    return offset;
+}
+
+/* What an almost-linear layer's polynomial is made of (src/attention/far_fit.h). */
+static void append_far(builder *b, int64_t layer, fur_layer_offsets *l)
+{
+    const fur_model_config *c = b->config;
+    l->far_query_mean = l->far_key_mean = l->far_coefficients = l->far_fitted = l->far_bias = -1;
+    if (!fur_config_is_almost_linear(c, layer))
+        return;
+    l->far_query_mean = append_constant(b, c->head_dim, "_query_mean", layer);
+    l->far_key_mean = append_constant(b, c->head_dim, "_key_mean", layer);
+    l->far_coefficients = append_constant(b, c->far_degree + 1, "_coefficients", layer);
+    l->far_fitted = append_constant(b, 2, "_fitted", layer);
+    if (c->far_bias)
+        l->far_bias = append(b, c->heads, 0, 0, 0.0f, FUR_FILE_SAME, "_bias", b->names->far, layer);
+}
+
 static void append_layer(builder *b, int64_t layer, fur_layer_offsets *l)
 {
     const fur_model_config *c = b->config;
@@ -226,6 +253,7 @@ static void append_layer(builder *b, int64_t layer, fur_layer_offsets *l)
     }
     if (c->sink_logits)
         l->sinks = append(b, c->heads, 0, 0, 0.0f, FUR_FILE_SAME, "", n->sinks, layer);
+    append_far(b, layer, l);
     l->o = append_map(b, c->projection_qkvo, q, c->width, residual_std, n->o, layer);
     append_norm(b, n->norm2, layer, &l->norm2_w, &l->norm2_b);
     if (c->activation == FUR_ACTIVATION_SWIGLU) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* All parameters of a model in one flat f32 array, so that optimizer, norm and zeroing are single passes:
  *
- *   | embedding | positions | layer 0: norm1, q k v, norms of q and k, sinks, o, norm2, up, down | layer 1 ... | final
- * norm | head |
+ *   | embedding | positions | layer 0: norm1, q k v, norms of q and k, sinks, far field, o, norm2, up, down | layer 1
+ * ... | final norm | head |
  *
  * q, k and v of a layer are adjacent, so that families which store them as one tensor see one tensor. */
 #ifndef FUR_MODEL_PARAMETERS_H
@@ -26,6 +26,7 @@ typedef struct fur_parameter {
     double init_std; /* 0: constant init_value */
     float init_value;
     bool decayed;
+    bool constant; /* no gradient moves it: an optimizer's moments of it stay 0 */
     fur_file_layout file_layout;
 } fur_parameter;
 
@@ -38,7 +39,9 @@ typedef struct fur_map_offsets {
 typedef struct fur_layer_offsets {
     int64_t norm1_w, norm1_b, norm2_w, norm2_b; /* biases -1 with RMSNorm */
     int64_t q_norm_w, k_norm_w, sinks;          /* [D], [D], [H]; -1: absent */
-    fur_map_offsets q, k, v, o, up, down;       /* up: gate and up rows for SwiGLU */
+    /* almost-linear: [K, D], [K, D], [K, degree + 1], [K, 2], which no gradient moves, and [H]; -1: absent */
+    int64_t far_query_mean, far_key_mean, far_coefficients, far_fitted, far_bias;
+    fur_map_offsets q, k, v, o, up, down; /* up: gate and up rows for SwiGLU */
 } fur_layer_offsets;
 
 typedef struct fur_parameter_table {

@@ -35,6 +35,11 @@ static void move_layer(const move *m, const fur_model_config *c, const fur_layer
     move_part(m, from->q_norm_w, to->q_norm_w, c->head_dim);
     move_part(m, from->k_norm_w, to->k_norm_w, c->head_dim);
     move_part(m, from->sinks, to->sinks, c->heads);
+    move_part(m, from->far_query_mean, to->far_query_mean, c->kv_heads * c->head_dim);
+    move_part(m, from->far_key_mean, to->far_key_mean, c->kv_heads * c->head_dim);
+    move_part(m, from->far_coefficients, to->far_coefficients, c->kv_heads * (c->far_degree + 1));
+    move_part(m, from->far_fitted, to->far_fitted, c->kv_heads * 2);
+    move_part(m, from->far_bias, to->far_bias, c->heads);
     move_map(m, &from->q, &to->q);
     move_map(m, &from->k, &to->k);
     move_map(m, &from->v, &to->v);

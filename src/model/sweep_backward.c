@@ -102,8 +102,8 @@ static input_block below(const fur_run *run, int64_t layer)
     if (layer == 0)
         return (input_block){-1, 0};
     fur_attention_shape shape = fur_config_attention_shape(c, layer - 1);
-    int64_t reach = fur_attention_kind_at(c->attention[layer - 1])->reach(&shape);
-    return (input_block){layer - 1, reach == INT64_MAX ? 0 : last_block(run)};
+    const fur_attention_kind *kind = fur_attention_kind_at(c->attention[layer - 1]);
+    return (input_block){layer - 1, kind->rebuild || kind->reach(&shape) == INT64_MAX ? 0 : last_block(run)};
 }
 
 /* First row of the lowest block that queries of the block at `first` may see. */
@@ -126,14 +126,34 @@ static input_block after_queries(const fur_run *run, const fur_layer *layer, int
     return (input_block){layer->index, absorbs ? absorbed - step : first - step};
 }
 
-/* Keys and values of a block again, and zero gradients of them. */
-static fur_status absorb_again(fur_run *run, fur_layer *layer, int64_t first, int64_t next)
+/* Keys and values of a block again. */
+static fur_status absorb_rows(fur_run *run, fur_layer *layer, int64_t first, int64_t next)
 {
     int64_t count = fur_superblock_rows(run, first);
     const float *x;
     FUR_TRY(get_input(run, layer->index, first, count, (input_block){layer->index, next}, &x));
-    FUR_TRY(fur_layer_absorb(run, layer, &run->memory.backward, first, count, x));
-    layer->kind->begin_backward(&run->exec, &layer->shape, &layer->state, first, count);
+    return fur_layer_absorb(run, layer, &run->memory.backward, first, count, x);
+}
+
+/* And zero gradients of them. */
+static fur_status absorb_again(fur_run *run, fur_layer *layer, int64_t first, int64_t next)
+{
+    FUR_TRY(absorb_rows(run, layer, first, next));
+    layer->kind->begin_backward(&run->exec, &layer->shape, &layer->state, first, fur_superblock_rows(run, first));
+    return FUR_OK;
+}
+
+/* Sums over keys, where the kind has them: in the state that holds all rows, or in one that holds those in sight, which
+ * sees every block pass. */
+static fur_status rebuild(fur_run *run, fur_layer *layer, int absorb)
+{
+    int64_t step = run->shape.superblock, last = last_block(run);
+    for (int64_t first = 0; layer->kind->rebuild && first <= last; first += step) {
+        if (absorb)
+            FUR_TRY(absorb_rows(run, layer, first, first < last ? first + step : first));
+        FUR_TRY(layer->kind->rebuild(&run->exec, &layer->shape, &layer->state, &run->documents, first,
+                                     fur_superblock_rows(run, first)));
+    }
     return FUR_OK;
 }
 
@@ -210,8 +230,11 @@ static fur_status layer_backward(fur_run *run, int64_t index)
     if (reach == INT64_MAX) {
         for (int64_t first = 0; first <= last; first += step)
             FUR_TRY(absorb_again(run, &layer, first, first < last ? first + step : first));
+        FUR_TRY(rebuild(run, &layer, 0));
         FUR_TRY(layer.kind->exchange_backward(&run->exec, &layer.state));
         absorbed = 0;
+    } else {
+        FUR_TRY(rebuild(run, &layer, 1));
     }
     for (int64_t first = last; first >= 0; first -= step) {
         for (int64_t lowest = lowest_seen(run, reach, first); absorbed > lowest;) {

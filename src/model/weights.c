@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Weights in and out, tensor by tensor, turned from or to the family's own layout on the way. */
+#include <math.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -95,6 +96,30 @@ static fur_status check_no_others(fur_error *error, const fur_tensor_source *sou
     return FUR_OK;
 }
 
+/* Coefficients belong to the bound that they were fitted for. */
+static fur_status check_far(fur_error *error, const fur_model *model, const char *folder)
+{
+    const fur_model_config *c = &model->config;
+    for (int64_t layer = 0; layer < c->layers; layer++) {
+        const fur_layer_offsets *at = &model->table.layers[layer];
+        for (int64_t h = 0; at->far_fitted >= 0 && h < c->kv_heads; h++) {
+            const float *fitted = model->data + at->far_fitted + 2 * h;
+            const float *coefficient = model->data + at->far_coefficients + h * (c->far_degree + 1);
+            if (!(fabsf(fitted[0] - (float)c->far_bound) <= 0))
+                return fur_error_set(
+                    error, FUR_E_FORMAT,
+                    "%s: coefficients of layer %lld were fitted for a bound of %g, config.json says %g", folder,
+                    (long long)layer, (double)fitted[0], c->far_bound);
+            for (int64_t l = 0; l <= c->far_degree; l++)
+                if (!isfinite(coefficient[l]))
+                    return fur_error_set(error, FUR_E_FORMAT,
+                                         "%s: coefficient %lld of layer %lld is %g, expected finite", folder,
+                                         (long long)l, (long long)layer, (double)coefficient[l]);
+        }
+    }
+    return FUR_OK;
+}
+
 fur_status fur_weights_read(fur_error *error, const char *folder, fur_model *model)
 {
     fur_tensor_source *source = NULL;
@@ -103,7 +128,7 @@ fur_status fur_weights_read(fur_error *error, const char *folder, fur_model *mod
     for (int64_t i = 0; status == FUR_OK && i < model->table.count; i++)
         status = read_parameter(error, source, &model->table.list[i], model);
     fur_tensor_source_close(source);
-    return status;
+    return status == FUR_OK ? check_far(error, model, folder) : status;
 }
 
 typedef struct tensor_writer {

@@ -41,9 +41,24 @@ bad 3 'tiny.txt: no document of two tokens or more' -- train -f tiny.txt
 
 # ---- attention ------------------------------------------------------------------------------------------------------
 
-bad 2 "--window: '0', expected 1 token or more, or none" -- train -f text -c 64 --window 0
+bad 2 "--window: '0', expected 1 token or more (0 or more for almost-linear layers), or none" -- train -f text -c 64 --window 0
 bad 2 "--window: '-3'" -- train -f text -c 64 --window -3
 bad 2 "--window: layers '2-9', expected FIRST-LAST within 0-3" -- train -f text -c 64 --window 8@2-9
+far='--attention almost-linear'
+# shellcheck disable=SC2086 # lists of words
+{
+    bad 2 '--degree: expected' -- train -f text -c 64 $far --degree 7
+    bad 2 '--bound: expected' -- train -f text -c 64 $far --bound 0
+    bad 2 '--chunk: expected' -- train -f text -c 64 $far --chunk 8
+    bad 2 'degree 4 at head width 32 makes 58905 features' 'above the limit of 1000 (--max-features)' -- \
+        train -f text -c 64 $far --degree 4 --max-features 1000
+    bad 2 'makes more than 1048576 features' -- train -f text -c 64 $far --degree 6
+    bad 2 'almost-linear layers with ALiBi' -- train -f text -c 64 $far --position alibi
+    bad 2 'almost-linear layers with dropout' -- train -f text -c 64 $far --attention-dropout 0.1
+    bad 2 "--window: '-1', expected" -- train -f text -c 64 $far --window -1
+    expect 0 plan -c 64 -t 1 $far --window 64
+    grep -q -- '--window: 64 tokens are no window in a context of 64' err || fail 'a near field as large as the context was not said'
+}
 bad 2 '--rope-scaling:' 'expected linear:FACTOR' -- train -f text -c 64 --rope-scaling longrope:4
 bad 2 'RoPE scaling factor 0.5, expected 1 to 1e6' -- train -f text -c 64 --rope-scaling yarn:0.5:32
 bad 2 'RoPE scaling linear with ALiBi positions: expected RoPE' -- train -f text -c 64 --position alibi --rope-scaling linear:2

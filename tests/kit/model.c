@@ -13,6 +13,8 @@
 #define LLAMA .norm = FUR_NORM_RMSNORM, .activation = FUR_ACTIVATION_SWIGLU, .norm_eps = 1e-5
 #define ROPE  .position = FUR_POSITION_ROPE, .rope_theta = 1e4
 #define TABLE .position = FUR_POSITION_LEARNED, .rope_theta = 1e4
+#define FAR(p, B, T, b) \
+    .far_degree = p, .far_bound = B, .far_chunk = T, .far_bias = b, .far_max_features = 65536
 #define SHAPE(C, H, K, D, F) \
     .context = 512, .layers = 3, .width = C, .heads = H, .kv_heads = K, .head_dim = D, .hidden = F, .init_std = 0.15
 
@@ -44,6 +46,16 @@ const kit_model_case kit_model_cases[] = {
      {.vocabulary = 50, SHAPE(32, 4, 2, 8, 40), LLAMA, ROPE, .window = {20, 33, 7}, .sink_tokens = 3,
       .sink_logits = true, .softcap = 4, .qk_norm = true,
       .rope_scaling = {.type = FUR_ROPE_YARN, .factor = 4, .original_context = 64}}, {90, 40, 70}},
+    {"almost-linear, a window, grouped heads, bias",
+     {.vocabulary = 97, SHAPE(32, 4, 2, 8, 88), LLAMA, ROPE, .causal = true, FAR(3, 1, 16, true), .attention = {1, 1, 1},
+      .window = {20, 0, 5}},
+     {150, 1, 16, 33}},
+    {"almost-linear about an exact layer, sinks of both kinds, softcap, norms of q and k",
+     {.vocabulary = 50, SHAPE(20, 3, 1, 10, 37), LLAMA, ROPE, .causal = true, FAR(2, 1.5, 17, true), .attention = {1, 0, 1},
+      .window = {0, 30, 40}, .sink_tokens = 3, .sink_logits = true, .softcap = 4, .qk_norm = true}, {200}},
+    {"almost-linear, bidirectional, learned positions",
+     {.vocabulary = 61, SHAPE(32, 4, 4, 8, 40), GPT, TABLE, FAR(4, 1, 16, false), .attention = {1, 1, 1},
+      .window = {0, 10, 24}}, {120, 1, 79}},
 };
 /* clang-format on */
 const int kit_model_case_count = (int)(sizeof kit_model_cases / sizeof kit_model_cases[0]);
@@ -99,10 +111,11 @@ fur_model *kit_model(fur_context *context, const fur_model_config *config, uint6
     for (int64_t i = 0; i < fur_model_parameters(model); i++) {
         fur_parameter_info p;
         fur_model_parameter(model, i, &p);
-        if (p.rank != 1)
+        bool mean = p.constant && strstr(p.name, "_mean") != NULL; /* of far fields: 0 in a new model */
+        if (p.rank != 1 && !mean)
             continue;
         float *noise = grab(p.count, sizeof *noise);
-        fur_random_normal(seed, 1000 + (uint64_t)i, 0.2, noise, p.count);
+        fur_random_normal(seed, 1000 + (uint64_t)i, mean ? 0.1 : 0.2, noise, p.count);
         for (int64_t j = 0; j < p.count; j++)
             p.data[j] += noise[j];
         free(noise);

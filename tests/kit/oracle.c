@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/random.h"
 #include "base/bf16.h"
+#include "base/random.h"
 
 /* ---- parameters by name ------------------------------------------------------------------------------------------ */
 
@@ -95,6 +95,14 @@ static void find_layer(const oracle *o, int64_t layer, oracle_layer *l)
     l->q_norm = (oracle_slice){index_of(o, STEMS("model.layers.#.self_attn.q_norm"), ".weight", layer), 0};
     l->k_norm = (oracle_slice){index_of(o, STEMS("model.layers.#.self_attn.k_norm"), ".weight", layer), 0};
     l->sinks = (oracle_slice){index_of(o, sinks, "", layer), 0};
+    const char *const *far = STEMS("model.layers.#.self_attn.far");
+    l->far_query_mean = (oracle_slice){index_of(o, far, "_query_mean", layer), 0};
+    l->far_key_mean = (oracle_slice){index_of(o, far, "_key_mean", layer), 0};
+    l->far_coefficients = (oracle_slice){index_of(o, far, "_coefficients", layer), 0};
+    l->far_bias = (oracle_slice){index_of(o, far, "_bias", layer), 0};
+    bool linear = strcmp(fur_attention_kind_name(o->config.attention[layer]), "almost-linear") == 0;
+    if ((l->far_coefficients.index >= 0) != linear || (l->far_bias.index >= 0) != (linear && o->config.far_bias))
+        fail_msg("constants of far fields are not where the config has them");
     if ((l->q_norm.index >= 0) != o->config.qk_norm || (l->k_norm.index >= 0) != o->config.qk_norm ||
         (l->sinks.index >= 0) != o->config.sink_logits)
         fail_msg("norms of q and k, or sinks, are not where the config has them");

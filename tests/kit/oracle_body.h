@@ -231,12 +231,19 @@ static void NAME(rotate)(const NAME(state) * s, int64_t heads, int inverse, REAL
 
 /* ---- attention --------------------------------------------------------------------------------------------------- */
 
+static int NAME(is_almost_linear)(const NAME(state) * s, const NAME(trace) * l)
+{
+    return s->o->layers[l->index].far_coefficients.index >= 0;
+}
+
 static int NAME(sees)(const NAME(state) * s, const NAME(trace) * l, int64_t i, int64_t j)
 {
     const fur_model_config *c = &s->o->config;
     int64_t window = c->window[l->index], distance = s->position_T[i] - s->position_T[j];
     if (s->document_T[i] != s->document_T[j] || (c->causal && distance < 0))
         return 0;
+    if (NAME(is_almost_linear)(s, l))
+        return 1;
     return !window || (distance < window && -distance < window) || s->position_T[j] < c->sink_tokens;
 }
 
@@ -258,6 +265,88 @@ static REAL NAME(dot)(int64_t count, const REAL *a, const REAL *b)
     return sum;
 }
 
+/* Whether i sees j through the polynomial: j is not in i's chunk, in the window around it, or a sink token. */
+static int NAME(is_far)(const NAME(state) * s, const NAME(trace) * l, int64_t i, int64_t j)
+{
+    const fur_model_config *c = &s->o->config;
+    if (!NAME(is_almost_linear)(s, l))
+        return 0;
+    int64_t at = s->position_T[j], start = s->position_T[i] / c->far_chunk * c->far_chunk;
+    int64_t low = start - c->window[l->index], high = start + c->far_chunk + (c->causal ? 0 : c->window[l->index]);
+    return at >= c->sink_tokens && (at < low || at >= high);
+}
+
+/* A far pair: log of the factors that are exact (f_i, a_j), and the polynomial. */
+typedef struct NAME(far_pair) {
+    REAL q[128], k[128], r_q, r_k; /* unit rows, one over norms */
+    REAL log_factor, p, slope;
+} NAME(far_pair);
+
+static REAL NAME(unit)(int64_t D, const REAL *x, REAL *unit)
+{
+    REAL squares = (REAL)1e-12;
+    for (int64_t d = 0; d < D; d++)
+        squares += x[d] * x[d];
+    REAL r = 1 / R_SQRT(squares);
+    for (int64_t d = 0; d < D; d++)
+        unit[d] = r * x[d];
+    return r;
+}
+
+static void NAME(far)(const NAME(state) * s, const NAME(trace) * l, int64_t h, int64_t i, int64_t j, NAME(far_pair) * x)
+{
+    const fur_model_config *c = &s->o->config;
+    const oracle_layer *at = &s->o->layers[l->index];
+    int64_t H = c->heads, K = c->kv_heads, D = c->head_dim, g = h / (H / K);
+    const REAL *qm = NAME(weights)(s, at->far_query_mean, D) + g * D,
+               *km = NAME(weights)(s, at->far_key_mean, D) + g * D;
+    const REAL *co = NAME(weights)(s, at->far_coefficients, 1) + g * (c->far_degree + 1);
+    const REAL *bias = NAME(weights)(s, at->far_bias, 1);
+    REAL B = (REAL)c->far_bound, t = 0, k[128];
+    for (int64_t d = 0; d < D; d++)
+        k[d] = OPERAND(l->k_TK[(j * K + g) * D + d]);
+    x->r_q = NAME(unit)(D, l->q_TQ + (i * H + h) * D, x->q);
+    x->r_k = NAME(unit)(D, k, x->k);
+    x->log_factor = bias ? bias[h] : 0;
+    for (int64_t d = 0; d < D; d++) {
+        t += B * (x->q[d] - qm[d]) * (x->k[d] - km[d]);
+        x->log_factor += B * x->q[d] * km[d] + B * qm[d] * (x->k[d] - km[d]);
+    }
+    x->p = x->slope = 0;
+    for (int64_t n = c->far_degree; n >= 0; n--) {
+        x->slope = x->slope * t + x->p;
+        x->p = x->p * t + co[n];
+    }
+}
+
+/* dq, dk, dbias from g, the gradient by the log of the weight. */
+static void NAME(far_backward)(const NAME(state) * s, const NAME(trace) * l, int64_t h, int64_t i, int64_t j, REAL g,
+                               REAL *dq, REAL *dk)
+{
+    const fur_model_config *c = &s->o->config;
+    const oracle_layer *at = &s->o->layers[l->index];
+    int64_t D = c->head_dim, kv = h / (c->heads / c->kv_heads);
+    const REAL *qm = NAME(weights)(s, at->far_query_mean, D) + kv * D,
+               *km = NAME(weights)(s, at->far_key_mean, D) + kv * D;
+    NAME(far_pair) x;
+    NAME(far)(s, l, h, i, j, &x);
+    REAL B = (REAL)c->far_bound, dt = g * x.slope / x.p, a[128], b[128], a_along = 0, b_along = 0;
+    for (int64_t d = 0; d < D; d++) {
+        a[d] = B * (dt * (x.k[d] - km[d]) + g * km[d]);
+        b[d] = B * (dt * (x.q[d] - qm[d]) + g * qm[d]);
+        a_along += a[d] * x.q[d];
+        b_along += b[d] * x.k[d];
+    }
+    for (int64_t d = 0; d < D; d++) {
+        dq[d] += x.r_q * (a[d] - a_along * x.q[d]);
+        dk[d] += x.r_k * (b[d] - b_along * x.k[d]);
+    }
+    if (at->far_bias.index >= 0) {
+        s->dw[at->far_bias.index][h] += g;
+        s->terms[at->far_bias.index][h] += fabs((double)g);
+    }
+}
+
 static void NAME(attention)(const NAME(state) * s, const NAME(trace) * l)
 {
     const fur_model_config *c = &s->o->config;
@@ -269,7 +358,12 @@ static void NAME(attention)(const NAME(state) * s, const NAME(trace) * l)
             REAL *p = l->p_HTT + (h * T + i) * T, max = sinks ? sinks[h] : (REAL)-INFINITY, sum = 0;
             REAL slope = (REAL)(c->position == FUR_POSITION_ALIBI ? alibi_slope(H, h) : 0);
             for (int64_t j = 0; j < T; j++)
-                if (NAME(sees)(s, l, i, j)) {
+                if (NAME(is_far)(s, l, i, j) && NAME(sees)(s, l, i, j)) {
+                    NAME(far_pair) x;
+                    NAME(far)(s, l, h, i, j, &x);
+                    p[j] = x.log_factor + R_LOG(x.p);
+                    max = p[j] > max ? p[j] : max;
+                } else if (NAME(sees)(s, l, i, j)) {
                     p[j] = scale * NAME(dot)(D, l->q_TQ + (i * H + h) * D, l->k_TK + (j * K + h / group) * D);
                     if (cap > 0)
                         p[j] = cap * R_TANH(p[j] / cap);
@@ -317,6 +411,12 @@ static void NAME(attention_backward)(const NAME(state) * s, const NAME(trace) * 
                 int64_t at = (j * K + h / group) * D;
                 REAL keep = NAME(keep)(s, l, h, i, j), kept = p[j] * keep;
                 REAL ds = p[j] * (keep * NAME(dot)(D, grad, l->v_TK + at) - delta) * scale;
+                if (NAME(is_far)(s, l, i, j)) {
+                    for (int64_t d = 0; d < D; d++)
+                        dv_TK[at + d] += OPERAND(kept) * OPERAND(grad[d]);
+                    NAME(far_backward)(s, l, h, i, j, ds / scale, dq, dk_TK + at);
+                    continue;
+                }
                 if (cap > 0) {
                     REAL t = R_TANH(scale * NAME(dot)(D, q, l->k_TK + at) / cap);
                     ds *= 1 - t * t;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Layers that hold keys and values of a window only, against layers that hold those of the whole row.
  *
- * This program has a table of kinds of its own: 0 is `exact`; 1 is `exact` made to hold all rows, with a reach of
+ * This program has a table of kinds of its own: 0 is `exact`; WHOLE is `exact` made to hold all rows, with a reach of
  * everything, so that backward rebuilds them in ascending order. A state of either begins as NaN, so that a row that is
  * read before it is absorbed, or after another took its place, is seen in every result.
  *
@@ -15,6 +15,7 @@
 #include "io/fault.h"
 #include "kit/files.h"
 #include "kit/model.h"
+#include "model/config.h"
 #include "model/run.h"
 
 #define DISK ((int64_t)1 << 40)
@@ -65,22 +66,24 @@ static fur_status absorb_counted(const fur_exec *exec, const fur_attention_shape
     return fur_attention_exact.absorb(exec, shape, state, documents, first, count, k_TKD, v_TKD);
 }
 
+enum { WHOLE = FUR_ATTENTION_ALMOST_LINEAR + 1, KINDS };
+
 /* In the place of src/attention/kind.c. */
 int fur_attention_kind_count(void)
 {
-    return 2;
+    return KINDS;
 }
 
 const fur_attention_kind *fur_attention_kind_at(int index)
 {
-    static fur_attention_kind kinds[2];
-    for (int i = 0; i < 2; i++) {
-        kinds[i] = fur_attention_exact;
-        kinds[i].reserve = i ? reserve_whole : reserve_poisoned;
+    static fur_attention_kind kinds[KINDS];
+    for (int i = 0; i < KINDS; i++) {
+        kinds[i] = i == FUR_ATTENTION_ALMOST_LINEAR ? fur_attention_almost_linear : fur_attention_exact;
+        kinds[i].reserve = i == WHOLE ? reserve_whole : reserve_poisoned;
         kinds[i].absorb = absorb_counted;
     }
-    kinds[1].name = "whole";
-    kinds[1].reach = reach_everything;
+    kinds[WHOLE].name = "whole";
+    kinds[WHOLE].reach = reach_everything;
     return &kinds[index];
 }
 
@@ -109,7 +112,7 @@ static fur_model_config config_of(int64_t window, int features, int whole)
     fur_model_config c = plain;
     for (int layer = 0; layer < LAYERS; layer++) {
         c.window[layer] = layer == 1 && features ? 3 * window : window;
-        c.attention[layer] = (char)whole;
+        c.attention[layer] = whole ? WHOLE : FUR_ATTENTION_EXACT;
     }
     if (features) {
         c.position = FUR_POSITION_ALIBI;

@@ -121,11 +121,14 @@ static void check_input(check *c, const oracle_output *out)
 
 static void check_case(const kit_model_case *at, oracle_loss_fn loss)
 {
-    static const int64_t lengths[] = {7, 1, 9, 0};
+    static const int64_t short_lengths[] = {7, 1, 9, 0}, long_lengths[] = {27, 1, 21, 0};
+    const int64_t *lengths = at->config.far_degree ? long_lengths : short_lengths; /* far keys want longer ones */
     check c = {.at = at, .context = kit_context(1), .loss = loss};
     fur_model_config config = at->config;
-    config.context = 16;
+    config.context = at->config.far_degree ? 32 : 16;
     config.layers = 2;
+    for (int64_t layer = 0; at->config.far_degree && layer < 2; layer++)
+        config.window[layer] = config.window[layer] < 3 ? config.window[layer] : 3;
     c.model = kit_model(c.context, &config, 11);
     c.o = oracle_create(c.model);
     kit_row_create(&config, lengths, 1, 12, &c.row);
@@ -133,7 +136,8 @@ static void check_case(const kit_model_case *at, oracle_loss_fn loss)
     oracle_run(c.o, ORACLE_DOUBLE, &c.row.row, loss, NULL, 1.0, 1, &out);
     double worst = 0;
     for (int64_t i = 0; i < c.o->parameters; i++)
-        if (!(loss && i == c.o->head.index && !config.tied)) /* a loss of the hidden state has no gradient there */
+        if (!c.o->info[i].constant &&
+            !(loss && i == c.o->head.index && !config.tied)) /* a loss of the hidden state has no gradient there */
             worst = fmax(worst, check_parameter(&c, &out, i));
     if (config.features)
         check_input(&c, &out);

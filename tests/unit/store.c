@@ -28,7 +28,7 @@ static fur_model_config five_layers(const kit_model_case *at)
     c.layers = 5;
     if ((at - kit_model_cases) % 4 == 0) {
         c.dropout = c.embedding_dropout = 0.2;
-        c.attention_dropout = 0.1;
+        c.attention_dropout = c.far_degree ? 0 : 0.1;
     }
     return c;
 }

@@ -62,7 +62,7 @@ static fur_far_layout sizes(int64_t D, int64_t degree)
 int64_t fur_far_state_floats(int64_t kv_heads, int64_t head_dim, int64_t degree)
 {
     fur_far_layout l = sizes(head_dim, degree);
-    return kv_heads * l.rows * l.stride;
+    return kv_heads * 2 * l.rows * l.stride;
 }
 
 static void make_slices(const fur_far_layout *l, fur_far_slice *slices)
@@ -251,7 +251,7 @@ static int64_t segment_start(const fur_far_layout *l, int64_t index, int64_t cou
 static void add_rows(const fur_exec *exec, const task_set *t, float *state_KER)
 {
     const fur_far_layout *l = &t->call.layout;
-    int64_t heads = t->call.far->kv_heads, segments = segments_of(l, heads), size = l->rows * l->stride;
+    int64_t heads = t->call.far->kv_heads, segments = segments_of(l, heads), size = 2 * l->rows * l->stride;
     make_multinomials(l, t->at.multinomial, t->at.exponent);
     make_weights(t->call.far, l, t->at.multinomial, t->at.w_KR);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(exec->threads) if (heads * segments > 1)

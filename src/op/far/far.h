@@ -18,7 +18,9 @@
  * and through centring, norm and a_j to dq, dk and db. Sources: arXiv 2302.13214 and 2402.04497 (polynomial features
  * for bounded entries, forward and gradient), 2408.13233 (any loss, many layers); docs/PAPERS.md.
  *
- * A *state* S or G is f32, [K][D + 1][stride]: row D is that of the 1. Features are formed in cache, a few at a time,
+ * A *state* S or G is f32, [K][2][D + 1][stride]: row D is that of the 1. The second half is what rounding left of the
+ * sums in the first, which are what is read: errors do not grow with the number of calls, and what is subtracted leaves
+ * nothing behind. Features are formed in cache, a few at a time,
  * and consumed by the product: R x T never exists. Query head h reads key head h / (H / K), whose features its group
  * shares. Rows of queries are contiguous, [T, H, D]; lse [T, H]. */
 #ifndef FUR_OP_FAR_H
@@ -65,8 +67,7 @@ int64_t fur_far_workspace(const fur_exec *exec, int64_t heads, int64_t kv_heads,
                           int64_t rows);
 
 /* S += sign times the keys' sum, sign 1 or -1. 2 R (D + 1) flops a key and key head. Summation order: as the keys lie,
- * in blocks of 64 within a call. Error, relative to the sum of absolute terms: (64 + calls so far) u for the sum, and
- * (degree + 4) u for each term. */
+ * in blocks of 64. Error, relative to the sum of absolute terms: 65 u for the sum, and (degree + 4) u for each term. */
 fur_status fur_far_add_keys(const fur_exec *exec, const fur_far *far, const fur_far_keys *keys, float sign,
                             float *state_KER);
 /* o and lse become those of both fields. 2 R (D + 1) flops a query. FUR_E_NONFINITE names the first row whose Z is not

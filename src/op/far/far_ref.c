@@ -156,8 +156,13 @@ static void add(const fur_far_layout *l, int64_t from, int64_t to, int64_t count
             for (int64_t m = 0; m < l->features; m++) {
                 int64_t column = fur_far_column(l, m);
                 float *s = &state_ER[e * l->stride + column];
-                if (column >= from && column < to)
-                    *s = (float)((double)*s + (double)w_R[column] * w.phi[m] * (double)y_TE[t * l->rows + e]);
+                if (column < from || column >= to)
+                    continue;
+                float *rest = s + l->rows * l->stride;
+                double sum = (double)*s + (double)*rest;
+                sum += (double)w_R[column] * w.phi[m] * (double)y_TE[t * l->rows + e];
+                *s = (float)sum;
+                *rest = (float)(sum - (double)*s);
             }
     }
 }
@@ -166,7 +171,7 @@ static void key_backward(const fur_far_call *call, int64_t kv_head, int64_t firs
 {
     const fur_far_layout *l = &call->layout;
     workspace w = workspace_of(l, scratch);
-    const float *state = call->state_KER + kv_head * l->rows * l->stride;
+    const float *state = call->state_KER + kv_head * 2 * l->rows * l->stride;
     for (int64_t t = first; t < first + count; t++) {
         float y[FUR_FAR_MOST_DIM + 1];
         double a, reciprocal = one_key(call, kv_head, t, &w, scratch, &a, y);
@@ -203,7 +208,7 @@ static void query(const fur_far_call *call, int64_t kv_head, int64_t begin, int6
 {
     const fur_far_layout *l = &call->layout;
     workspace w = workspace_of(l, scratch);
-    const float *state = call->state_KER + kv_head * l->rows * l->stride;
+    const float *state = call->state_KER + kv_head * 2 * l->rows * l->stride;
     for (int64_t v = begin; v < end; v++) {
         int64_t at = fur_far_query_offset(call, kv_head, v);
         float *o = call->queries->o_THD + at, *lse = call->queries->lse_TH + at / l->dim;
@@ -250,7 +255,7 @@ static void query_backward(const fur_far_call *call, int64_t kv_head, int64_t be
 {
     const fur_far_layout *l = &call->layout;
     workspace w = workspace_of(l, scratch);
-    const float *state = call->state_KER + kv_head * l->rows * l->stride;
+    const float *state = call->state_KER + kv_head * 2 * l->rows * l->stride;
     for (int64_t v = begin; v < end; v++) {
         float y[FUR_FAR_MOST_DIM + 1];
         double reciprocal = one_query_backward(call, kv_head, v, &w, y);

@@ -78,9 +78,9 @@ FUR_ALWAYS_INLINE void product_tile(int rows, int add, const float *a, int64_t a
     tile_store(rows, TILE_VECTORS, t, c, PANEL);
 }
 
-/* state[i][.] += w[.] sum over t of y[t][i] phi[t][.] */
+/* state[i][.] += w[.] sum over t of y[t][i] phi[t][.], what rounding leaves in the state's second half */
 FUR_ALWAYS_INLINE void sum_tile(int rows, const float *y, int64_t ldy, const float *phi, int64_t ld_phi, int64_t depth,
-                                const float *w, float *state, int64_t stride)
+                                const float *w, float *state, int64_t stride, int64_t second_half)
 {
     tile t;
     tile_zero(rows, TILE_VECTORS, t);
@@ -89,8 +89,11 @@ FUR_ALWAYS_INLINE void sum_tile(int rows, const float *y, int64_t ldy, const flo
     for (int i = 0; i < rows; i++) {
         FUR_UNROLL
         for (int j = 0; j < TILE_VECTORS; j++) {
-            float *at = state + i * stride + j * VL;
-            vstore(at, vfma(vload(w + j * VL), t[i][j], vload(at)));
+            float *at = state + i * stride + j * VL, *rest = at + second_half;
+            V sum = vload(at), x = vfma(vload(w + j * VL), t[i][j], vload(rest));
+            V next = vadd(sum, x), part = vsub(next, sum); /* Knuth's exact sum of two */
+            vstore(at, next);
+            vstore(rest, vadd(vsub(sum, vsub(next, part)), vsub(x, part)));
         }
     }
 }
@@ -140,12 +143,12 @@ static void product_add(int64_t count, const float *a, int64_t a_row, int64_t a_
 }
 
 static void sum_panel(int64_t count, const float *y, int64_t ldy, const float *phi, int64_t ld_phi, int64_t depth,
-                      const float *w, float *state, int64_t stride)
+                      const float *w, float *state, int64_t stride, int64_t second_half)
 {
     int64_t height = tile_height(count);
     for (int64_t i = 0; i < count; i += height) {
 #define CASE(n)                                                                                                        \
-    case n: sum_tile(n, y + i, ldy, phi, ld_phi, depth, w, state + i * stride, stride); break;
+    case n: sum_tile(n, y + i, ldy, phi, ld_phi, depth, w, state + i * stride, stride, second_half); break;
         switch (fur_min_i64(height, count - i)) {
             EACH_ROWS(CASE)
         default: break;
@@ -273,7 +276,9 @@ FUR_ALWAYS_INLINE void scaled_copy(float *to, const float *from, int64_t count, 
 static void form_lower_row(const fur_far_layout *l, const float *x_D, float *out)
 {
     out[0] = 1;
-    for (int64_t n = 0; n < l->top_slice; n++) {
+    if (l->degree > 1) /* degree 1 is the row itself */
+        memcpy(out + 1, x_D, (size_t)l->dim * sizeof *out);
+    for (int64_t n = l->dim; n < l->top_slice; n++) {
         const fur_far_slice *s = &l->slices[n];
         scaled_copy(out + s->start, out + s->source, s->length, x_D[s->variable]);
     }
@@ -315,10 +320,12 @@ static void sum_block(const fur_far_layout *l, int64_t first, int64_t tokens, co
         for (int64_t i = 0; i < count; i++)
             scaled_copy(row + pieces[i].to, lower + t * ld_lower(l) + pieces[i].from, pieces[i].count,
                         x_TD[t * l->dim + pieces[i].variable]);
-        memset(row + (end - first), 0, (size_t)(width - (end - first)) * sizeof *row);
+        if (width > end - first)
+            memset(row + (end - first), 0, (size_t)(width - (end - first)) * sizeof *row);
     }
     for (int64_t m = 0; m < width; m += PANEL)
-        sum_panel(l->rows, y_TE, l->rows, top + m, LD_TOP, tokens, w_R + column + m, state_ER + column + m, l->stride);
+        sum_panel(l->rows, y_TE, l->rows, top + m, LD_TOP, tokens, w_R + column + m, state_ER + column + m, l->stride,
+                  l->rows * l->stride);
 }
 
 static void add(const fur_far_layout *l, int64_t from, int64_t to, int64_t count, const float *x_TD, const float *y_TE,
@@ -332,7 +339,8 @@ static void add(const fur_far_layout *l, int64_t from, int64_t to, int64_t count
         for (int64_t i = 0; i < tokens; i++)
             form_lower_row(l, x + i * l->dim, lower + i * ld);
         for (int64_t m = from; m < fur_min_i64(to, l->top_column); m += PANEL)
-            sum_panel(l->rows, y, l->rows, lower + m, ld, tokens, w_R + m, state_ER + m, l->stride);
+            sum_panel(l->rows, y, l->rows, lower + m, ld, tokens, w_R + m, state_ER + m, l->stride,
+                      l->rows * l->stride);
         for (int64_t m = fur_max_i64(from, l->top_column); m < to; m += BLOCK)
             sum_block(l, m - l->top_column + l->lower, tokens, x, y, lower, w_R, state_ER, top);
     }
@@ -474,7 +482,7 @@ static void keys(const fur_far_call *call, int64_t kv_head, int64_t first, int64
 static void key_backward(const fur_far_call *call, int64_t kv_head, int64_t first, int64_t count, float *scratch)
 {
     const fur_far_layout *l = &call->layout;
-    const float *state = call->state_KER + kv_head * l->rows * l->stride;
+    const float *state = call->state_KER + kv_head * 2 * l->rows * l->stride;
     for (int64_t t = 0; t < count; t += PANEL) {
         panel p;
         float a[ROWS] FUR_ALIGNED(64), sign[ROWS];
@@ -529,7 +537,7 @@ static void get_statistics(const fur_far_call *call, int64_t kv_head, int64_t be
 static void query(const fur_far_call *call, int64_t kv_head, int64_t begin, int64_t end, float *scratch)
 {
     const fur_far_layout *l = &call->layout;
-    const float *state = call->state_KER + kv_head * l->rows * l->stride;
+    const float *state = call->state_KER + kv_head * 2 * l->rows * l->stride;
     for (int64_t v = begin; v < end; v += PANEL) {
         panel p;
         float f[ROWS] FUR_ALIGNED(64), near[ROWS] FUR_ALIGNED(64), most[ROWS] FUR_ALIGNED(64), z[ROWS] FUR_ALIGNED(64);
@@ -604,7 +612,7 @@ static void query_backward(const fur_far_call *call, int64_t kv_head, int64_t be
         panel_place(l, fur_min_i64(PANEL, end - v), scratch, &p);
         query_backward_panel(call, kv_head, v, &p);
         form_lower(l, &p);
-        gradient_panel(l, call->state_KER + kv_head * l->rows * l->stride, &p);
+        gradient_panel(l, call->state_KER + kv_head * 2 * l->rows * l->stride, &p);
         uncentre(call, call->far->key_mean_KD + kv_head * l->dim, &p);
         turn_out(p.dx, ones, p.lanes, l->dim, p.rows);
         for (int64_t i = 0; i < p.lanes; i++) {
