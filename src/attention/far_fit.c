@@ -60,15 +60,17 @@ static void solve(normal_equations *e, float *c)
         x[i] /= e->a[i][i];
     }
     double power = 1;
-    for (int64_t i = 0; i < e->size; i++, power *= e->scale)
+    for (int64_t i = 0; i < e->size; i++) {
         c[i] = (float)(x[i] / power);
+        power *= e->scale;
+    }
 }
 
 /* Lawson's iteration: least squares of P / e^t - 1, weights multiplied by what is left, tend to the minimax polynomial.
  */
 static void fit_minimax(double range, int64_t degree, float *c)
 {
-    double weight[NODES], t[NODES], least = INFINITY;
+    double weight[NODES], t[NODES], least = (double)INFINITY;
     float trial[MOST];
     for (int n = 0; n < NODES; n++) {
         t[n] = range * cos(3.14159265358979323846 * n / (NODES - 1));
@@ -134,8 +136,10 @@ int fur_far_fit_normal(double deviation, double range, int64_t degree, float *c)
 double fur_far_relative_error(const float *c, int64_t degree, double range)
 {
     double worst = 0, step = 2 * range / GRID, size = 0, power = 1;
-    for (int64_t l = 0; l <= degree; l++, power *= range)
+    for (int64_t l = 0; l <= degree; l++) {
         size += fabs((double)c[l]) * power * (1 + (double)l / range);
+        power *= range;
+    }
     for (int n = 0; n <= GRID; n++) {
         double t = -range + step * n;
         worst = fmax(worst, fabs(value_of(c, degree, t) * exp(-t) - 1));

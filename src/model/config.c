@@ -209,7 +209,8 @@ double fur_config_far_error(const fur_model_config *c)
  * chunks of their own 4 D chunk / 2 in place of all. */
 int64_t fur_config_far_crossover(const fur_model_config *c)
 {
-    double R = (double)fur_config_far_features(c), D = (double)c->head_dim, group = (double)(c->heads / c->kv_heads);
+    double R = (double)fur_config_far_features(c), D = (double)c->head_dim,
+           group = (double)c->heads / (double)c->kv_heads;
     return (int64_t)ceil(R * (D + 1) * (6 + 10 / group) / (7 * D)) + c->far_chunk;
 }
 

@@ -17,7 +17,8 @@ void fur_store_reserve(fur_arena *arena, const fur_store_shape *shape, int64_t *
     if (shape->type != FUR_STORED_F32)
         out->decoded = fur_arena_push_f32(arena, block * shape->width);
     if (shape->place != FUR_STORE_DISK) {
-        out->rows = fur_arena_push(arena, fur_store_layers_held(shape->layers, shape->segment) * shape->tokens * out->row_bytes);
+        out->rows = fur_arena_push(arena, fur_store_layers_held(shape->layers, shape->segment) * shape->tokens *
+                                              out->row_bytes);
         return;
     }
     for (int i = 0; i < FUR_STORE_SLOTS; i++)

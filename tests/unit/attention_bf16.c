@@ -7,8 +7,8 @@
 
 #include <stdio.h>
 
-#include "cpu/cpu.h"
 #include "base/bf16.h"
+#include "cpu/cpu.h"
 #include "tiles/attention_tiles.h"
 
 #define CASE(of_heads, of_keys, width, queries, is_causal, spans, factor, gap)                                         \

@@ -6,8 +6,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "op/matmul/matmul.h"
 #include "base/bf16.h"
+#include "op/matmul/matmul.h"
 
 fur_status tiles_matmul(const fur_exec *exec, const fur_matmul_args *args);
 int64_t tiles_matmul_workspace(const fur_exec *exec);

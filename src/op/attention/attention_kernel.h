@@ -15,10 +15,10 @@
 #ifndef FUR_OP_ATTENTION_KERNEL_H
 #define FUR_OP_ATTENTION_KERNEL_H
 
+#include "base/bf16.h"
 #include "base/random.h"
 #include "base/size.h"
 #include "op/attention/attention.h"
-#include "base/bf16.h"
 
 #define FUR_ATTENTION_HEAD_DIM 1024 /* largest */
 /* Keys per block. 24 divides it: the row counts of all register tiles do. 192 keys amortise loading and storing the

@@ -106,8 +106,9 @@ static void make_weights(const fur_far *far, const fur_far_layout *l, const floa
         for (int64_t i = 0; i < l->stride; i++)
             w[i] = 0;
         int64_t m = 0;
-        for (int64_t degree = 0; degree <= l->degree; degree++, power *= factor) {
+        for (int64_t degree = 0; degree <= l->degree; degree++) {
             float c = (float)((double)far->coefficient_KP[h * (l->degree + 1) + degree] * power);
+            power *= factor;
             for (int64_t i = of_degree(l->dim, degree); i > 0; i--, m++)
                 w[fur_far_column(l, m)] = c * multinomial[m];
         }

@@ -7,6 +7,7 @@
  * reason. In both, features below the highest degree are formed once and those of the highest a block at a time, into
  * the innermost cache, just before the product that consumes them. */
 #include <math.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "op/far/far_kernel.h"
@@ -57,7 +58,7 @@ static void panel_place(const fur_far_layout *l, int64_t lanes, float *scratch, 
     p->lower = p->x + l->dim * PANEL;
     p->dlower = p->lower + l->lower * PANEL;
     p->top = p->dlower + l->lower * PANEL;
-    p->u = p->top + BLOCK * PANEL;
+    p->u = p->top + (ptrdiff_t)BLOCK * PANEL;
     p->y = p->u + l->rows * PANEL;
     p->dx = p->y + l->rows * PANEL;
     p->rows = p->dx + l->dim * PANEL;

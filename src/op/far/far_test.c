@@ -280,8 +280,10 @@ static void make_problem(const shape *s, problem *x)
         x->q[i] *= 0.25f;
     for (int64_t h = 0; h < s->kv_heads; h++) {
         double c = 1;
-        for (int64_t l = 0; l <= s->degree; l++, c /= (double)l)
+        for (int64_t l = 0; l <= s->degree; l++) {
             x->c[h * (s->degree + 1) + l] = (float)(c * (1 + 0.02 * (double)(h + l)));
+            c /= (double)(l + 1);
+        }
     }
     if (s->bound > 0 && s->queries > 1) /* a row of zeros has a unit row of zeros */
         memset(x->q, 0, (size_t)s->D * sizeof *x->q);

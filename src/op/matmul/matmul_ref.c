@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "op/matmul/matmul.h"
 #include "base/bf16.h"
+#include "op/matmul/matmul.h"
 
 static double value_of(float x, int rounded)
 {

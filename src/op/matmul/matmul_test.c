@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "op/matmul/matmul.h"
 #include "base/bf16.h"
+#include "op/matmul/matmul.h"
 
 typedef struct product_case {
     int64_t m, n, k;

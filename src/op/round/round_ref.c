@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The definition of round. */
-#include "op/round/round_kernel.h"
 #include "base/bf16.h"
+#include "op/round/round_kernel.h"
 
 static void round_all(int64_t count, const float *x, uint16_t *y)
 {

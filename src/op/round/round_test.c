@@ -5,8 +5,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "op/round/round.h"
 #include "base/bf16.h"
+#include "op/round/round.h"
 
 static const int64_t sizes[] = {0, 1, 7, 8, 15, 16, 17, 31, 33, 257, 30001};
 
