@@ -67,7 +67,8 @@ int64_t fur_far_workspace(const fur_exec *exec, int64_t heads, int64_t kv_heads,
                           int64_t rows);
 
 /* S += sign times the keys' sum, sign 1 or -1. 2 R (D + 1) flops a key and key head. Summation order: as the keys lie,
- * in blocks of 64. Error, relative to the sum of absolute terms: 65 u for the sum, and (degree + 4) u for each term. */
+ * in blocks of 16 to 128. Error, relative to the sum of absolute terms: 129 u for the sum, and (degree + 4) u for each
+ * term. */
 fur_status fur_far_add_keys(const fur_exec *exec, const fur_far *far, const fur_far_keys *keys, float sign,
                             float *state_KER);
 /* o and lse become those of both fields. 2 R (D + 1) flops a query. FUR_E_NONFINITE names the first row whose Z is not

@@ -18,10 +18,10 @@ enum {
     BLOCK = FUR_FAR_BLOCK,
     ROWS = FUR_FAR_ROWS,
     MOST_ROWS = TILE_MOST_ROWS,
-    LD_TOP = BLOCK + 16,     /* of features in lanes: the last vector of a slice may overrun */
-    FEW_TOKENS = 16,         /* summed at a time */
-    MANY_TOKENS = 64,        /* where their lower features fit the second cache */
-    LOWER_OF_MANY = 1 << 11, /* that is, up to so many of them */
+    LD_TOP = BLOCK + 16, /* of features in lanes: the last vector of a slice may overrun */
+    MOST_TOKENS = 128,   /* summed at a time: so many share a pass over the state */
+    LEAST_TOKENS = 16,
+    LOWER_FLOATS = 3 << 15, /* of lower features of all of them, for the second cache */
 };
 
 /* One panel of tokens: [.][PANEL] each. */
@@ -34,14 +34,15 @@ typedef struct panel {
     float reciprocal[ROWS] FUR_ALIGNED(64), inner[ROWS] FUR_ALIGNED(64); /* 1 / |row|; phi . S^T y */
 } panel;
 
-static int64_t tokens_at_once(const fur_far_layout *l)
-{
-    return l->lower <= LOWER_OF_MANY ? MANY_TOKENS : FEW_TOKENS;
-}
-
 static int64_t ld_lower(const fur_far_layout *l)
 {
     return l->top_column + 16;
+}
+
+static int64_t tokens_at_once(const fur_far_layout *l)
+{
+    int64_t fit = LOWER_FLOATS / ld_lower(l) / LEAST_TOKENS * LEAST_TOKENS;
+    return fur_max_i64(LEAST_TOKENS, fur_min_i64(MOST_TOKENS, fit));
 }
 
 static int64_t scratch_floats(const fur_far_layout *l)

@@ -4,8 +4,8 @@
  *
  * Error per element: steps * u * (sum of absolute terms). A centred coordinate errs by 4 u (|unit| + |mean|), which the
  * terms carry in place of |unit - mean|; a product of features of degree l then by 2 l such factors; a sum over n keys,
- * in blocks of 64, by 64 + n / 64 roundings at most, one over R features by R, one over D + 1 rows by D + 1, and what
- * is around them by 16 (exponential, division, norm). */
+ * in blocks of at most 128 and of what these left, by 129 roundings at most, one over R features by R, one over D + 1
+ * rows by D + 1, and what is around them by 16 (exponential, division, norm). */
 #include "kit/kit.h"
 
 #include <math.h>
@@ -436,8 +436,8 @@ static void check_case(size_t at, fur_isa isa)
     solve(&x, &want);
     run(&x, isa, 1, &got);
     double n = (double)s->keys, R = (double)fur_far_features(s->D, s->degree);
-    double forward = 64 + n / 64 + R + 8 * (double)s->degree + 16;
-    double backward = forward + 64 + n / 64 + (double)s->D + 8 * (double)s->degree + 16;
+    double forward = fmin(n, 128) + 1 + R + 8 * (double)s->degree + 16;
+    double backward = forward + fmin(n, 128) + 1 + (double)s->D + 8 * (double)s->degree + 16;
     check_terms("o", got.o, want.o, want.o_abs, forward, count_of(s, Q));
     check_terms("lse", got.lse, want.lse, want.lse_abs, forward, s->queries * s->heads);
     check_terms("dv", got.dv, want.dx[V], want.dx_abs[V], backward, count_of(s, V));
