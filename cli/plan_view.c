@@ -107,9 +107,7 @@ static void add_windows(cli_string *out, const fur_model_config *config)
 /* ", almost-linear in 3 of 4 layers (...)": what the shortcut is, and what it may err by. */
 static void add_far(cli_string *out, const fur_model_config *config)
 {
-    int64_t layers = 0;
-    for (int64_t i = 0; i < config->layers; i++)
-        layers += strcmp(fur_attention_kind_name(config->attention[i]), "almost-linear") == 0;
+    int64_t layers = cli_almost_linear_layers(config);
     if (layers == 0)
         return;
     cli_appendf(out,

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -251,6 +252,27 @@ int cli_corpus_open(const cli_session *session, const cli_list *files, int64_t v
     return status == FUR_OK ? CLI_OK : cli_fail_input(session, status);
 }
 
+int64_t cli_almost_linear_layers(const fur_model_config *config)
+{
+    int64_t count = 0;
+    for (int64_t layer = 0; layer < config->layers; layer++)
+        count += strcmp(fur_attention_kind_name(config->attention[layer]), "almost-linear") == 0;
+    return count;
+}
+
+/* Options of almost-linear layers, asked for where there are none. */
+static int check_far(const cli_session *session, const fur_model_config *config)
+{
+    static const char *const names[] = {"degree", "bound", "chunk", "far-bias", "max-features"};
+    if (cli_almost_linear_layers(config) > 0)
+        return CLI_OK;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (cli_given(session->options, names[i]))
+            return cli_refuse(session, CLI_USAGE, "--%s: no layer is almost-linear (--attention almost-linear)",
+                              names[i]);
+    return CLI_OK;
+}
+
 /* What --window and the options beside it ask of a model's shape. Weights that a model of a folder lacks, or positions
  * it did not learn, cannot be asked for. */
 static int apply_attention(const cli_session *session, int64_t longest, fur_model_config *config)
@@ -258,14 +280,21 @@ static int apply_attention(const cli_session *session, int64_t longest, fur_mode
     const cli_options *options = session->options;
     fur_status status = FUR_OK;
     bool loaded = options->model != NULL;
-    static const char *const made[] = {"position", "degree", "bound", "chunk", "far-bias"};
-    const char *lacks = cli_given(options, "qk-norm") && !config->qk_norm           ? "qk-norm"
-                        : cli_given(options, "sink-logits") && !config->sink_logits ? "sink-logits"
-                                                                                    : NULL;
-    for (size_t i = 0; i < sizeof made / sizeof made[0]; i++)
-        lacks = cli_given(options, made[i]) ? made[i] : lacks;
-    if (loaded && lacks != NULL)
-        return cli_refuse(session, CLI_USAGE, "--%s: the model in %s was made without it", lacks, options->model);
+    const struct {
+        const char *name;
+        bool same;
+    } made[] = {{"position", false}, /* that of a model is not asked for by name */
+                {"qk-norm", config->qk_norm},
+                {"sink-logits", config->sink_logits},
+                {"far-bias", config->far_bias},
+                {"degree", config->far_degree == options->degree},
+                {"chunk", config->far_chunk == options->chunk},
+                {"max-features", config->far_max_features == options->max_features},
+                {"bound", fabs(config->far_bound - options->bound) <= 0}};
+    for (size_t i = 0; loaded && i < sizeof made / sizeof made[0]; i++)
+        if (cli_given(options, made[i].name) && !made[i].same)
+            return cli_refuse(session, CLI_USAGE, "--%s: the model in %s was made without it", made[i].name,
+                              options->model);
     config->sink_logits |= options->sink_logits;
     config->qk_norm |= options->qk_norm;
     if (cli_given(options, "sink-tokens"))
@@ -287,10 +316,13 @@ static int apply_attention(const cli_session *session, int64_t longest, fur_mode
     config->far_bias |= options->far_bias;
     if (options->window != NULL)
         status = fur_config_set_window(session->context, config, options->window);
+    if (status == FUR_OK && check_far(session, config) != CLI_OK)
+        return CLI_USAGE;
     int64_t widest = 0;
     for (int64_t layer = 0; layer < config->layers; layer++)
         widest = config->window[layer] > widest ? config->window[layer] : widest;
-    if (status == FUR_OK && widest == 0 && cli_given(options, "sink-tokens") && options->sink_tokens > 0)
+    if (status == FUR_OK && widest == 0 && cli_almost_linear_layers(config) == 0 && cli_given(options, "sink-tokens") &&
+        options->sink_tokens > 0)
         cli_say(session, "--sink-tokens: nothing, since no layer has a window: every token sees the first ones");
     if (status == FUR_OK && options->window != NULL && longest > 0 && widest >= longest)
         cli_say(session, "--window: %" PRId64 " tokens are no window in a context of %" PRId64, widest, longest);
@@ -364,8 +396,16 @@ int cli_config_open(const cli_session *session, const char *preset, int64_t long
                                       : open_preset(session, preset, longest, bytes, config);
     if (code != CLI_OK)
         return code;
-    if (status == FUR_OK && options->attention != NULL)
-        status = fur_config_set_attention(session->context, config, options->attention);
+    /* without --attention a model keeps its own kinds; a new one has the option's default */
+    if (options->attention != NULL && (options->model == NULL || cli_given(options, "attention"))) {
+        fur_model_config asked = *config;
+        status = fur_config_set_attention(session->context, &asked, options->attention);
+        if (status == FUR_OK && options->model != NULL &&
+            memcmp(asked.attention, config->attention, (size_t)config->layers) != 0)
+            return cli_refuse(session, CLI_USAGE, "--attention: the model in %s has other kinds of layers",
+                              options->model);
+        *config = asked;
+    }
     if (status == FUR_OK && options->projection != NULL)
         status = fur_config_set_projection(session->context, config, options->projection);
     return status == FUR_OK ? apply_attention(session, longest, config) : cli_fail(session, status);

@@ -196,7 +196,7 @@ static int check_resumed(const cli_session *session)
     static const char *const shaping[] = {"model",   "preset",      "layers",      "attention",  "projection",
                                           "window",  "sink-tokens", "sink-logits", "position",   "rope-scaling",
                                           "softcap", "qk-norm",     "dropout",     "superblock", "attention-dropout",
-                                          "degree",  "bound",       "chunk",       "far-bias"};
+                                          "degree",  "bound",       "chunk",       "far-bias",   "max-features"};
     for (size_t i = 0; i < sizeof shaping / sizeof shaping[0]; i++)
         if (session->options->resume != NULL && cli_source_of(session->options, shaping[i]) == CLI_FROM_COMMAND)
             return cli_refuse(session, CLI_USAGE, "--%s: a resumed run keeps its model; start a new one with --model",
@@ -306,7 +306,8 @@ char *cli_train_options_json(const cli_session *session, const fur_train_setting
     }
     cli_json_text(object, "context-ramp", ramp.text);
     cli_string_clear(&ramp);
-    cli_json_text(object, "attention", o->attention);
+    if (s->init_from == NULL || cli_given(o, "attention"))
+        cli_json_text(object, "attention", o->attention);
     cli_json_text(object, "projection", o->projection);
     add_attention(object, o);
     if (o->isa != NULL)

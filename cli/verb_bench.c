@@ -85,6 +85,8 @@ static int bench_attention(bench *b)
     char name[96], tokens[CLI_UNIT];
     const char *kind = o->kind != NULL ? o->kind : "exact";
     bool exact = strcmp(kind, "exact") == 0;
+    if (strcmp(kind, "dense") == 0)
+        return cli_refuse(b->session, CLI_USAGE, "--kind: expected exact or almost-linear for attention, got dense");
     if (o->window != NULL && (!cli_parse_count(o->window, &window) || window < exact))
         return cli_refuse(b->session, CLI_USAGE, "--window: expected a count of at least %d, got '%s'", exact,
                           o->window);
@@ -109,7 +111,7 @@ static int bench_attention(bench *b)
     cli_json_int(b->object, "kv_heads", kv_heads);
     cli_json_int(b->object, "head_dim", o->head_dim);
     cli_json_bool(b->object, "causal", !o->bidirectional);
-    cli_json_int(b->object, "window", window < 0 ? 0 : window);
+    cli_json_int(b->object, "window", window >= 0 ? window : exact ? 0 : FUR_FAR_DEFAULT_WINDOW);
     add_operator(b);
     (void)snprintf(name, sizeof name, "%s attention, %s tokens, %" PRId64 " heads x %" PRId64, kind,
                    cli_count(tokens, o->tokens), o->heads, o->head_dim);

@@ -11,7 +11,8 @@
 extern "C" {
 #endif
 
-#define FUR_MAX_LAYERS 512
+#define FUR_MAX_LAYERS         512
+#define FUR_FAR_DEFAULT_WINDOW 128 /* window of layers that are made almost-linear, where they have none */
 
 typedef enum fur_norm_type { FUR_NORM_LAYERNORM = 0, FUR_NORM_RMSNORM = 1 } fur_norm_type;
 typedef enum fur_activation { FUR_ACTIVATION_GELU_TANH = 0, FUR_ACTIVATION_SWIGLU = 1 } fur_activation;
@@ -83,7 +84,7 @@ typedef struct fur_model_config {
     int64_t far_degree;       /* 1..6 */
     int64_t far_chunk;        /* tokens, 16..4096 */
     int64_t far_max_features; /* most monomials C(head_dim + far_degree, far_degree), up to 2^20 */
-    double far_bound;         /* B, above 0 to 16: far logits are at most B in size */
+    double far_bound;         /* B, 1e-6 to 16: far logits are at most B in size */
     bool far_bias;            /* each head learns a number that is added to its far logits */
 } fur_model_config;
 

@@ -255,8 +255,11 @@ static void make_piece(const fur_attention_shape *shape, const fur_attention_sta
                        fur_query_piece *out)
 {
     int64_t from = fur_max_i64(0, p.chunk * shape->chunk - shape->near), spans_made = 0;
-    int64_t to = shape->causal ? p.last + 1 : fur_min_i64(part->length, (p.chunk + 1) * shape->chunk + shape->near);
-    int64_t sinks = fur_min_i64(sinks_of(shape), to);
+    int64_t sinks = sinks_of(shape);
+    int64_t to = shape->causal
+                     ? p.last + 1
+                     : fur_min_i64(part->length, fur_max_i64(sinks, (p.chunk + 1) * shape->chunk + shape->near));
+    sinks = fur_min_i64(sinks, to);
     if (sinks >= from)
         from = 0;
     else if (sinks)

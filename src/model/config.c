@@ -177,9 +177,6 @@ static bool is_rate(double rate)
     return rate >= 0 && (float)rate < 1;
 }
 
-/* Tokens before the own chunk that almost-linear layers see one by one, unless --window says otherwise. */
-#define DEFAULT_NEAR 128
-
 /* Degree 2 is what head widths of 32 to 64 can afford, and bound 1 what it approximates well; chunks of 128 tokens cost
  * a fifth of the far field at width 32. */
 void fur_config_far_defaults(fur_model_config *c)
@@ -220,8 +217,8 @@ static fur_status check_far(fur_error *error, const fur_model_config *c)
     FUR_TRY(check_range(error, "far_chunk of almost-linear layers", c->far_chunk, 16, 4096));
     FUR_TRY(check_range(error, "head_dim of almost-linear layers", c->head_dim, 1, FUR_FAR_MOST_DIM));
     FUR_TRY(check_range(error, "far_max_features", c->far_max_features, 1, FUR_FAR_MOST_FEATURES));
-    if (!(c->far_bound > 0 && c->far_bound <= 16))
-        return fur_error_set(error, FUR_E_ARGUMENT, "far_bound of almost-linear layers is %g, expected above 0 to 16",
+    if (!(c->far_bound >= 1e-6 && c->far_bound <= 16))
+        return fur_error_set(error, FUR_E_ARGUMENT, "far_bound of almost-linear layers is %g, expected 1e-6 to 16",
                              c->far_bound);
     int64_t features = fur_config_far_features(c);
     if (features > FUR_FAR_MOST_FEATURES)
@@ -362,14 +359,8 @@ static fur_status set_attention_part(fur_context *context, fur_model_config *con
         range[range_length] = 0;
         FUR_TRY(fur_config_layer_range(error, config, "--attention", range, &first, &last));
     }
-    for (int64_t layer = first; layer <= last; layer++) {
-        if (kind == FUR_ATTENTION_ALMOST_LINEAR && !fur_config_is_almost_linear(config, layer) &&
-            !config->window[layer])
-            config->window[layer] = DEFAULT_NEAR;
+    for (int64_t layer = first; layer <= last; layer++)
         config->attention[layer] = kind;
-    }
-    if (kind == FUR_ATTENTION_ALMOST_LINEAR)
-        fur_config_far_defaults(config);
     return FUR_OK;
 }
 
@@ -390,7 +381,15 @@ fur_status fur_config_set_parts(fur_context *context, fur_model_config *config, 
 
 fur_status fur_config_set_attention(fur_context *context, fur_model_config *config, const char *spec)
 {
-    return fur_config_set_parts(context, config, spec, set_attention_part);
+    fur_model_config before = *config;
+    FUR_TRY(fur_config_set_parts(context, config, spec, set_attention_part));
+    for (int64_t layer = 0; layer < config->layers; layer++)
+        if (fur_config_is_almost_linear(config, layer) && !fur_config_is_almost_linear(&before, layer) &&
+            !config->window[layer])
+            config->window[layer] = FUR_FAR_DEFAULT_WINDOW;
+    if (fur_config_has_far(config))
+        fur_config_far_defaults(config);
+    return FUR_OK;
 }
 
 fur_status fur_config_set_projection(fur_context *context, fur_model_config *config, const char *spec)

@@ -19,8 +19,8 @@ fur_status fur_config_set_parts(fur_context *context, fur_model_config *config, 
 bool fur_rope_scaling_has_original(fur_rope_scaling_type type);
 fur_status fur_rope_scaling_check(fur_error *error, const fur_model_config *config, const fur_rope_scaling *scaling);
 
-/* Index of the kind; what its layers need beside others depends on it in config, parameters and files alone. */
-#define FUR_ATTENTION_EXACT         0
+/* Index of the kind; what its layers need beside others depends on it in config, its shape for the seam, parameters and
+ * files, and nowhere else. */
 #define FUR_ATTENTION_ALMOST_LINEAR 1
 
 static inline bool fur_config_is_almost_linear(const fur_model_config *c, int64_t layer)

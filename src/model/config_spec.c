@@ -51,14 +51,11 @@ static fur_status set_window_part(fur_context *context, fur_model_config *config
                              "--window: '%s', expected 1 token or more (0 or more for almost-linear layers), or none",
                              text);
     if (whole)
-        fur_log(context, FUR_LOG_INFO, "a window of %lld is no window in a context of %lld%s", (long long)window,
-                (long long)config->context,
-                fur_config_has_far(config) ? ": almost-linear layers with it are exact" : "");
-    for (int64_t layer = first; layer <= last; layer++) {
-        config->window[layer] = whole ? 0 : window;
-        if (whole)
-            config->attention[layer] = FUR_ATTENTION_EXACT;
-    }
+        fur_log(context, FUR_LOG_INFO, "a window of %lld is no window in a context of %lld", (long long)window,
+                (long long)config->context);
+    /* to almost-linear layers all of the context is near then, which is exact attention */
+    for (int64_t layer = first; layer <= last; layer++)
+        config->window[layer] = whole ? (fur_config_is_almost_linear(config, layer) ? config->context : 0) : window;
     return FUR_OK;
 }
 

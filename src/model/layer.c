@@ -182,8 +182,12 @@ fur_status fur_layer_query(fur_run *run, const fur_layer *layer, const fur_scrat
     FUR_TRY(rotate(run, s, count, layer->shape.heads, 0, s->q_BQ));
     if (!o_TQ)
         return FUR_OK;
-    return layer->kind->query(&run->exec, &layer->shape, &layer->state, &run->documents, first, count, s->q_BQ, o_TQ,
-                              lse_TH);
+    fur_status status = layer->kind->query(&run->exec, &layer->shape, &layer->state, &run->documents, first, count,
+                                           s->q_BQ, o_TQ, lse_TH);
+    if (status == FUR_E_NONFINITE)
+        fur_error_prefix(run->exec.error, "layer %lld, tokens %lld to %lld", (long long)layer->index, (long long)first,
+                         (long long)(first + count - 1));
+    return status;
 }
 
 fur_status fur_layer_activate(const fur_run *run, int64_t tokens, const float *u_TU, float *g_TF)
@@ -247,8 +251,17 @@ static double block_work(const fur_run *run, int64_t first, int64_t count, int b
     double seen = run->documents.count > 1 ? (double)run->tokens / (double)run->documents.count : keys;
     seen = fmin(seen, keys);
     double attention = 0; /* mean of the layers */
-    for (int64_t layer = 0; layer < c->layers; layer++)
+    for (int64_t layer = 0; layer < c->layers; layer++) {
+        const fur_attention_kind *kind = fur_attention_kind_at(c->attention[layer]);
+        if (kind->rebuild) { /* costs the same wherever a token stands */
+            fur_attention_shape shape = fur_config_attention_shape(c, layer);
+            fur_attention_cost cost;
+            kind->cost(&shape, run->tokens, run->tokens / run->documents.count, &cost);
+            attention += cost.flops_forward / (double)run->tokens / (double)c->layers;
+            continue;
+        }
         attention += 4 * q * (c->window[layer] ? fmin(seen, (double)c->window[layer]) : seen) / (double)c->layers;
+    }
     return (double)count * (backward ? 2.7 * maps + 3.5 * attention : maps + attention);
 }
 

@@ -76,6 +76,8 @@ fur_status fur_model_reshape(fur_context *context, const fur_model_config *wante
     c.attention_dropout = wanted->attention_dropout;
     if (c.position != FUR_POSITION_LEARNED)
         c.context = wanted->context;
+    if (memcmp(c.attention, wanted->attention, (size_t)c.layers) != 0)
+        return fur_error_set(&context->error, FUR_E_ARGUMENT, "a model keeps the kinds of attention it was made with");
     if (old->gradient)
         return fur_error_set(&context->error, FUR_E_BUSY, "a run holds this model's gradients");
     FUR_TRY(fur_config_check(context, &c));

@@ -78,6 +78,7 @@ static fur_status check_request(fur_error *error, const fur_model_config *config
 /* Of all layers together: flops of a token through each kind of map, and of a row's attention. */
 typedef struct layer_totals {
     double qkv, o, up, down;
+    double rebuilt, rebuilt_layers; /* k and v once more, where sums over keys want all of them before the queries */
     double attention_forward, attention_backward, attention_last;
 } layer_totals;
 
@@ -106,7 +107,12 @@ static layer_totals totals_of(const fur_model_config *c, const fur_parameter_tab
         sum.up += map_flops(&l->up);
         sum.down += map_flops(&l->down);
         fur_attention_cost cost;
-        fur_attention_kind_at(c->attention[i])->cost(&shape, tokens, document_tokens, &cost);
+        const fur_attention_kind *kind = fur_attention_kind_at(c->attention[i]);
+        if (kind->rebuild && kind->reach(&shape) != INT64_MAX) {
+            sum.rebuilt += map_flops(&l->k) + map_flops(&l->v);
+            sum.rebuilt_layers++;
+        }
+        kind->cost(&shape, tokens, document_tokens, &cost);
         sum.attention_forward += cost.flops_forward;
         sum.attention_backward += cost.flops_backward;
         sum.attention_last += cost.flops_last;
@@ -120,12 +126,13 @@ static void add_again(const fur_model_config *c, const fur_run_shape *s, const l
     double T = (double)s->tokens, L = (double)c->layers, row = T * (double)sizeof(float);
     int kept = fur_run_keeps_attention(s);
     double again = s->inputs == FUR_STORE_AGAIN ? (double)fur_store_layers_again(c->layers, s->segment) / L : 0;
-    w->products += T * (sum->qkv + sum->o + (s->keep_hidden ? 0 : sum->up));
+    w->products += T * (sum->rebuilt + sum->qkv + sum->o + (s->keep_hidden ? 0 : sum->up));
     w->products += again * T * ((kept ? 0 : sum->qkv) + sum->o + sum->up + sum->down);
     w->attention += (kept ? 0 : 1 + again) * sum->attention_forward;
     w->memory_bytes += again * L * row * (8.0 * (double)c->width + 2.0 * (double)fur_config_inner_width(c));
     if (s->inputs == FUR_STORE_DISK) /* written once, read by every walk over the row */
-        w->streamed_bytes += L * T * (double)fur_encoded_row_bytes(s->stored, c->width) * (c->causal ? 3 : 4);
+        w->streamed_bytes +=
+            (L * (c->causal ? 3 : 4) + sum->rebuilt_layers) * T * (double)fur_encoded_row_bytes(s->stored, c->width);
     if (s->attention == FUR_STORE_DISK)
         w->streamed_bytes += L * row * (double)(fur_config_query_width(c) + c->heads) * (2 + again);
 }

@@ -47,6 +47,7 @@ bad 2 "--window: layers '2-9', expected FIRST-LAST within 0-3" -- train -f text 
 far='--attention almost-linear'
 # shellcheck disable=SC2086 # lists of words
 {
+    bad 2 '--bound: no layer is almost-linear' -- train -f text -c 64 --bound 2
     bad 2 '--degree: expected' -- train -f text -c 64 $far --degree 7
     bad 2 '--bound: expected' -- train -f text -c 64 $far --bound 0
     bad 2 '--chunk: expected' -- train -f text -c 64 $far --chunk 8

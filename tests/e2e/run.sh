@@ -75,6 +75,33 @@ refused 2 '--ctx-size: the model has positions up to 32, got 33' -- eval -m run 
 refused 2 '--ctx-size: the model has positions up to 32, got 33' -- plan -m run -c 33 --rope-scaling none
 expect 0 plan -m run -c 33 --rope-scaling linear:2
 
+# ---- almost-linear layers ---------------------------------------------------------------------------------------------
+
+far="--attention almost-linear,exact@3 --window 8@0-1,none@2 --chunk 16 --degree 3 --bound 1.5 --far-bias"
+# shellcheck disable=SC2086 # a list of words
+expect 0 train -f text -c 64 -b 256 $far --max-steps 4 --eval-tokens 128 -o far -t 1
+says 'almost-linear in 3 of 4 layers (degree 3, bound 1.5'
+expect 0 train --resume --output-dir far --max-steps 6 -t 1
+expect 0 train -m far -f text -c 64 -b 256 --max-steps 2 --eval-tokens 128 -o tuned -t 1
+says 'almost-linear in 3 of 4 layers (degree 3, bound 1.5'
+expect 0 plan -m far -c 64 -t 1
+says_plan=$(cat out err)
+case $says_plan in *'almost-linear in 3 of 4'*) ;; *) fail 'plan -m lost the kinds of layers' ;; esac
+expect 0 train --config far/run.json -o again -t 1 --max-steps 4
+same far/step-000004 again/step-000004
+expect 0 eval -m far -f text -c 64 --max-tokens 512 -t 1
+expect 0 generate -m far -p 'some words' -n 40 --temp 0 -t 1
+refused 2 '--attention: the model in far has other kinds of layers' -- train -m far -f text --attention exact -c 64 -o none
+refused 2 '--degree: the model in far was made without it' -- train -m far -f text --degree 2 -c 64 -o none
+refused 2 '--chunk: a resumed run keeps its model' -- train --resume --output-dir far --chunk 32 --max-steps 8
+config=$(find far -name config.json | sort | tail -n 1)
+step=${config%/config.json}
+cp -r "$step" other && sed 's/"far_bound": *1.5/"far_bound": 1.25/' "$config" >other/config.json
+refused 3 'were fitted for a bound of 1.5, config.json says 1.25' -- eval -m other -f text -c 64
+sed '/"far_degree"/d' "$config" >other/config.json
+refused 3 'far_degree' -- eval -m other -f text -c 64
+pass 'almost-linear layers: train, resume, start from, repeat, plan, eval, generate'
+
 # ---- real vectors -----------------------------------------------------------------------------------------------------
 
 # waves COUNT: the f32 bytes of (sin, cos / 2) of a slow wave, as octal escapes for printf

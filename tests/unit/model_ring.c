@@ -79,7 +79,8 @@ const fur_attention_kind *fur_attention_kind_at(int index)
     static fur_attention_kind kinds[KINDS];
     for (int i = 0; i < KINDS; i++) {
         kinds[i] = i == FUR_ATTENTION_ALMOST_LINEAR ? fur_attention_almost_linear : fur_attention_exact;
-        kinds[i].reserve = i == WHOLE ? reserve_whole : reserve_poisoned;
+        if (i != FUR_ATTENTION_ALMOST_LINEAR)
+            kinds[i].reserve = i == WHOLE ? reserve_whole : reserve_poisoned;
         kinds[i].absorb = absorb_counted;
     }
     kinds[WHOLE].name = "whole";
@@ -112,7 +113,7 @@ static fur_model_config config_of(int64_t window, int features, int whole)
     fur_model_config c = plain;
     for (int layer = 0; layer < LAYERS; layer++) {
         c.window[layer] = layer == 1 && features ? 3 * window : window;
-        c.attention[layer] = whole ? WHOLE : FUR_ATTENTION_EXACT;
+        c.attention[layer] = whole ? WHOLE : 0;
     }
     if (features) {
         c.position = FUR_POSITION_ALIBI;

@@ -343,7 +343,8 @@ static void add(const fur_far_layout *l, int64_t from, int64_t to, int64_t count
         for (int64_t m = from; m < fur_min_i64(to, l->top_column); m += PANEL)
             sum_panel(l->rows, y, l->rows, lower + m, ld, tokens, w_R + m, state_ER + m, l->stride,
                       l->rows * l->stride);
-        for (int64_t m = fur_max_i64(from, l->top_column); m < to; m += BLOCK)
+        int64_t end = fur_min_i64(to, l->top_column + l->features - l->lower);
+        for (int64_t m = fur_max_i64(from, l->top_column); m < end; m += BLOCK)
             sum_block(l, m - l->top_column + l->lower, tokens, x, y, lower, w_R, state_ER, top);
     }
 }
