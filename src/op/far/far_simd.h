@@ -114,28 +114,18 @@ static int64_t tile_height(int64_t count)
     return fur_div_up(count, fur_div_up(count, MOST_ROWS));
 }
 
-static void product_set(int64_t count, const float *a, int64_t a_row, int64_t a_k, const float *b, int64_t depth,
-                        float *c)
+static void product(int add, int64_t count, const float *a, int64_t a_row, int64_t a_k, const float *b, int64_t depth,
+                    float *c)
 {
     int64_t height = tile_height(count);
     for (int64_t i = 0; i < count; i += height) {
 #define CASE(n)                                                                                                        \
-    case n: product_tile(n, 0, a + i * a_row, a_row, a_k, b, depth, c + i * PANEL); break;
-        switch (fur_min_i64(height, count - i)) {
-            EACH_ROWS(CASE)
-        default: break;
-        }
-#undef CASE
-    }
-}
-
-static void product_add(int64_t count, const float *a, int64_t a_row, int64_t a_k, const float *b, int64_t depth,
-                        float *c)
-{
-    int64_t height = tile_height(count);
-    for (int64_t i = 0; i < count; i += height) {
-#define CASE(n)                                                                                                        \
-    case n: product_tile(n, 1, a + i * a_row, a_row, a_k, b, depth, c + i * PANEL); break;
+    case n:                                                                                                            \
+        if (add)                                                                                                       \
+            product_tile(n, 1, a + i * a_row, a_row, a_k, b, depth, c + i * PANEL);                                    \
+        else                                                                                                           \
+            product_tile(n, 0, a + i * a_row, a_row, a_k, b, depth, c + i * PANEL);                                    \
+        break;
         switch (fur_min_i64(height, count - i)) {
             EACH_ROWS(CASE)
         default: break;
@@ -194,12 +184,12 @@ static void form_lower(const fur_far_layout *l, const panel *p)
 /* u = S phi */
 static void read_panel(const fur_far_layout *l, const float *state_ER, const panel *p)
 {
-    product_set(l->rows, state_ER, l->stride, 1, p->lower, l->lower, p->u);
+    product(0, l->rows, state_ER, l->stride, 1, p->lower, l->lower, p->u);
     int64_t slice = l->top_slice;
     for (int64_t m = l->lower; m < l->features; m += BLOCK) {
         int64_t count = fur_min_i64(BLOCK, l->features - m);
         form(l, &slice, m, m + count, p->x, p->lower, p->top);
-        product_add(l->rows, state_ER + fur_far_column(l, m), l->stride, 1, p->top, count, p->u);
+        product(1, l->rows, state_ER + fur_far_column(l, m), l->stride, 1, p->top, count, p->u);
     }
 }
 
@@ -235,7 +225,7 @@ static void gradient_panel(const fur_far_layout *l, const float *state_ER, panel
 {
     V inner[TILE_VECTORS], sum[TILE_VECTORS];
     memset(p->dx, 0, (size_t)(l->dim * PANEL) * sizeof(float));
-    product_set(l->lower, state_ER, 1, l->stride, p->y, l->rows, p->dlower);
+    product(0, l->lower, state_ER, 1, l->stride, p->y, l->rows, p->dlower);
     FUR_UNROLL
     for (int j = 0; j < TILE_VECTORS; j++) {
         inner[j] = vset(0.0f);
@@ -245,7 +235,7 @@ static void gradient_panel(const fur_far_layout *l, const float *state_ER, panel
     int64_t slice = l->top_slice;
     for (int64_t first = l->lower; first < l->features; first += BLOCK) {
         int64_t end = fur_min_i64(first + BLOCK, l->features);
-        product_set(end - first, state_ER + fur_far_column(l, first), 1, l->stride, p->y, l->rows, p->top);
+        product(0, end - first, state_ER + fur_far_column(l, first), 1, l->stride, p->y, l->rows, p->top);
         for (int64_t m = first; m < end;) {
             const fur_far_slice *s = &l->slices[slice];
             int64_t to = fur_min_i64(s->start + s->length, end);
@@ -271,8 +261,9 @@ static void gradient_panel(const fur_far_layout *l, const float *state_ER, panel
 /* to[i] = factor from[i]; whole vectors, so that up to VL - 1 more are read and written. */
 FUR_ALWAYS_INLINE void scaled_copy(float *to, const float *from, int64_t count, float factor)
 {
+    V f = vset(factor);
     for (int64_t i = 0; i < count; i += VL)
-        vstore(to + i, vmul(vset(factor), vload(from + i)));
+        vstore(to + i, vmul(f, vload(from + i)));
 }
 
 static void form_lower_row(const fur_far_layout *l, const float *x_D, float *out)
@@ -311,20 +302,38 @@ static int64_t cut_block(const fur_far_layout *l, int64_t first, int64_t end, pi
     return count;
 }
 
+/* One piece of the rows of all tokens: of a width known when compiled, or any (0). */
+FUR_ALWAYS_INLINE void form_piece(int vectors, const fur_far_layout *l, const piece *p, int64_t tokens,
+                                  const float *x_TD, const float *lower, float *top)
+{
+    int64_t ld = ld_lower(l), count = vectors ? vectors * VL : p->count;
+    for (int64_t t = 0; t < tokens; t++)
+        scaled_copy(top + t * LD_TOP + p->to, lower + t * ld + p->from, count, x_TD[t * l->dim + p->variable]);
+}
+
+/* Pieces ascend, so that the next one lies over what the last vector of one overran. */
+static void form_block(const fur_far_layout *l, const piece *pieces, int64_t count, int64_t tokens, const float *x_TD,
+                       const float *lower, float *top)
+{
+    for (int64_t i = 0; i < count; i++)
+        switch (fur_div_up(pieces[i].count, VL)) {
+        case 1: form_piece(1, l, &pieces[i], tokens, x_TD, lower, top); break;
+        case 2: form_piece(2, l, &pieces[i], tokens, x_TD, lower, top); break;
+        case 3: form_piece(3, l, &pieces[i], tokens, x_TD, lower, top); break;
+        case 4: form_piece(4, l, &pieces[i], tokens, x_TD, lower, top); break;
+        default: form_piece(0, l, &pieces[i], tokens, x_TD, lower, top); break;
+        }
+}
+
 static void sum_block(const fur_far_layout *l, int64_t first, int64_t tokens, const float *x_TD, const float *y_TE,
                       const float *lower, const float *w_R, float *state_ER, float *top)
 {
     piece pieces[BLOCK];
     int64_t end = fur_min_i64(first + BLOCK, l->features), width = fur_round_up(end - first, PANEL);
     int64_t count = cut_block(l, first, end, pieces), column = fur_far_column(l, first);
-    for (int64_t t = 0; t < tokens; t++) {
-        float *row = top + t * LD_TOP;
-        for (int64_t i = 0; i < count; i++)
-            scaled_copy(row + pieces[i].to, lower + t * ld_lower(l) + pieces[i].from, pieces[i].count,
-                        x_TD[t * l->dim + pieces[i].variable]);
-        if (width > end - first)
-            memset(row + (end - first), 0, (size_t)(width - (end - first)) * sizeof *row);
-    }
+    form_block(l, pieces, count, tokens, x_TD, lower, top);
+    for (int64_t t = 0; t < tokens && width > end - first; t++)
+        memset(top + t * LD_TOP + (end - first), 0, (size_t)(width - (end - first)) * sizeof *top);
     for (int64_t m = 0; m < width; m += PANEL)
         sum_panel(l->rows, y_TE, l->rows, top + m, LD_TOP, tokens, w_R + column + m, state_ER + column + m, l->stride,
                   l->rows * l->stride);
