@@ -30,4 +30,16 @@ static inline float fur_bf16_round(float x)
     return fur_bf16_value(fur_bf16_of(x));
 }
 
+/* Row at `offset` of an array that is in f32 or, where that is NULL, in bf16: where it lies, or widened into `wide`
+ * [count]. */
+static inline const float *fur_bf16_row(const float *f32, const uint16_t *bf16, int64_t offset, int64_t count,
+                                        float *wide)
+{
+    if (f32)
+        return f32 + offset;
+    for (int64_t d = 0; d < count; d++)
+        wide[d] = fur_bf16_value(bf16[offset + d]);
+    return wide;
+}
+
 #endif

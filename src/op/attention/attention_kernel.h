@@ -76,17 +76,6 @@ extern const fur_attention_kernel fur_attention_ref, fur_attention_avx2, fur_att
 /* For keys and values in bf16 and attention without features. */
 extern const fur_attention_kernel fur_attention_avx512bf16, fur_attention_amx;
 
-/* Row of keys or values at `offset`, as f32: where it lies, or widened from bf16 into `wide` [count]. */
-static inline const float *fur_attention_row(const float *f32, const uint16_t *bf16, int64_t offset, int64_t count,
-                                             float *wide)
-{
-    if (f32)
-        return f32 + offset;
-    for (int64_t d = 0; d < count; d++)
-        wide[d] = fur_bf16_value(bf16[offset + d]);
-    return wide;
-}
-
 /* First run after r whose keys are not those of run r. */
 static inline int64_t fur_attention_next_keys(const fur_attention_call *call, int64_t r)
 {

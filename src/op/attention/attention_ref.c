@@ -22,14 +22,14 @@ static const float *key_row(const fur_attention_call *call, const fur_key_span *
                             float *wide_D)
 {
     const fur_attention_args *a = call->args;
-    return fur_attention_row(span->k_SKD, span->k_bf16_SKD, j * a->ldk + kv_head * a->head_dim, a->head_dim, wide_D);
+    return fur_bf16_row(span->k_SKD, span->k_bf16_SKD, j * a->ldk + kv_head * a->head_dim, a->head_dim, wide_D);
 }
 
 static const float *value_row(const fur_attention_call *call, const fur_key_span *span, int64_t kv_head, int64_t j,
                               float *wide_D)
 {
     const fur_attention_args *a = call->args;
-    return fur_attention_row(span->v_SKD, span->v_bf16_SKD, j * a->ldk + kv_head * a->head_dim, a->head_dim, wide_D);
+    return fur_bf16_row(span->v_SKD, span->v_bf16_SKD, j * a->ldk + kv_head * a->head_dim, a->head_dim, wide_D);
 }
 
 /* Walks over the keys that virtual row v sees. */

@@ -174,13 +174,13 @@ static int64_t sinks_of(const fur_attention_call *call)
 static const float *key_row(const key_block *block, int64_t j, int64_t ldk, int64_t at, int64_t count, float *wide)
 {
     const fur_key_span *span = block->span[j];
-    return fur_attention_row(span->k_SKD, span->k_bf16_SKD, block->row[j] * ldk + at, count, wide);
+    return fur_bf16_row(span->k_SKD, span->k_bf16_SKD, block->row[j] * ldk + at, count, wide);
 }
 
 static const float *value_row(const key_block *block, int64_t j, int64_t ldk, int64_t at, int64_t count, float *wide)
 {
     const fur_key_span *span = block->span[j];
-    return fur_attention_row(span->v_SKD, span->v_bf16_SKD, block->row[j] * ldk + at, count, wide);
+    return fur_bf16_row(span->v_SKD, span->v_bf16_SKD, block->row[j] * ldk + at, count, wide);
 }
 
 /* ---- copies ------------------------------------------------------------------------------------------------------ */

@@ -93,17 +93,6 @@ static inline int64_t fur_far_key_offset(const fur_far_call *call, int64_t kv_he
     return (t * call->far->kv_heads + kv_head) * call->far->head_dim;
 }
 
-/* Row of keys or values at `offset`, as f32: where it lies, or widened from bf16 into `wide`. */
-static inline const float *fur_far_row(const float *f32, const uint16_t *bf16, int64_t offset, int64_t count,
-                                       float *wide)
-{
-    if (f32)
-        return f32 + offset;
-    for (int64_t d = 0; d < count; d++)
-        wide[d] = fur_bf16_value(bf16[offset + d]);
-    return wide;
-}
-
 /* B, or 1 where logits are not bounded; and what a row of queries is multiplied by then. */
 static inline float fur_far_factor(const fur_far *far)
 {

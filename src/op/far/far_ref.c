@@ -118,8 +118,8 @@ static double one_key(const fur_far_call *call, int64_t kv_head, int64_t t, cons
     int64_t D = call->layout.dim, at = fur_far_key_offset(call, kv_head, t);
     const fur_far *far = call->far;
     float *wide = wide_rows(&call->layout, scratch);
-    const float *k = fur_far_row(call->keys->k_SKD, call->keys->k_bf16_SKD, at, D, wide);
-    const float *v = fur_far_row(call->keys->v_SKD, call->keys->v_bf16_SKD, at, D, wide + D);
+    const float *k = fur_bf16_row(call->keys->k_SKD, call->keys->k_bf16_SKD, at, D, wide);
+    const float *v = fur_bf16_row(call->keys->v_SKD, call->keys->v_bf16_SKD, at, D, wide + D);
     double reciprocal = centre(call, k, 1, far->key_mean_KD + kv_head * D, w), exponent = 0;
     for (int64_t d = 0; d < D; d++)
         exponent += (double)fur_far_factor(far) * (double)far->query_mean_KD[kv_head * D + d] * w->x[d];

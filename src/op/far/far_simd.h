@@ -456,12 +456,12 @@ static void key_panel(const fur_far_call *call, int64_t kv_head, int64_t first, 
     const float *rows[ROWS];
     /* rows widened from bf16 lie in p->rows, until they are turned */
     for (int64_t i = 0; i < p->lanes; i++)
-        rows[i] = fur_far_row(keys->k_SKD, keys->k_bf16_SKD, fur_far_key_offset(call, kv_head, first + i), D,
-                              p->rows + i * D);
+        rows[i] = fur_bf16_row(keys->k_SKD, keys->k_bf16_SKD, fur_far_key_offset(call, kv_head, first + i), D,
+                               p->rows + i * D);
     turn_in(rows, p->lanes, D, p->unit);
     for (int64_t i = 0; i < p->lanes; i++)
-        rows[i] = fur_far_row(keys->v_SKD, keys->v_bf16_SKD, fur_far_key_offset(call, kv_head, first + i), D,
-                              p->rows + i * D);
+        rows[i] = fur_bf16_row(keys->v_SKD, keys->v_bf16_SKD, fur_far_key_offset(call, kv_head, first + i), D,
+                               p->rows + i * D);
     turn_in(rows, p->lanes, D, p->y);
     centre(call, 1.0f, call->far->key_mean_KD + kv_head * D, p);
     memset(a, 0, ROWS * sizeof *a);
