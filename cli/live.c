@@ -6,6 +6,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "head_errors.h"
+
 static const double ln2 = 0.69314718055994530942;
 
 void cli_live_init(cli_live *live, FILE *file, bool bytes)
@@ -143,6 +145,10 @@ void cli_live_event(cli_live *live, const fur_train_event *event)
         if (live->bytes)
             fprintf(live->file, ", %s%.3f bits per byte%s", live->style.bold, event->loss / ln2, live->style.off);
         fputc('\n', live->file);
+    } else if (event->type == FUR_EVENT_ERRORS && event->error_count > 0) {
+        cli_live_clear(live);
+        cli_head_errors_line(&line, event->errors, event->error_count);
+        fprintf(live->file, "step %" PRId64 ": %s\n", event->step, line.text);
     } else if (event->type == FUR_EVENT_SAVE && event->path != NULL) {
         cli_live_clear(live);
         fprintf(live->file, "%ssaved %s%s\n", live->style.dim, event->path, live->style.off);

@@ -32,12 +32,19 @@ void cli_metrics_add(cli_metrics *metrics, const fur_train_event *event)
         add(&metrics->steps, &metrics->step_count, &metrics->step_capacity, &point);
     else if (event->type == FUR_EVENT_EVAL)
         add(&metrics->evals, &metrics->eval_count, &metrics->eval_capacity, &point);
+    if (event->type != FUR_EVENT_ERRORS || event->error_count == 0)
+        return;
+    metrics->errors = cli_resize(metrics->errors, (size_t)event->error_count, sizeof *metrics->errors);
+    memcpy(metrics->errors, event->errors, (size_t)event->error_count * sizeof *metrics->errors);
+    metrics->error_count = event->error_count;
+    metrics->error_step = event->step;
 }
 
 void cli_metrics_clear(cli_metrics *metrics)
 {
     cli_free(metrics->steps);
     cli_free(metrics->evals);
+    cli_free(metrics->errors);
     memset(metrics, 0, sizeof *metrics);
 }
 

@@ -16,9 +16,12 @@ typedef struct cli_metrics {
     int64_t step_count, step_capacity;
     cli_point *evals;
     int64_t eval_count, eval_capacity;
+    fur_head_error *errors; /* of the last measurement */
+    int64_t error_count, error_step;
 } cli_metrics;
 
-void cli_metrics_add(cli_metrics *metrics, const fur_train_event *event); /* STEP and EVAL are kept */
+void cli_metrics_add(cli_metrics *metrics,
+                     const fur_train_event *event); /* STEP and EVAL are kept, and the last ERRORS */
 void cli_metrics_clear(cli_metrics *metrics);
 
 /* Mean loss of the steps up to `reach` before and after each one, fewer at both ends: no lag. */

@@ -106,7 +106,8 @@ typedef struct cli_options {
     const char *isa, *dtype, *keep, *disk_dir, *store, *store_dtype;
     /* training */
     double lr, min_lr, weight_decay, grad_clip;
-    int64_t warmup_steps, max_steps, grad_accum, save_steps, eval_steps, log_steps, keep_checkpoints, eval_tokens;
+    int64_t warmup_steps, max_steps, grad_accum, save_steps, eval_steps, log_steps, error_steps, keep_checkpoints,
+        eval_tokens;
     const char *output_dir, *resume, *config;
     bool skip_nonfinite, dry_run;
     /* generation and evaluation */

@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "head_errors.h"
 #include "plot.h"
 #include "report_style.h"
 
@@ -525,6 +526,40 @@ static void table_evals(page *p)
     section_end(p);
 }
 
+static void table_errors(page *p)
+{
+    const cli_metrics *m = p->report->metrics;
+    enum { MOST = 24 };
+    if (m == NULL || m->error_count == 0)
+        return;
+    char text[256];
+    (void)snprintf(text, sizeof text,
+                   "Almost-linear heads against exact attention, after step %" PRId64
+                   ": shares of the exact value over sampled tokens, with the interval that holds that of all with "
+                   "95 %% confidence; dk and dv with the run's own normalisers. Largest first%s.",
+                   m->error_step, m->error_count > MOST ? ", 24 of them" : "");
+    fur_head_error *sorted = cli_head_errors_sorted(m->errors, m->error_count);
+    section(p, "The error of attention", text);
+    table(p, (const char *const[]){"layer", "head", "output", "dq", "dk", "dv", "far share", "certified", NULL});
+    for (int64_t i = 0; i < m->error_count && i < MOST; i++) {
+        const fur_head_error *e = &sorted[i];
+        char layer[CLI_UNIT], head_number[CLI_UNIT], o[CLI_TWO_UNITS], dq[CLI_TWO_UNITS], dk[CLI_TWO_UNITS],
+            dv[CLI_TWO_UNITS], share[CLI_UNIT], certified[CLI_UNIT];
+        (void)snprintf(layer, sizeof layer, "%" PRId64, e->layer);
+        (void)snprintf(head_number, sizeof head_number, "%" PRId64 "%s", e->head, e->exact ? " (exact)" : "");
+        (void)snprintf(share, sizeof share, "%.2f", e->far_share);
+        (void)snprintf(certified, sizeof certified, e->certificate < 1 ? "%.1e" : "nothing", e->certificate);
+        cli_sampled_error(o, &e->o);
+        cli_sampled_error(dq, &e->dq);
+        cli_sampled_error(dk, &e->dk);
+        cli_sampled_error(dv, &e->dv);
+        cells(p, false, (const char *const[]){layer, head_number, o, dq, dk, dv, share, certified, NULL});
+    }
+    table_end(p);
+    section_end(p);
+    cli_free(sorted);
+}
+
 static void table_machine(page *p)
 {
     const cli_report *r = p->report;
@@ -608,6 +643,7 @@ void cli_report_write(cli_string *out, const cli_report *report)
     table_plan(&p);
     table_steps(&p);
     table_evals(&p);
+    table_errors(&p);
     table_machine(&p);
     if (report->commands != NULL) {
         section(&p, "Next", NULL);

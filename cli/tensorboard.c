@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "head_errors.h"
 #include "text.h"
 
 /* ---- checksum ----------------------------------------------------------------------------------------------- */
@@ -159,6 +160,13 @@ void cli_tensorboard_event(cli_tensorboard *board, const fur_train_event *event)
         put_scalar(board, now, event->step, "memory/planned_peak_bytes", (double)event->planned_peak_bytes);
     } else if (event->type == FUR_EVENT_EVAL) {
         put_scalar(board, now, event->step, "loss/held_out", event->loss);
+    }
+    if (event->type == FUR_EVENT_ERRORS && event->error_count > 0) {
+        cli_head_summary s = cli_head_errors_summary(event->errors, event->error_count);
+        put_scalar(board, now, event->step, "attention/output_error_worst", s.worst ? s.worst->o.value : 0.0);
+        put_scalar(board, now, event->step, "attention/output_error_median", s.median);
+        put_scalar(board, now, event->step, "attention/dq_error_worst", s.dq);
+        put_scalar(board, now, event->step, "attention/exact_heads", (double)s.exact);
     }
     if (fflush(board->file) != 0)
         board->failed = true;

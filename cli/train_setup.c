@@ -180,6 +180,7 @@ static void choose_rates(const cli_options *options, fur_train_settings *setting
     settings->save_steps = options->save_steps;
     settings->eval_steps = options->eval_steps;
     settings->log_steps = options->log_steps;
+    settings->error_steps = options->error_steps;
     settings->keep_checkpoints = options->keep_checkpoints;
     settings->eval_tokens = options->eval_tokens;
     settings->held_out = options->eval_files.count > 0 ? 0.0 : options->held_out;
@@ -325,6 +326,8 @@ char *cli_train_options_json(const cli_session *session, const fur_train_setting
     cli_json_int(object, "save-steps", s->save_steps);
     cli_json_int(object, "eval-steps", s->eval_steps);
     cli_json_int(object, "log-steps", s->log_steps);
+    if (cli_given(o, "error-steps"))
+        cli_json_int(object, "error-steps", s->error_steps);
     cli_json_int(object, "keep-checkpoints", s->keep_checkpoints);
     cli_json_int(object, "eval-tokens", s->eval_tokens);
     cli_json_real(object, "held-out", s->held_out);

@@ -3,6 +3,7 @@
 #ifndef FURLONG_MODEL_H
 #define FURLONG_MODEL_H
 
+#include "furlong/head_error.h"
 #include "furlong/loss.h"
 #include "furlong/plan.h"
 
@@ -60,6 +61,17 @@ FUR_API void fur_run_set_random(fur_run *run, uint64_t seed, uint64_t step);
  * FUR_E_NONFINITE (names the layer). Source: arXiv 2305.19370, and docs/ARCHITECTURE.md for the one-sweep backward. */
 FUR_API fur_status fur_model_loss_and_gradient(fur_run *run, const fur_row *row, const fur_loss *loss, double weight,
                                                double *out_loss, float *dx_TI);
+/* The next fur_model_loss_and_gradient also measures, head by head, what almost-linear layers err by against exact
+ * attention over the same logits, on tokens drawn by `seed`; the plan's request must have had error_rows. `assume`:
+ * exact layers without a window too, as if they were almost-linear with the polynomial that the last measured row was
+ * fitted with (on the first: e^t cut off after its degree); of those, o's error only. Cost: 14 D flops a token, head
+ * and sampled token. Errors: FUR_E_ARGUMENT. */
+FUR_API fur_status fur_run_measure_errors(fur_run *run, uint64_t seed, bool assume);
+/* Writes what the last measured row gave to out[layers * heads] and returns its number. */
+FUR_API int64_t fur_run_head_errors(const fur_run *run, fur_head_error *out);
+/* Polynomials of almost-linear layers become those fitted to the last measured row: means of its sampled queries and
+ * keys, and coefficients. Not within a step: weights and constants belong together. */
+FUR_API void fur_run_install_fits(fur_run *run);
 /* Loss only. nll_T, where not NULL, receives each position's negative log likelihood (NaN where not counted). */
 FUR_API fur_status fur_model_loss(fur_run *run, const fur_row *row, const fur_loss *loss, double *out_loss,
                                   float *nll_T);

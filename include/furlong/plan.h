@@ -43,6 +43,7 @@ typedef struct fur_plan_request {
     fur_store_place inputs, attention; /* of layer inputs; of attention outputs and row statistics */
     fur_store_place optimizer;         /* of Adam's moments: chosen, in memory or on disk */
     fur_stored_type stored;            /* what layer inputs are stored as */
+    int64_t error_rows;     /* training: tokens of a row that fur_run_measure_errors samples; 0: it is not called */
     double measured_gflops; /* matrix product rate for the seconds; 0: measured now (about 0.1 s, once per process) */
 } fur_plan_request;
 

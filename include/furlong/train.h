@@ -33,9 +33,11 @@ typedef struct fur_train_settings {
     double lr, min_lr, beta1, beta2, adam_eps, weight_decay, grad_clip; /* grad_clip 0: none */
     int64_t warmup_steps;
     int64_t save_steps, eval_steps, log_steps; /* 0: only at the end */
-    int64_t keep_checkpoints;                  /* older ones are removed; 0: keep all */
-    int64_t eval_tokens;                       /* at most this many held-out tokens per evaluation */
-    double held_out; /* share of the corpus's end kept for evaluation when there is no eval corpus */
+    int64_t error_steps;      /* steps between measurements of almost-linear layers' error, after each of which their
+                                 polynomials are refitted; the first step and the last measure too */
+    int64_t keep_checkpoints; /* older ones are removed; 0: keep all */
+    int64_t eval_tokens;      /* at most this many held-out tokens per evaluation */
+    double held_out;          /* share of the corpus's end kept for evaluation when there is no eval corpus */
     uint64_t seed;
     int64_t memory_bytes; /* 0: no limit */
     int64_t disk_bytes;   /* limit on what goes to disk within a step; 0: nothing does */
@@ -54,7 +56,8 @@ typedef enum fur_train_event_type {
     FUR_EVENT_STEP = 1,
     FUR_EVENT_EVAL = 2,
     FUR_EVENT_SAVE = 3,
-    FUR_EVENT_PROGRESS = 4 /* within a step, a few times a second at most */
+    FUR_EVENT_PROGRESS = 4, /* within a step, a few times a second at most */
+    FUR_EVENT_ERRORS = 5    /* after a step that measured what almost-linear heads err by */
 } fur_train_event_type;
 
 typedef struct fur_train_event {
@@ -68,8 +71,10 @@ typedef struct fur_train_event {
     double seconds; /* since the run (or its resumption) started */
     double step_seconds, seconds_left, tokens_per_second;
     int64_t rss_bytes, peak_rss_bytes, planned_peak_bytes, arena_peak_bytes, planned_arena_bytes;
-    const fur_plan *plan; /* PLAN only */
-    const char *path;     /* SAVE only: the checkpoint's folder */
+    const fur_plan *plan;         /* PLAN only */
+    const char *path;             /* SAVE only: the checkpoint's folder */
+    const fur_head_error *errors; /* ERRORS only, by layer and head */
+    int64_t error_count;
 } fur_train_event;
 
 typedef void (*fur_train_fn)(void *user, const fur_train_event *event);

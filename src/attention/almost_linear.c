@@ -19,34 +19,9 @@
 #include <math.h>
 #include <string.h>
 
+#include "attention/far_field.h"
 #include "attention/keys.h"
 #include "base/size.h"
-
-/* ---- which keys are far ------------------------------------------------------------------------------------------ */
-
-static int64_t sinks_of(const fur_attention_shape *shape)
-{
-    return shape->features.sink_tokens;
-}
-
-/* End of the far part before chunk c, which begins behind the sink tokens; c = -1: nothing is far yet. */
-static int64_t before(const fur_attention_shape *shape, int64_t chunk)
-{
-    return fur_max_i64(sinks_of(shape), chunk * shape->chunk - shape->near);
-}
-
-/* Start of the far part behind chunk c, which ends with the document. */
-static int64_t behind(const fur_attention_shape *shape, int64_t length, int64_t chunk)
-{
-    if (shape->causal)
-        return length;
-    return fur_min_i64(length, fur_max_i64(sinks_of(shape), (chunk + 1) * shape->chunk + shape->near));
-}
-
-static int has_far(const fur_attention_shape *shape, int64_t length, int64_t chunk)
-{
-    return before(shape, chunk) > sinks_of(shape) || behind(shape, length, chunk) < length;
-}
 
 /* Queries of one chunk within a part of a document. */
 typedef struct chunk_part {
@@ -63,7 +38,7 @@ static chunk_part chunk_part_of(const fur_attention_shape *shape, const fur_docu
 
 static int64_t almost_linear_reach(const fur_attention_shape *shape)
 {
-    return shape->causal && !sinks_of(shape) ? shape->near + shape->chunk : INT64_MAX;
+    return shape->causal && !fur_far_sinks(shape) ? shape->near + shape->chunk : INT64_MAX;
 }
 
 static void almost_linear_reserve(const fur_attention_shape *shape, int64_t rows, int64_t block, int backward,
@@ -105,7 +80,7 @@ static void almost_linear_cost(const fur_attention_shape *shape, int64_t rows, i
 {
     double n = (double)document_rows, chunk = (double)shape->chunk, near = (double)shape->near;
     double D = (double)shape->head_dim, H = (double)shape->heads, K = (double)shape->kv_heads;
-    double seen = fmin(n, (shape->causal ? chunk / 2 + near : chunk + 2 * near) + (double)sinks_of(shape));
+    double seen = fmin(n, (shape->causal ? chunk / 2 + near : chunk + 2 * near) + (double)fur_far_sinks(shape));
     double sum = 2 * (double)fur_far_features(shape->head_dim, shape->far.degree) * (D + 1);
     double far = n > chunk + near ? sum : 0, adds = shape->causal ? 1 : 3, key_visits = shape->causal ? 1 : 3;
     double exact = 4 * D * H * seen;
@@ -147,11 +122,13 @@ static fur_status visit_keys(const fur_exec *exec, const fur_attention_shape *sh
 static fur_status move_sum(const fur_exec *exec, const fur_attention_shape *shape, const fur_attention_state *state,
                            const fur_document_part *part, int64_t from, int64_t to, float *sums)
 {
-    FUR_TRY(visit_keys(exec, shape, state, part->start, before(shape, from), before(shape, to), ADD_TO_SUM, 1, sums));
-    int64_t end = behind(shape, part->length, to);
+    FUR_TRY(visit_keys(exec, shape, state, part->start, fur_far_before(shape, from), fur_far_before(shape, to),
+                       ADD_TO_SUM, 1, sums));
+    int64_t end = fur_far_behind(shape, part->length, to);
     if (from < 0)
         return visit_keys(exec, shape, state, part->start, end, part->length, ADD_TO_SUM, 1, sums);
-    return visit_keys(exec, shape, state, part->start, behind(shape, part->length, from), end, ADD_TO_SUM, -1, sums);
+    return visit_keys(exec, shape, state, part->start, fur_far_behind(shape, part->length, from), end, ADD_TO_SUM, -1,
+                      sums);
 }
 
 /* Queries of a block, and what is wanted of them. */
@@ -192,7 +169,7 @@ static fur_status walk_ascending(const fur_exec *exec, const fur_attention_shape
         for (int64_t c = part.first / shape->chunk; c <= part.last / shape->chunk; done = c++) {
             chunk_part p = chunk_part_of(shape, &part, c);
             FUR_TRY(move_sum(exec, shape, state, &part, done, c, sums));
-            if (what == WALK_REBUILD || !has_far(shape, part.length, c))
+            if (what == WALK_REBUILD || !fur_far_any(shape, part.length, c))
                 continue;
             fur_far_queries q = queries_of(shape, block, part.start + p.first - first, p.last - p.first + 1);
             FUR_TRY(what == WALK_FORWARD ? fur_far_query(exec, &shape->far, sums, &q)
@@ -226,18 +203,18 @@ static fur_status walk_descending(const fur_exec *exec, const fur_attention_shap
             chunk_part p = chunk_part_of(shape, &part, c);
             int64_t chunk_end = fur_min_i64((c + 1) * shape->chunk, part.length);
             if (c < last_chunk && p.last == chunk_end - 1) { /* all chunks behind c are in G, and nothing of c */
-                FUR_TRY(visit_keys(exec, shape, state, part.start, before(shape, c), before(shape, c + 1),
-                                   GRADIENT_OF_SUM, 1, G));
-                FUR_TRY(visit_keys(exec, shape, state, part.start, behind(shape, part.length, c),
-                                   behind(shape, part.length, c + 1), GRADIENT_OF_SUM, -1, G));
+                FUR_TRY(visit_keys(exec, shape, state, part.start, fur_far_before(shape, c),
+                                   fur_far_before(shape, c + 1), GRADIENT_OF_SUM, 1, G));
+                FUR_TRY(visit_keys(exec, shape, state, part.start, fur_far_behind(shape, part.length, c),
+                                   fur_far_behind(shape, part.length, c + 1), GRADIENT_OF_SUM, -1, G));
             }
-            if (!has_far(shape, part.length, c))
+            if (!fur_far_any(shape, part.length, c))
                 continue;
             fur_far_queries q = queries_of(shape, block, part.start + p.first - first, p.last - p.first + 1);
             FUR_TRY(fur_far_add_queries(exec, &shape->far, &q, G));
         }
         if (part.first == 0)
-            FUR_TRY(visit_keys(exec, shape, state, part.start, behind(shape, part.length, 0), part.length,
+            FUR_TRY(visit_keys(exec, shape, state, part.start, fur_far_behind(shape, part.length, 0), part.length,
                                GRADIENT_OF_SUM, 1, G));
     }
     return FUR_OK;
@@ -255,7 +232,7 @@ static void make_piece(const fur_attention_shape *shape, const fur_attention_sta
                        fur_query_piece *out)
 {
     int64_t from = fur_max_i64(0, p.chunk * shape->chunk - shape->near), spans_made = 0;
-    int64_t sinks = sinks_of(shape);
+    int64_t sinks = fur_far_sinks(shape);
     int64_t to = shape->causal
                      ? p.last + 1
                      : fur_min_i64(part->length, fur_max_i64(sinks, (p.chunk + 1) * shape->chunk + shape->near));
@@ -311,7 +288,7 @@ static fur_status near_backward(const fur_exec *exec, const fur_attention_shape 
                                 fur_attention_args *args)
 {
     int64_t reach = shape->causal ? shape->near : 2 * shape->near;
-    int64_t apart = sinks_of(shape) ? near->count : fur_min_i64(near->count, fur_div_up(reach, shape->chunk) + 1);
+    int64_t apart = fur_far_sinks(shape) ? near->count : fur_min_i64(near->count, fur_div_up(reach, shape->chunk) + 1);
     for (int64_t remainder = 0; remainder < apart; remainder++) {
         int64_t picked = 0;
         for (int64_t i = remainder; i < near->count; i += apart)

@@ -112,11 +112,11 @@ int fur_far_fit(int64_t count, const double *t, const double *weight, double ran
         squares += weight[n] * t[n] * t[n];
         sum += weight[n];
     }
-    normal_equations e = {.size = degree + 1, .scale = fmax(sqrt(squares / sum), 1e-6 * range)};
+    normal_equations e = {.size = degree + 1, .scale = fmax(fmax(sqrt(squares / sum), 1e-6 * range), 1e-12)};
     for (int64_t n = 0; n < count; n++)
         gather(&e, t[n], weight[n] / sum, 1, exp(t[n]));
     solve(&e, c);
-    if (count > 0 && is_positive(c, degree, range))
+    if (count > 0 && (range <= 0 || is_positive(c, degree, range)))
         return 0;
     fit_minimax(range, degree, c);
     return 1;

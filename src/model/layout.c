@@ -12,6 +12,24 @@
 #include "op/norm/norm.h"
 #include "op/rope/rope.h"
 
+/* All of almost-linear layers but window and sink tokens. */
+static void set_far(const fur_model_config *c, fur_attention_shape *shape)
+{
+    shape->chunk = c->far_chunk;
+    shape->far = (fur_far){.heads = c->heads,
+                           .kv_heads = c->kv_heads,
+                           .head_dim = c->head_dim,
+                           .degree = c->far_degree,
+                           .bound = (float)c->far_bound,
+                           .scale = shape->scale};
+}
+
+void fur_config_assume_far(const fur_model_config *c, fur_attention_shape *shape)
+{
+    set_far(c, shape);
+    shape->near = fur_min_i64(FUR_FAR_DEFAULT_WINDOW, c->context);
+}
+
 fur_attention_shape fur_config_attention_shape(const fur_model_config *c, int64_t layer)
 {
     fur_attention_shape shape = {.heads = c->heads,
@@ -20,15 +38,9 @@ fur_attention_shape fur_config_attention_shape(const fur_model_config *c, int64_
                                  .scale = (float)(1.0 / sqrt((double)c->head_dim)),
                                  .causal = c->causal};
     if (fur_config_is_almost_linear(c, layer)) {
+        set_far(c, &shape);
         shape.near = fur_min_i64(c->window[layer], c->context);
-        shape.chunk = c->far_chunk;
         shape.features.sink_tokens = c->sink_tokens;
-        shape.far = (fur_far){.heads = c->heads,
-                              .kv_heads = c->kv_heads,
-                              .head_dim = c->head_dim,
-                              .degree = c->far_degree,
-                              .bound = (float)c->far_bound,
-                              .scale = 1};
     } else if (c->window[layer] < c->context) {
         shape.features.window = c->window[layer];
         shape.features.sink_tokens = c->sink_tokens;
@@ -283,6 +295,10 @@ void fur_run_layout(const fur_exec *exec, const fur_model_config *c, const fur_p
     }
     layout_overlaid_scratch(c, shape, arena, m);
     report(&items, "blocks in work");
+    if (training && fur_head_errors_apply(c, shape->error_rows)) {
+        fur_head_errors_reserve(c, shape->error_rows, fur_min_i64(shape->superblock, T), arena, &m->errors);
+        report(&items, "samples of attention's error");
+    }
     int64_t bytes = workspace_bytes(exec, c, shape);
     unsigned char *base = fur_arena_push(arena, bytes);
     m->workspace = (fur_arena){.base = base, .capacity = bytes};

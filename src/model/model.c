@@ -124,7 +124,8 @@ fur_run_shape fur_run_shape_of(const fur_plan *plan, const fur_plan_request *req
                            .attention = plan->attention,
                            .moments = plan->optimizer,
                            .keep_hidden = plan->keep_hidden,
-                           .optimizer = request->purpose == FUR_FOR_TRAIN};
+                           .optimizer = request->purpose == FUR_FOR_TRAIN,
+                           .error_rows = request->error_rows};
 }
 
 /* The file of what the plan puts on disk. */
@@ -176,6 +177,7 @@ fur_status fur_run_create(fur_context *context, fur_model *model, const fur_plan
         fur_run_destroy(run);
         return status;
     }
+    fur_head_errors_clear(run);
     if (request->purpose == FUR_FOR_TRAIN)
         model->gradient = run->memory.gradient;
     *out = run;
@@ -257,7 +259,9 @@ fur_status fur_model_loss_and_gradient(fur_run *run, const fur_row *row, const f
     FUR_TRY(begin_row(run, row, 1));
     FUR_TRY(fur_sweep_forward(run, 1));
     FUR_TRY(fur_run_loss(run, loss, 1, weight, out_loss, NULL));
-    FUR_TRY(fur_sweep_backward(run));
+    fur_status status = fur_sweep_backward(run);
+    run->memory.errors.wanted = 0;
+    FUR_TRY(status);
     return fur_embed_row_backward(run, dx_TI);
 }
 

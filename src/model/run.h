@@ -12,6 +12,7 @@
 #include "attention/kind.h"
 #include "base/context.h"
 #include "furlong/model.h"
+#include "model/head_errors.h"
 #include "model/observer.h"
 #include "model/parameters.h"
 #include "op/rope/rope.h"
@@ -38,7 +39,8 @@ typedef struct fur_run_shape {
     fur_store_place attention; /* attention outputs and row statistics; FUR_STORE_CHOSEN: computed again */
     fur_store_place moments;   /* Adam's; FUR_STORE_CHOSEN: in memory */
     int keep_hidden;
-    int optimizer; /* reserve Adam's moments */
+    int optimizer;      /* reserve Adam's moments */
+    int64_t error_rows; /* training: tokens sampled of a row whose heads' errors are measured; 0: none can be */
 } fur_run_shape;
 
 /* Scratch of one superblock (B rows) or token tile (t rows). Forward and backward overlay each other. */
@@ -72,6 +74,7 @@ typedef struct fur_run_memory {
     int64_t disk_bytes; /* of the spill */
     fur_scratch forward, backward;
     fur_loss_scratch loss;
+    fur_head_errors errors;
     fur_arena workspace; /* carved from the arena; operators push here */
 } fur_run_memory;
 
@@ -132,6 +135,9 @@ fur_status fur_model_allocate(fur_context *context, const fur_model_config *conf
 fur_run_shape fur_run_shape_of(const fur_plan *plan, const fur_plan_request *request);
 /* Without what belongs to a run: sink logits and draws. */
 fur_attention_shape fur_config_attention_shape(const fur_model_config *config, int64_t layer);
+/* The shape of an exact layer becomes that of an almost-linear one with the default window, for an audit; its constants
+ * are the caller's. */
+void fur_config_assume_far(const fur_model_config *config, fur_attention_shape *shape);
 /* What RoPE's angles are made of: a dynamic scaling follows the configured context. */
 fur_rope fur_config_rope(const fur_model_config *config);
 

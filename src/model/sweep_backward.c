@@ -71,6 +71,7 @@ static fur_status keys_backward(fur_run *run, fur_layer *layer, const fur_scratc
 {
     float *dk, *dv;
     FUR_TRY(layer->kind->key_gradients(&run->exec, &layer->shape, &layer->state, first, count, &dk, &dv));
+    fur_head_errors_gradients(run, layer, first, count, dk, dv);
     FUR_TRY(fur_layer_rotate_back(run, s, count, layer->shape.kv_heads, dk));
     if (run->observer) {
         fur_observed_keys seen = {layer->index, first, count, dk, dv};
@@ -149,8 +150,10 @@ static fur_status rebuild(fur_run *run, fur_layer *layer, int absorb)
 {
     int64_t step = run->shape.superblock, last = last_block(run);
     for (int64_t first = 0; layer->kind->rebuild && first <= last; first += step) {
-        if (absorb)
+        if (absorb) {
             FUR_TRY(absorb_rows(run, layer, first, first < last ? first + step : first));
+            fur_head_errors_keys(run, layer, first, fur_superblock_rows(run, first));
+        }
         FUR_TRY(layer->kind->rebuild(&run->exec, &layer->shape, &layer->state, &run->documents, first,
                                      fur_superblock_rows(run, first)));
     }
@@ -189,6 +192,7 @@ static fur_status query_block_backward(fur_run *run, fur_layer *layer, int64_t f
     FUR_TRY(fur_map_backward(run, &layer->at->o, count, o, dropped, 0, s->do_BQ));
     FUR_TRY(layer->kind->query_backward(&run->exec, &layer->shape, &layer->state, &run->documents, first, count,
                                         s->q_BQ, o, lse, s->do_BQ, s->dq_BQ));
+    fur_head_errors_queries(run, first, count, s->q_BQ, o, lse, s->do_BQ, s->dq_BQ);
     FUR_TRY(fur_layer_rotate_back(run, s, count, layer->shape.heads, s->dq_BQ));
     if (run->observer) {
         fur_observed_queries seen = {layer->index, first, count, x, o, lse, s->dq_BQ};
@@ -225,11 +229,14 @@ static fur_status layer_backward(fur_run *run, int64_t index)
     fur_layer layer = fur_layer_begin(run, index, 1);
     int keys_ready = layer.kind->keys_ready_at_once(&layer.shape);
     int64_t reach = layer.kind->reach(&layer.shape), absorbed = last + step; /* blocks from there on are absorbed */
+    fur_head_errors_begin(run, &layer);
     if (run->observer)
         FUR_TRY(run->observer->layer(run->observer->user, index, run->tokens, run->memory.x_TC));
     if (reach == INT64_MAX) {
-        for (int64_t first = 0; first <= last; first += step)
+        for (int64_t first = 0; first <= last; first += step) {
             FUR_TRY(absorb_again(run, &layer, first, first < last ? first + step : first));
+            fur_head_errors_keys(run, &layer, first, fur_superblock_rows(run, first));
+        }
         FUR_TRY(rebuild(run, &layer, 0));
         FUR_TRY(layer.kind->exchange_backward(&run->exec, &layer.state));
         absorbed = 0;
@@ -246,6 +253,7 @@ static fur_status layer_backward(fur_run *run, int64_t index)
     }
     for (int64_t first = last; !keys_ready && first >= 0; first -= step)
         FUR_TRY(key_block_backward(run, &layer, first));
+    fur_head_errors_end(run);
     fur_store_forget(&run->memory.inputs, index);
     fur_store_forget(&run->memory.o, index);
     fur_store_forget(&run->memory.lse, index);

@@ -358,7 +358,8 @@ static void search(planner *p, fur_plan *out)
                                    .tokens = r->row_tokens,
                                    .superblock = superblock,
                                    .token_tile = choose_token_tile(p->config, superblock),
-                                   .optimizer = r->purpose == FUR_FOR_TRAIN};
+                                   .optimizer = r->purpose == FUR_FOR_TRAIN,
+                                   .error_rows = r->error_rows};
             choose_loss_tiles(p->config, superblock, logit_counts[l], &shape);
             consider_places(p, shape);
         }
@@ -422,7 +423,9 @@ fur_status fur_plan_of_shape(fur_context *context, const fur_model_config *confi
     fur_parameter_table table;
     FUR_TRY(planner_init(&p, context, config, request, &table));
     begin_search(&p, out);
-    consider_places(&p, *shape);
+    fur_run_shape asked = *shape;
+    asked.error_rows = request->error_rows;
+    consider_places(&p, asked);
     fur_parameter_table_destroy(&table);
     return FUR_OK;
 }

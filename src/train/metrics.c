@@ -82,11 +82,35 @@ static json_t *eval_line(const fur_train_event *e, const fur_eval_result *eval)
                      number(e->seconds), "by_position", positions);
 }
 
+static json_t *interval(const fur_sampled_error *e)
+{
+    return json_pack("[o, o, o]", number(e->value), number(e->low), number(e->high));
+}
+
+static json_t *errors_line(const fur_train_event *e)
+{
+    json_t *heads = json_array();
+    for (int64_t i = 0; i < e->error_count; i++) {
+        const fur_head_error *h = &e->errors[i];
+        json_array_append_new(heads, json_pack("{s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b}",
+                                               "layer", (json_int_t)h->layer, "head", (json_int_t)h->head, "sampled",
+                                               (json_int_t)h->tokens, "o", interval(&h->o), "dq", interval(&h->dq),
+                                               "dk", interval(&h->dk), "dv", interval(&h->dv), "certificate",
+                                               number(h->certificate), "weight_error", number(h->weight_error),
+                                               "far_share", number(h->far_share), "deviation", number(h->deviation),
+                                               "largest", number(h->largest), "exact", (int)h->exact));
+    }
+    return json_pack("{s:I, s:I, s:o}", "step", (json_int_t)e->step, "context", (json_int_t)e->context, "head_errors",
+                     heads);
+}
+
 fur_status fur_metrics_write(fur_context *context, fur_metrics *metrics, const fur_train_event *event,
                              const fur_eval_result *eval)
 {
     fur_json_setup();
-    json_t *line = eval ? eval_line(event, eval) : step_line(event);
+    json_t *line = eval                              ? eval_line(event, eval)
+                   : event->type == FUR_EVENT_ERRORS ? errors_line(event)
+                                                     : step_line(event);
     if (!line)
         return fur_memory_error(&context->error, 1024, metrics->path);
     int failed = json_dumpf(line, metrics->file, JSON_COMPACT | JSON_REAL_PRECISION(9)) != 0;

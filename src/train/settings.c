@@ -27,6 +27,7 @@ void fur_train_settings_defaults(fur_train_settings *s)
     s->weight_decay = 0.1;
     s->grad_clip = 1.0;
     s->warmup_steps = 50;
+    s->error_steps = 100;
     s->keep_checkpoints = 3;
     s->eval_tokens = 1 << 17;
     s->held_out = 0.1;
@@ -61,6 +62,7 @@ fur_status fur_train_settings_check(fur_context *context, const fur_train_settin
     FUR_TRY(check_between(error, "warm-up steps", (double)s->warmup_steps, 0, 1e15));
     FUR_TRY(check_between(error, "save, eval and log steps",
                           (double)fur_min_i64(s->save_steps, fur_min_i64(s->eval_steps, s->log_steps)), 0, 1e15));
+    FUR_TRY(check_between(error, "error steps", (double)s->error_steps, 0, 1e15));
     FUR_TRY(check_between(error, "phases", s->phase_count, 1, FUR_MAX_PHASES));
     for (int i = 0; i < s->phase_count; i++) {
         FUR_TRY(check_between(error, "context", (double)s->phases[i].context, 1, 0x1p40));
@@ -121,6 +123,7 @@ void fur_train_request(const fur_train_settings *s, const fur_corpus *corpus, co
     out->attention = s->attention;
     out->optimizer = s->optimizer;
     out->stored = s->stored;
+    out->error_rows = FUR_ERROR_ROWS;
     out->keep = s->keep;
     out->superblock = s->superblock;
 }

@@ -7,6 +7,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/random.h"
 #include "base/size.h"
 #include "op/adamw/adamw.h"
 #include "op/sumsq/sumsq.h"
@@ -70,6 +71,8 @@ static fur_status accumulate(fur_trainer *t, double *loss, int64_t *tokens, doub
         int64_t row_tokens = row.offsets[row.documents];
         /* one row: its mean is the step's, and no weight is needed */
         double weight = s->grad_accum > 1 ? (double)row_tokens : 1.0;
+        if (t->measures && i == 0)
+            FUR_TRY(fur_run_measure_errors(t->run, fur_random_u64(s->seed, 0xe44, (uint64_t)t->state.step), false));
         fur_run_set_random(t->run, s->seed, (uint64_t)(t->state.step * s->grad_accum + i));
         FUR_TRY(fur_model_loss_and_gradient(t->run, &row, NULL, weight, &row_loss, NULL));
         *loss += weight * row_loss;
@@ -192,6 +195,37 @@ static fur_status log_step(fur_trainer *t, double grad_norm, int64_t tokens)
     return fur_metrics_write(t->context, &t->metrics, &event, NULL);
 }
 
+static bool due(int64_t step, int64_t every, int64_t last)
+{
+    return step == last || (every > 0 && step % every == 0);
+}
+
+/* Whether the step that comes measures the error of attention: the first one does, so that polynomials fit what they
+ * see from the second on. */
+static bool measures_next(const fur_trainer *t)
+{
+    int64_t next = t->state.step + 1;
+    return fur_config_has_far(&t->model->config) &&
+           (next == 1 || due(next, t->settings->error_steps, t->settings->max_steps));
+}
+
+/* After a step that measured: says what it found, and refits polynomials to it for the steps to come. */
+static fur_status report_errors(fur_trainer *t)
+{
+    const fur_model_config *c = &t->model->config;
+    fur_head_error *errors = fur_calloc((size_t)(c->layers * c->heads), sizeof *errors);
+    if (!errors)
+        return fur_memory_error(&t->context->error, c->layers * c->heads * (int64_t)sizeof *errors, "errors of heads");
+    fur_train_event event = event_of(t, FUR_EVENT_ERRORS);
+    event.errors = errors;
+    event.error_count = fur_run_head_errors(t->run, errors);
+    send(t, &event);
+    fur_status status = fur_metrics_write(t->context, &t->metrics, &event, NULL);
+    fur_free(errors);
+    fur_run_install_fits(t->run);
+    return status;
+}
+
 /* One optimizer step. A step that is stopped or not finite leaves weights, moments and cursor as they were. An error of
  * the disk that holds the moments may come when a part of both is updated: the run ends there, nothing of it is saved,
  * and the last checkpoint is what it goes on from. */
@@ -201,6 +235,7 @@ static fur_status train_step(fur_trainer *t)
     double loss, counted, grad_norm = 0;
     int64_t tokens;
     t->step_start = t->last_progress = fur_clock_seconds();
+    t->measures = measures_next(t);
     fur_status status = accumulate(t, &loss, &tokens, &counted);
     if (status == FUR_OK)
         status = update(t, counted, &grad_norm);
@@ -219,7 +254,8 @@ static fur_status train_step(fur_trainer *t)
     t->state.last_loss = loss;
     t->state.tokens += tokens;
     t->state.step++;
-    return log_step(t, grad_norm, tokens);
+    FUR_TRY(log_step(t, grad_norm, tokens));
+    return t->measures ? report_errors(t) : FUR_OK;
 }
 
 static fur_status evaluate(fur_trainer *t)
@@ -253,11 +289,6 @@ static fur_status save(fur_trainer *t)
     event.path = path;
     send(t, &event);
     return FUR_OK;
-}
-
-static bool due(int64_t step, int64_t every, int64_t last)
-{
-    return step == last || (every > 0 && step % every == 0);
 }
 
 /* A step, and what is due after it. */

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "model/head_errors.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/random.h"
+#include "base/size.h"
+#include "model/layer.h"
+
+/* ---- memory ------------------------------------------------------------------------------------------------------ */
+
+bool fur_head_errors_apply(const fur_model_config *c, int64_t rows)
+{
+    return rows > 0 && c->far_degree > 0 && c->head_dim <= FUR_FAR_MOST_DIM;
+}
+
+static int64_t constants_of_head(const fur_model_config *c)
+{
+    return 2 * c->head_dim + c->far_degree + 2;
+}
+
+void fur_head_errors_reserve(const fur_model_config *c, int64_t rows, int64_t block, fur_arena *arena,
+                             fur_head_errors *out)
+{
+    fur_attention_shape shape = {.heads = c->heads, .kv_heads = c->kv_heads, .head_dim = c->head_dim};
+    memset(out, 0, sizeof *out);
+    out->layer = -1;
+    fur_far_sample_reserve(&shape, rows, block, arena, &out->sample);
+    out->result_LH = fur_arena_push(arena, c->layers * c->heads * (int64_t)sizeof *out->result_LH);
+    out->constants = fur_arena_push_f32(arena, c->layers * c->kv_heads * constants_of_head(c));
+}
+
+/* Of a layer: qbar [K, D], kbar [K, D], c [K, degree + 1], range [K]. */
+typedef struct layer_constants {
+    float *query_mean_KD, *key_mean_KD, *coefficient_KP, *range_K;
+} layer_constants;
+
+static layer_constants constants_of(const fur_run *run, int64_t layer)
+{
+    const fur_model_config *c = &run->model->config;
+    int64_t D = c->head_dim, K = c->kv_heads;
+    float *at = run->memory.errors.constants + layer * K * constants_of_head(c);
+    return (layer_constants){at, at + K * D, at + 2 * K * D, at + K * (2 * D + c->far_degree + 1)};
+}
+
+static bool is_measurable(const fur_run *run)
+{
+    return run->memory.errors.result_LH != NULL;
+}
+
+/* ---- asking ------------------------------------------------------------------------------------------------------ */
+
+fur_status fur_run_measure_errors(fur_run *run, uint64_t seed, bool assume)
+{
+    fur_head_errors *e = &run->memory.errors;
+    const fur_model_config *c = &run->model->config;
+    if (!is_measurable(run))
+        return fur_error_set(run->exec.error, FUR_E_ARGUMENT, "this run was planned without measured errors");
+    e->wanted = 1;
+    e->assume = assume;
+    e->seed = seed;
+    for (int64_t i = 0; i < c->layers * c->heads; i++)
+        e->result_LH[i] = (fur_head_error){.layer = -1};
+    return FUR_OK;
+}
+
+int64_t fur_run_head_errors(const fur_run *run, fur_head_error *out)
+{
+    const fur_model_config *c = &run->model->config;
+    int64_t count = 0;
+    for (int64_t i = 0; is_measurable(run) && i < c->layers * c->heads; i++)
+        if (run->memory.errors.result_LH[i].layer >= 0)
+            out[count++] = run->memory.errors.result_LH[i];
+    return count;
+}
+
+void fur_run_install_fits(fur_run *run)
+{
+    const fur_model_config *c = &run->model->config;
+    size_t width = (size_t)c->head_dim, terms = (size_t)c->far_degree + 1;
+    for (int64_t layer = 0; is_measurable(run) && layer < c->layers; layer++) {
+        const fur_layer_offsets *at = &run->model->table.layers[layer];
+        layer_constants from = constants_of(run, layer);
+        float *data = run->model->data;
+        for (size_t h = 0; at->far_coefficients >= 0 && h < (size_t)c->kv_heads; h++) {
+            if (from.range_K[h] <= 0)
+                continue;
+            memcpy(data + at->far_query_mean + h * width, from.query_mean_KD + h * width, width * sizeof(float));
+            memcpy(data + at->far_key_mean + h * width, from.key_mean_KD + h * width, width * sizeof(float));
+            memcpy(data + at->far_coefficients + h * terms, from.coefficient_KP + h * terms, terms * sizeof(float));
+            data[at->far_fitted + 2 * (int64_t)h + 1] = from.range_K[h];
+            from.range_K[h] = 0;
+        }
+    }
+}
+
+void fur_head_errors_clear(fur_run *run)
+{
+    const fur_model_config *c = &run->model->config;
+    if (is_measurable(run))
+        memset(run->memory.errors.constants, 0,
+               (size_t)(c->layers * c->kv_heads * constants_of_head(c)) * sizeof(float));
+}
+
+/* e^t cut off after its degree, where nothing was fitted yet. */
+static void set_assumed(const fur_run *run, int64_t layer, fur_far *far)
+{
+    layer_constants at = constants_of(run, layer);
+    far->query_mean_KD = at.query_mean_KD;
+    far->key_mean_KD = at.key_mean_KD;
+    far->coefficient_KP = at.coefficient_KP;
+    for (int64_t h = 0; h < far->kv_heads; h++) {
+        if (at.range_K[h] > 0)
+            continue;
+        float *c = at.coefficient_KP + h * (far->degree + 1);
+        c[0] = 1;
+        for (int64_t l = 1; l <= far->degree; l++)
+            c[l] = c[l - 1] / (float)l;
+    }
+}
+
+/* ---- the sweep --------------------------------------------------------------------------------------------------- */
+
+void fur_head_errors_begin(fur_run *run, const fur_layer *layer)
+{
+    fur_head_errors *e = &run->memory.errors;
+    const fur_model_config *c = &run->model->config;
+    e->layer = -1;
+    if (!e->wanted)
+        return;
+    e->assumed = !fur_config_is_almost_linear(c, layer->index);
+    if (e->assumed && (!e->assume || c->window[layer->index]))
+        return;
+    e->layer = layer->index;
+    e->shape = layer->shape;
+    if (e->assumed) {
+        fur_config_assume_far(c, &e->shape);
+        set_assumed(run, layer->index, &e->shape.far);
+    }
+    fur_far_sample_begin(&e->sample, &e->shape, &run->documents, fur_random_u64(e->seed, 0xe44, (uint64_t)layer->index),
+                         e->assumed);
+}
+
+void fur_head_errors_keys(fur_run *run, const fur_layer *layer, int64_t first, int64_t count)
+{
+    fur_head_errors *e = &run->memory.errors;
+    if (e->layer == layer->index)
+        fur_far_sample_keys(&e->sample, &layer->state, first, count);
+}
+
+void fur_head_errors_queries(fur_run *run, int64_t first, int64_t count, const float *q_BQ, const float *o_BQ,
+                             const float *lse_BH, const float *do_BQ, const float *dq_BQ)
+{
+    fur_head_errors *e = &run->memory.errors;
+    if (e->layer >= 0)
+        fur_far_sample_queries(&run->exec, &e->sample, first, count, q_BQ, o_BQ, lse_BH, do_BQ, dq_BQ);
+}
+
+void fur_head_errors_gradients(fur_run *run, const fur_layer *layer, int64_t first, int64_t count, const float *dk_BK,
+                               const float *dv_BK)
+{
+    fur_head_errors *e = &run->memory.errors;
+    if (e->layer == layer->index)
+        fur_far_sample_gradients(&run->exec, &e->sample, &layer->state, first, count, dk_BK, dv_BK);
+}
+
+void fur_head_errors_end(fur_run *run)
+{
+    fur_head_errors *e = &run->memory.errors;
+    const fur_model_config *c = &run->model->config;
+    if (e->layer < 0)
+        return;
+    fur_head_error *result = e->result_LH + e->layer * c->heads;
+    fur_far_sample_end(&e->sample, result);
+    for (int64_t head = 0; head < c->heads; head++)
+        result[head].layer = e->layer;
+    layer_constants to = constants_of(run, e->layer);
+    for (int64_t h = 0; h < c->kv_heads; h++) {
+        fur_far_constants fitted = {.query_mean_D = to.query_mean_KD + h * c->head_dim,
+                                    .key_mean_D = to.key_mean_KD + h * c->head_dim,
+                                    .coefficient_P = to.coefficient_KP + h * (c->far_degree + 1)};
+        if (fur_far_sample_fit(&e->sample, h, &fitted) == 0)
+            to.range_K[h] = fitted.range;
+    }
+    e->layer = -1;
+}
