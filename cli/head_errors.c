@@ -72,14 +72,14 @@ void cli_sampled_error(char out[CLI_TWO_UNITS], const fur_sampled_error *e)
         (void)snprintf(out, CLI_TWO_UNITS, "%.1e", e->value);
 }
 
-void cli_head_errors_print(const fur_head_error *errors, int64_t count, int64_t most, double max_error, FILE *file,
+void cli_head_errors_print(const fur_head_error *errors, int64_t count, int64_t most, const char *fate, FILE *file,
                            const cli_style *style)
 {
     fur_head_error *sorted = cli_head_errors_sorted(errors, count);
     bool gradients = count > 0 && isfinite(sorted[count - 1].dq.value);
     cli_table table;
-    cli_table_init(&table, "rrlllrrr", "layer", "head", "output off by (95 %)", gradients ? "dq" : "",
-                   max_error > 0 ? "becomes" : "", "far share", "far logits", "certified");
+    cli_table_init(&table, "rrlllrrr", "layer", "head", "output off by (95 %)", gradients ? "dq" : "", fate,
+                   "far share", "far logits", "certified");
     for (int64_t i = 0; i < count && i < most; i++) {
         const fur_head_error *e = &sorted[i];
         char layer[CLI_UNIT], head[CLI_UNIT], o[CLI_TWO_UNITS], dq[CLI_TWO_UNITS], share[CLI_UNIT], spread[CLI_UNIT],
@@ -91,8 +91,8 @@ void cli_head_errors_print(const fur_head_error *errors, int64_t count, int64_t 
         (void)snprintf(share, sizeof share, "%.2f", e->far_share);
         (void)snprintf(spread, sizeof spread, "%.2g", e->deviation);
         (void)snprintf(certified, sizeof certified, e->certificate < 1 ? "%.1e" : "nothing", e->certificate);
-        cli_table_row(&table, layer, head, o, gradients ? dq : "",
-                      max_error > 0 ? (e->exact ? "exact" : "almost-linear") : "", share, spread, certified);
+        cli_table_row(&table, layer, head, o, gradients ? dq : "", e->exact ? "exact" : "almost-linear", share, spread,
+                      certified);
     }
     cli_table_print(&table, file, style);
     cli_table_clear(&table);

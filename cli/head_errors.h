@@ -21,8 +21,8 @@ void cli_head_errors_line(cli_string *out, const fur_head_error *errors, int64_t
 fur_head_error *cli_head_errors_sorted(const fur_head_error *errors, int64_t count);
 /* "1.2e-03 (9.8e-04 to 1.4e-03)", "-" where not measured. */
 void cli_sampled_error(char out[CLI_TWO_UNITS], const fur_sampled_error *error);
-/* Table of the `most` worst heads; max_error > 0: those above it are marked. */
-void cli_head_errors_print(const fur_head_error *errors, int64_t count, int64_t most, double max_error, FILE *file,
+/* Table of the `most` worst heads; `fate`: the title of the column that says which are exact. */
+void cli_head_errors_print(const fur_head_error *errors, int64_t count, int64_t most, const char *fate, FILE *file,
                            const cli_style *style);
 json_t *cli_head_errors_json(const fur_head_error *errors, int64_t count);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The option table and the parser that reads it. */
+/* The parser of options. */
 #include "options.h"
 
 #include <errno.h>
@@ -12,222 +12,6 @@
 
 #include "text.h"
 
-/* ---- the table ---------------------------------------------------------------------------------------------- */
-
-#define AT(field) offsetof(cli_options, field)
-#define DEMO      (1u << CLI_DEMO)
-#define TRAIN     (1u << CLI_TRAIN)
-#define EVAL      (1u << CLI_EVAL)
-#define GENERATE  (1u << CLI_GENERATE)
-#define PLAN      (1u << CLI_PLAN)
-#define BENCH     (1u << CLI_BENCH)
-#define INSPECT   (1u << CLI_INSPECT)
-#define DOCTOR    (1u << CLI_DOCTOR)
-#define VERSION   (1u << CLI_VERSION)
-#define LONG_STEP (1u << CLI_LONG_STEP)
-#define ALL_VERBS ((1u << CLI_VERBS) - 1u)
-#define RUNS      (DEMO | TRAIN | EVAL | GENERATE | PLAN | BENCH | DOCTOR | LONG_STEP)
-
-#define TEBI 1099511627776.0
-
-/* clang-format off */
-static const cli_option table[] = {
-    {"model", 'm', NULL, CLI_TEXT, "FOLDER", NULL, NULL, 0, 0, "Model",
-     "model in Hugging Face form (config.json, model.safetensors), or an output folder of train, whose latest "
-     "checkpoint is taken; for train: the weights to start from",
-     TRAIN | EVAL | GENERATE | PLAN | INSPECT | LONG_STEP, "FURLONG_MODEL", AT(model)},
-    {"preset", 0, NULL, CLI_TEXT, "NAME", "(bytes-1m)", NULL, 0, 0, "Model",
-     "shape of a new model: bytes-1m, bytes-4m, gpt2-124m, llama-135m, llama-1b",
-     TRAIN | PLAN | BENCH, "FURLONG_PRESET", AT(preset)},
-    {"ctx-size", 'c', "context", CLI_COUNT, "TOKENS", "(chosen)", NULL, 1, TEBI, "Model",
-     "longest document: tokens that see each other. Longer ones are cut into pieces of this length, and counted",
-     TRAIN | EVAL | PLAN | LONG_STEP, "FURLONG_CTX_SIZE", AT(context)},
-    {"layers", 0, NULL, CLI_INT, "COUNT", "(the preset's)", NULL, 1, 512, "Model",
-     "layers of a preset instead of its own number", TRAIN | PLAN | BENCH, NULL, AT(layers)},
-    {"attention", 0, NULL, CLI_TEXT, "KINDS", "exact", NULL, 0, 0, "Model",
-     "attention of the layers: one kind for all, or kind@first-last,...", TRAIN | PLAN, NULL, AT(attention)},
-    {"projection", 0, NULL, CLI_TEXT, "KINDS", "dense", NULL, 0, 0, "Model",
-     "kind of the linear maps: one for all, or ffn=kind,qkvo=kind", TRAIN | PLAN, NULL, AT(projection)},
-    {"window", 0, NULL, CLI_TEXT, "TOKENS", "(none)", NULL, 0, 0, "Model",
-     "tokens that a token sees, itself among them: one number for all layers, or 4096@0-9,none@10-11; for bench one "
-     "number. Of almost-linear layers: tokens before the own chunk that are seen one by one", TRAIN | PLAN | BENCH, NULL, AT(window)},
-    {"degree", 0, NULL, CLI_INT, "P", "(2)", NULL, 1, 6, "Model",
-     "almost-linear: degree of the polynomial in place of the exponential of far keys", TRAIN | PLAN | BENCH, NULL,
-     AT(degree)},
-    {"bound", 0, NULL, CLI_REAL, "B", "(1)", NULL, 1e-6, 16, "Model",
-     "almost-linear: far logits are at most this in size; near ones are not bounded", TRAIN | PLAN | BENCH, NULL,
-     AT(bound)},
-    {"chunk", 0, NULL, CLI_COUNT, "TOKENS", "(128)", NULL, 16, 4096, "Model",
-     "almost-linear: tokens of a chunk, which see each other one by one, and --window tokens before it",
-     TRAIN | PLAN | BENCH, NULL, AT(chunk)},
-    {"far-bias", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Model",
-     "almost-linear: each head learns a number that is added to its far logits", TRAIN | PLAN, NULL, AT(far_bias)},
-    {"max-features", 0, NULL, CLI_COUNT, "COUNT", "(64K)", NULL, 1, 1048576, "Model",
-     "almost-linear: most features, C(head width + degree, degree)", TRAIN | PLAN | BENCH, NULL, AT(max_features)},
-    {"sink-tokens", 0, NULL, CLI_COUNT, "TOKENS", "(0)", NULL, 0, TEBI, "Model",
-     "first tokens of a document that are seen in spite of --window", TRAIN | PLAN, NULL, AT(sink_tokens)},
-    {"sink-logits", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Model",
-     "each head learns a logit that takes part of the attention, as in gpt-oss", TRAIN | PLAN, NULL, AT(sink_logits)},
-    {"position", 0, NULL, CLI_CHOICE, "NAME", "(the preset's)", "learned|rope|alibi", 0, 0, "Model",
-     "how a new model knows positions", TRAIN | PLAN, NULL, AT(position)},
-    {"rope-scaling", 0, NULL, CLI_TEXT, "SCALING", "(none)", NULL, 0, 0, "Model",
-     "angles for a context longer than the one first trained on: linear:FACTOR, ntk:FACTOR, dynamic:FACTOR:ORIGINAL, "
-     "yarn:FACTOR:ORIGINAL, llama3:FACTOR:ORIGINAL", TRAIN | PLAN, NULL, AT(rope_scaling)},
-    {"softcap", 0, NULL, CLI_REAL, "VALUE", "(none)", NULL, 0, 999999, "Model",
-     "attention scores stay below it in size, by a tanh; 0: none", TRAIN | PLAN, NULL, AT(softcap)},
-    {"qk-norm", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Model",
-     "RMSNorm of each head's queries and keys, as in Qwen 3", TRAIN | PLAN, NULL, AT(qk_norm)},
-    {"dropout", 0, NULL, CLI_REAL, "RATE", "(0)", NULL, 0, 0.999, "Training",
-     "share of embeddings, and of what each layer adds, that is left out in training", TRAIN | PLAN, NULL,
-     AT(dropout)},
-    {"attention-dropout", 0, NULL, CLI_REAL, "RATE", "(0)", NULL, 0, 0.999, "Training",
-     "share of attention's weights that is left out in training", TRAIN | PLAN, NULL, AT(attention_dropout)},
-    {"tokenizer", 0, NULL, CLI_CHOICE, "NAME", "(bytes)", "bytes", 0, 0, "Data",
-     "how text becomes tokens. Every preset accepts bytes", TRAIN | EVAL | GENERATE | PLAN, NULL, AT(tokenizer)},
-
-    {"file", 'f', NULL, CLI_LIST, "PATH", NULL, NULL, 0, 0, "Data",
-     "text, .jsonl with a field \"text\", .npy, any of these as .zst, a folder, or - for standard input; repeats",
-     DEMO | TRAIN | EVAL | GENERATE | LONG_STEP, NULL, AT(files)},
-    {"eval-file", 0, NULL, CLI_LIST, "PATH", NULL, NULL, 0, 0, "Data",
-     "text to evaluate on instead of the held-out end of --file; repeats", TRAIN, NULL, AT(eval_files)},
-    {"held-out", 0, NULL, CLI_REAL, "SHARE", "0.1", NULL, 0, 0.9, "Data",
-     "share of the end of the text that is kept for evaluation", TRAIN, NULL, AT(held_out)},
-    {"skip-bad", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Data",
-     "skip lines of a .jsonl that do not parse, and count them, instead of stopping at the first",
-     TRAIN | EVAL, NULL, AT(skip_bad)},
-    {"max-tokens", 0, NULL, CLI_COUNT, "TOKENS", "(all)", NULL, 0, TEBI, "Data",
-     "evaluate at most this many tokens", EVAL, NULL, AT(max_tokens)},
-
-    {"prompt", 'p', NULL, CLI_TEXT, "TEXT", NULL, NULL, 0, 0, "Generation",
-     "text to continue (or --file, or standard input)", GENERATE, NULL, AT(prompt)},
-    {"n-predict", 'n', NULL, CLI_COUNT, "TOKENS", "(256, or what the context leaves)", NULL, 1, TEBI, "Generation",
-     "tokens to generate", GENERATE, NULL, AT(predict)},
-    {"temp", 0, "temperature", CLI_REAL, "VALUE", "0.8", NULL, 0, 100, "Generation",
-     "0 always takes the likeliest token, higher is more varied", GENERATE, NULL, AT(temperature)},
-    {"top-k", 0, NULL, CLI_INT, "COUNT", "0", NULL, 0, 1e9, "Generation",
-     "sample among the likeliest COUNT tokens only; 0: all", GENERATE, NULL, AT(top_k)},
-    {"top-p", 0, NULL, CLI_REAL, "SHARE", "1", NULL, 1e-6, 1, "Generation",
-     "sample among the likeliest tokens that make up this probability", GENERATE, NULL, AT(top_p)},
-
-    {"batch-tokens", 'b', "batch-size", CLI_COUNT, "TOKENS", "(the context, at least 8K)", NULL, 1, TEBI, "Training",
-     "tokens of one packed row: documents laid end to end that do not see each other",
-     TRAIN | PLAN, "FURLONG_BATCH_TOKENS", AT(row_tokens)},
-    {"context-ramp", 0, NULL, CLI_RAMP, "RAMP", NULL, NULL, 0, 0, "Training",
-     "contexts that grow: 512,2048@800,8192@900 is 512 from the start, 2,048 from step 800, 8,192 from step 900; "
-     "512/4K is 512 in rows of 4,096 tokens instead of --batch-tokens",
-     TRAIN, NULL, AT(ramp)},
-    {"max-steps", 0, NULL, CLI_INT, "STEPS", "1000", NULL, 1, 1e12, "Training", "optimizer steps",
-     DEMO | TRAIN, NULL, AT(max_steps)},
-    {"lr", 0, "learning-rate", CLI_REAL, "RATE", "(0.003 x 128 / width)", NULL, 0, 10, "Training",
-     "highest learning rate, after the warm-up", TRAIN, NULL, AT(lr)},
-    {"min-lr", 0, NULL, CLI_REAL, "RATE", "(a tenth of --lr)", NULL, 0, 10, "Training",
-     "learning rate at the end of the cosine", TRAIN, NULL, AT(min_lr)},
-    {"weight-decay", 0, NULL, CLI_REAL, "VALUE", "0.1", NULL, 0, 10, "Training",
-     "decay of matrices, decoupled (AdamW)", TRAIN, NULL, AT(weight_decay)},
-    {"warmup-steps", 0, NULL, CLI_INT, "STEPS", "(a twentieth of --max-steps)", NULL, 0, 1e12, "Training",
-     "steps over which the learning rate rises from 0", TRAIN, NULL, AT(warmup_steps)},
-    {"grad-accum", 0, NULL, CLI_INT, "ROWS", "1", NULL, 1, 1e6, "Training",
-     "rows per step; the loss is weighted by counted tokens", TRAIN, NULL, AT(grad_accum)},
-    {"grad-clip", 0, NULL, CLI_REAL, "NORM", "1", NULL, 0, 1e9, "Training",
-     "largest norm of the gradient; 0: not clipped", TRAIN, NULL, AT(grad_clip)},
-    {"skip-nonfinite", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Training",
-     "skip a step whose gradient is not finite instead of stopping with code 5", TRAIN, NULL, AT(skip_nonfinite)},
-    {"save-steps", 0, NULL, CLI_INT, "STEPS", "250", NULL, 0, 1e12, "Training",
-     "steps between checkpoints; 0: only at the end", TRAIN, NULL, AT(save_steps)},
-    {"keep-checkpoints", 0, NULL, CLI_INT, "COUNT", "3", NULL, 0, 1e6, "Training",
-     "older checkpoints are removed; 0: keep all", TRAIN, NULL, AT(keep_checkpoints)},
-    {"eval-steps", 0, NULL, CLI_INT, "STEPS", "100", NULL, 0, 1e12, "Training",
-     "steps between evaluations; 0: only at the end", TRAIN, NULL, AT(eval_steps)},
-    {"eval-tokens", 0, NULL, CLI_COUNT, "TOKENS", "64K", NULL, 1, TEBI, "Training",
-     "held-out tokens per evaluation at most", TRAIN, NULL, AT(eval_tokens)},
-    {"error-steps", 0, NULL, CLI_INT, "STEPS", "100", NULL, 0, 1e12, "Training",
-     "almost-linear: steps between measurements of each head's error against exact attention; 0: the first and the last",
-     TRAIN, NULL, AT(error_steps)},
-    {"log-steps", 0, NULL, CLI_INT, "STEPS", "1", NULL, 1, 1e12, "Training",
-     "steps between lines of metrics.jsonl", TRAIN, NULL, AT(log_steps)},
-    {"output-dir", 'o', NULL, CLI_TEXT, "FOLDER", "(runs/NAME-N)", NULL, 0, 0, "Training",
-     "folder of the run; never overwrites another", DEMO | TRAIN | LONG_STEP, "FURLONG_OUTPUT_DIR", AT(output_dir)},
-    {"resume", 0, NULL, CLI_TEXT, "[latest|PATH]", NULL, NULL, 0, 0, "Training",
-     "go on from a checkpoint: the latest of --output-dir (without one: of the newest run), or the step folder PATH; "
-     "settings not given again are those of the run", TRAIN, NULL, AT(resume)},
-    {"config", 0, NULL, CLI_TEXT, "FILE", NULL, NULL, 0, 0, "Training",
-     "options from a JSON file, such as the run.json of an earlier run, which it repeats; the command line wins",
-     TRAIN, NULL, AT(config)},
-    {"dry-run", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Training",
-     "print what would be done and its plan, and stop", TRAIN, NULL, AT(dry_run)},
-
-    {"for", 0, NULL, CLI_CHOICE, "PURPOSE", "train", "train|eval|generate", 0, 0, "Plan",
-     "train, eval or generate", PLAN, NULL, AT(purpose)},
-    {"longest", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Plan",
-     "the longest document that fits --memory", PLAN, NULL, AT(longest)},
-
-    {"mode", 0, NULL, CLI_CHOICE, "MODE", "peak", "peak|attention|projection|step|longest", 0, 0, "Bench",
-     "what to measure; the word after bench", BENCH, NULL, AT(mode)},
-    {"kind", 0, NULL, CLI_CHOICE, "KIND", "(exact, dense)", "exact|almost-linear|dense", 0, 0, "Bench",
-     "kind of attention or projection", BENCH, NULL, AT(kind)},
-    {"tokens", 0, NULL, CLI_COUNT, "TOKENS", "4096", NULL, 1, TEBI, "Bench", "length of the sequence",
-     BENCH, NULL, AT(tokens)},
-    {"heads", 0, NULL, CLI_INT, "COUNT", "12", NULL, 1, 65536, "Bench", "query heads", BENCH, NULL, AT(heads)},
-    {"kv-heads", 0, NULL, CLI_INT, "COUNT", "(as --heads)", NULL, 1, 65536, "Bench", "key heads",
-     BENCH, NULL, AT(kv_heads)},
-    {"head-dim", 0, NULL, CLI_INT, "WIDTH", "64", NULL, 1, 1024, "Bench", "width of a head", BENCH, NULL, AT(head_dim)},
-    {"bidirectional", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Bench", "every token sees every other",
-     BENCH, NULL, AT(bidirectional)},
-    {"in", 0, NULL, CLI_INT, "WIDTH", "768", NULL, 1, 1e6, "Bench", "input width of the projection",
-     BENCH, NULL, AT(in)},
-    {"out", 0, NULL, CLI_INT, "WIDTH", "3072", NULL, 1, 1e6, "Bench", "output width of the projection",
-     BENCH, NULL, AT(out)},
-
-    {"quick", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Demo", "30 seconds of training and a step over 8,192 bytes",
-     DEMO, NULL, AT(quick)},
-    {"seconds", 0, NULL, CLI_REAL, "SECONDS", "(120, or 30 with --quick)", NULL, 1, 86400, "Demo",
-     "seconds of training, from which the number of steps is chosen", DEMO, NULL, AT(train_seconds)},
-
-    {"memory", 0, NULL, CLI_SIZE, "SIZE", "(80 % of what is available)", NULL, 1048576, 1e18, "Machine",
-     "limit on the peak resident memory of the whole process: 8G, 512M; G is 2^30",
-     TRAIN | EVAL | GENERATE | PLAN | BENCH | LONG_STEP, "FURLONG_MEMORY", AT(memory)},
-    {"disk", 0, NULL, CLI_SIZE, "SIZE", "(80 % of what is free there)", NULL, 0, 1e18, "Machine",
-     "limit on what a step may put on disk where --memory does not hold it: layer inputs, attention outputs, optimizer "
-     "state; 0: nothing", TRAIN | PLAN | BENCH, "FURLONG_DISK", AT(disk)},
-    {"disk-dir", 0, NULL, CLI_TEXT, "FOLDER", "(the output folder)", NULL, 0, 0, "Machine",
-     "folder of that file, which has no name and is gone with the process",
-     TRAIN | PLAN | BENCH, "FURLONG_DISK_DIR", AT(disk_dir)},
-    {"store", 0, NULL, CLI_CHOICE, "WHERE", "auto", "auto|disk", 0, 0, "Machine",
-     "auto: on disk only what --memory does not hold; disk: all that can be there. Never changes the result",
-     TRAIN | PLAN | BENCH, NULL, AT(store)},
-    {"store-dtype", 0, NULL, CLI_CHOICE, "TYPE", "f32", "f32|bf16|q8", 0, 0, "Machine",
-     "what layer inputs are stored as. bf16 and q8 take a half and about a quarter of the bytes and are NOT EXACT: "
-     "gradients differ by about 0.2 % and 1 %", TRAIN | PLAN | BENCH, NULL, AT(store_dtype)},
-    {"keep", 0, NULL, CLI_CHOICE, "WHAT", "auto", "auto|nothing|all", 0, 0, "Machine",
-     "what backward finds ready instead of computing again; changes seconds and bytes, never the result",
-     TRAIN | PLAN | BENCH, NULL, AT(keep)},
-    {"superblock", 0, NULL, CLI_COUNT, "TOKENS", "(chosen)", NULL, 1, 16777216, "Machine",
-     "tokens that go through a layer at once", TRAIN | PLAN, NULL, AT(superblock)},
-    {"threads", 't', NULL, CLI_INT, "COUNT", "(the physical cores)", NULL, 1, 4096, "Machine", "threads",
-     RUNS, "FURLONG_THREADS", AT(threads)},
-    {"isa", 0, NULL, CLI_CHOICE, "NAME", "(the best there is)", "ref|avx2|avx512|avx512bf16|amx", 0, 0, "Machine",
-     "highest instruction set to use", RUNS | INSPECT | VERSION, "FURLONG_ISA", AT(isa)},
-    {"dtype", 0, NULL, CLI_CHOICE, "TYPE", "(f32)", "f32|bf16", 0, 0, "Machine",
-     "operands of matrix products and attention; weights, gradients, sums and statistics are f32 in both",
-     TRAIN | EVAL | GENERATE | PLAN | BENCH, "FURLONG_DTYPE", AT(dtype)},
-    {"seed", 's', NULL, CLI_INT, "NUMBER", "1", NULL, 0, 9007199254740992.0, "Machine",
-     "seed of everything random; the same seed gives the same result", DEMO | TRAIN | GENERATE, "FURLONG_SEED",
-     AT(seed)},
-
-    {"json", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Output", "one JSON object as the last line of stdout",
-     ALL_VERBS, NULL, AT(json)},
-    {"help", 'h', NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Output", "this text", ALL_VERBS, NULL, AT(help)},
-    {NULL, 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, NULL, NULL, 0, NULL, 0},
-};
-/* clang-format on */
-
-_Static_assert(sizeof table / sizeof table[0] <= CLI_MAX_OPTIONS, "cli_options.source is too short");
-
-const cli_option *cli_option_table(void)
-{
-    return table;
-}
-
 static bool name_is(const char *name, const char *text, size_t length)
 {
     return name != NULL && strlen(name) == length && memcmp(name, text, length) == 0;
@@ -235,7 +19,7 @@ static bool name_is(const char *name, const char *text, size_t length)
 
 const cli_option *cli_option_find(cli_verb verb, const char *name, size_t length)
 {
-    for (const cli_option *option = table; option->name != NULL; option++) {
+    for (const cli_option *option = cli_option_table(); option->name != NULL; option++) {
         if ((option->verbs & 1u << verb) != 0 &&
             (name_is(option->name, name, length) || name_is(option->alias, name, length)))
             return option;
@@ -290,7 +74,7 @@ const char *cli_option_nearest(cli_verb verb, const char *name)
 {
     const char *best = NULL;
     int best_distance = near_limit(name);
-    for (const cli_option *option = table; option->name != NULL; option++) {
+    for (const cli_option *option = cli_option_table(); option->name != NULL; option++) {
         if ((option->verbs & 1u << verb) != 0) {
             nearest_of(name, option->name, &best, &best_distance);
             nearest_of(name, option->alias, &best, &best_distance);
@@ -515,7 +299,7 @@ static bool set_number(const cli_option *option, char *field, const char *text, 
 bool cli_option_set(cli_options *options, const cli_option *option, const char *text, cli_source source,
                     const char *where, char error[CLI_ERROR])
 {
-    unsigned char *current = &options->source[option - table];
+    unsigned char *current = &options->source[option - cli_option_table()];
     if (*current > (unsigned char)source)
         return true;
     char *field = (char *)options + option->offset;
@@ -530,7 +314,7 @@ bool cli_option_set(cli_options *options, const cli_option *option, const char *
         memcpy(field, &yes, sizeof yes);
         break;
     case CLI_LIST:
-        list = option->offset == AT(files) ? &options->files : &options->eval_files;
+        list = option->offset == offsetof(cli_options, files) ? &options->files : &options->eval_files;
         if (*current != (unsigned char)source)
             list->count = 0; /* a stronger source replaces the list of a weaker one */
         list_add(list, text);
@@ -543,7 +327,7 @@ bool cli_option_set(cli_options *options, const cli_option *option, const char *
         memcpy(field, &text, sizeof text);
         break;
     case CLI_TEXT:
-        if (text[0] == '\0' && option->offset != AT(prompt)) {
+        if (text[0] == '\0' && option->offset != offsetof(cli_options, prompt)) {
             (void)snprintf(error, CLI_ERROR, "%s: expected %s, got an empty word", where, option->argument);
             return false;
         }
@@ -564,9 +348,9 @@ bool cli_option_set(cli_options *options, const cli_option *option, const char *
 
 cli_source cli_source_of(const cli_options *options, const char *name)
 {
-    for (const cli_option *option = table; option->name != NULL; option++)
+    for (const cli_option *option = cli_option_table(); option->name != NULL; option++)
         if (strcmp(option->name, name) == 0)
-            return (cli_source)options->source[option - table];
+            return (cli_source)options->source[option - cli_option_table()];
     return CLI_FROM_DEFAULT;
 }
 
@@ -579,7 +363,7 @@ bool cli_given(const cli_options *options, const char *name)
 
 static const cli_option *find_letter(cli_verb verb, char letter)
 {
-    for (const cli_option *option = table; option->name != NULL; option++)
+    for (const cli_option *option = cli_option_table(); option->name != NULL; option++)
         if (option->letter == letter && letter != 0 && (option->verbs & 1u << verb) != 0)
             return option;
     return NULL;
@@ -673,7 +457,7 @@ static bool take_words(cli_options *options, int argc, char *const *argv, char e
 
 static bool take_environment(cli_options *options, char error[CLI_ERROR])
 {
-    for (const cli_option *option = table; option->name != NULL; option++) {
+    for (const cli_option *option = cli_option_table(); option->name != NULL; option++) {
         const char *text = option->environment != NULL && (option->verbs & 1u << options->verb) != 0
                                ? getenv(option->environment)
                                : NULL;
@@ -772,7 +556,7 @@ int cli_options_parse(cli_options *options, cli_verb verb, int argc, char *const
     memset(options, 0, sizeof *options);
     options->verb = verb;
     error[0] = '\0';
-    for (const cli_option *option = table; option->name != NULL; option++) {
+    for (const cli_option *option = cli_option_table(); option->name != NULL; option++) {
         if (option->fallback != NULL && option->fallback[0] != '(' &&
             !cli_option_set(options, option, option->fallback, CLI_FROM_DEFAULT, option->name, error))
             return 2;

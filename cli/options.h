@@ -14,6 +14,7 @@ typedef enum cli_verb {
     CLI_DEMO,
     CLI_TRAIN,
     CLI_EVAL,
+    CLI_AUDIT,
     CLI_GENERATE,
     CLI_PLAN,
     CLI_BENCH,
@@ -94,7 +95,7 @@ typedef struct cli_options {
     bool sink_logits, qk_norm;
     double softcap, dropout, attention_dropout;
     int64_t degree, chunk, max_features;
-    double bound;
+    double bound, max_error;
     bool far_bias;
     int64_t context, row_tokens;
     cli_ramp ramp;

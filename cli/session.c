@@ -263,7 +263,7 @@ int64_t cli_almost_linear_layers(const fur_model_config *config)
 /* Options of almost-linear layers, asked for where there are none. */
 static int check_far(const cli_session *session, const fur_model_config *config)
 {
-    static const char *const names[] = {"degree", "bound", "chunk", "far-bias", "max-features"};
+    static const char *const names[] = {"degree", "bound", "chunk", "far-bias", "max-features", "max-error"};
     if (cli_almost_linear_layers(config) > 0)
         return CLI_OK;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
@@ -313,6 +313,8 @@ static int apply_attention(const cli_session *session, int64_t longest, fur_mode
         config->far_chunk = options->chunk;
     if (cli_given(options, "max-features"))
         config->far_max_features = options->max_features;
+    if (cli_given(options, "max-error"))
+        config->far_max_error = options->max_error;
     config->far_bias |= options->far_bias;
     if (options->window != NULL)
         status = fur_config_set_window(session->context, config, options->window);

@@ -194,10 +194,11 @@ static void choose_rates(const cli_options *options, fur_train_settings *setting
  * passed over and then written to run.json as if it had been done. */
 static int check_resumed(const cli_session *session)
 {
-    static const char *const shaping[] = {"model",   "preset",      "layers",      "attention",  "projection",
-                                          "window",  "sink-tokens", "sink-logits", "position",   "rope-scaling",
-                                          "softcap", "qk-norm",     "dropout",     "superblock", "attention-dropout",
-                                          "degree",  "bound",       "chunk",       "far-bias",   "max-features"};
+    static const char *const shaping[] = {"model",    "preset",      "layers",      "attention",  "projection",
+                                          "window",   "sink-tokens", "sink-logits", "position",   "rope-scaling",
+                                          "softcap",  "qk-norm",     "dropout",     "superblock", "attention-dropout",
+                                          "degree",   "bound",       "chunk",       "far-bias",   "max-features",
+                                          "max-error"};
     for (size_t i = 0; i < sizeof shaping / sizeof shaping[0]; i++)
         if (session->options->resume != NULL && cli_source_of(session->options, shaping[i]) == CLI_FROM_COMMAND)
             return cli_refuse(session, CLI_USAGE, "--%s: a resumed run keeps its model; start a new one with --model",
@@ -259,7 +260,8 @@ static void add_attention(json_t *object, const cli_options *o)
     } numbers[] = {{"softcap", o->softcap},
                    {"dropout", o->dropout},
                    {"attention-dropout", o->attention_dropout},
-                   {"bound", o->bound}};
+                   {"bound", o->bound},
+                   {"max-error", o->max_error}};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         if (texts[i].value != NULL)
             cli_json_text(object, texts[i].name, texts[i].value);

@@ -274,7 +274,7 @@ static int on_token(void *user, int32_t id)
     return 0;
 }
 
-static int sample(demo *d, const fur_model *model)
+static int sample(demo *d, fur_model *model)
 {
     fur_sampling sampling;
     int32_t ids[DEMO_PROMPT_BYTES];

@@ -100,7 +100,7 @@ static void print_json(const cli_session *session, const cli_string *prompt, int
     cli_json_print(stdout, object);
 }
 
-static int generate(cli_session *session, const fur_model *model, const fur_tokenizer *tokenizer)
+static int generate(cli_session *session, fur_model *model, const fur_tokenizer *tokenizer)
 {
     const cli_options *options = session->options;
     const fur_model_config *config = fur_model_config_of(model);

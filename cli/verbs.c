@@ -35,6 +35,17 @@ const cli_verb_info cli_verbs[CLI_VERBS] = {
          "furlong eval -m runs/book-1 -f other.txt\tthe latest checkpoint of a run on another text\n"
          "furlong eval -m model -f other.txt -c 64K --json\tover documents of 65,536 tokens, for a program",
          false},
+    [CLI_AUDIT] =
+        {"audit", NULL, "-m FOLDER -f FILE [options]", "what almost-linear attention would cost a model, head by head",
+         "Of an exact model: fits each head's polynomial to its own logits on one row of --ctx-size tokens, measures on "
+         "the next what its output would be off by, on 64 sampled tokens with an interval that holds the error of all "
+         "with 95 % confidence, and says which heads must stay exact for --max-error. Then the loss both ways. With "
+         "--output-dir the model is saved with the other heads almost-linear. Few heads of a model that was trained "
+         "without a bound on its logits can be.\n\n"
+         "Of a model with almost-linear layers: measures these as they are, output and gradients.",
+         "furlong audit -m model -f book.txt -c 4K\twhich heads could be almost-linear\n"
+         "furlong audit -m model -f book.txt --max-error 0.01 -o mixed\tand the model with them so",
+         false},
     [CLI_GENERATE] =
         {"generate", NULL, "-m FOLDER -p TEXT [options]", "continues a text",
          "Prints the prompt and its continuation as it comes. With --json, one object with the text at the end.",

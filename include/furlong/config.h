@@ -84,7 +84,10 @@ typedef struct fur_model_config {
     int64_t far_degree;       /* 1..6 */
     int64_t far_chunk;        /* tokens, 16..4096 */
     int64_t far_max_features; /* most monomials C(head_dim + far_degree, far_degree), up to 2^20 */
-    double far_bound;         /* B, 1e-6 to 16: far logits are at most B in size */
+    double far_bound;         /* B, 1e-6 to 16: far logits are at most B in size; 0 where far_unbounded */
+    bool far_unbounded;       /* logits are those of plain attention; needs far_max_error */
+    double far_max_error;     /* heads whose output errs by more are exact from then on; their keys then count in
+                                 memory, so that room for all is planned. 0: errors are measured only */
     bool far_bias;            /* each head learns a number that is added to its far logits */
 } fur_model_config;
 

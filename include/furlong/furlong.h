@@ -8,6 +8,7 @@
 #ifndef FURLONG_FURLONG_H
 #define FURLONG_FURLONG_H
 
+#include "furlong/audit.h"
 #include "furlong/bench.h"
 #include "furlong/config.h"
 #include "furlong/context.h"

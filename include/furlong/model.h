@@ -20,9 +20,9 @@ FUR_API fur_status fur_model_create(fur_context *context, const fur_model_config
 FUR_API fur_status fur_model_load(fur_context *context, const char *folder, fur_model **out);
 /* Writes config.json and model.safetensors into an existing folder; each written beside, synced and renamed. */
 FUR_API fur_status fur_model_save(fur_context *context, const fur_model *model, const char *folder);
-/* Gives *model what `config` has of windows, sink tokens, RoPE scaling, softcap and dropout, and, but with learned
- * positions, its context; everything else stays. Where it then belongs to another family, *model is another one and
- * holds the same weights; for that moment both are in memory. */
+/* Gives *model what `config` has of windows, sink tokens, RoPE scaling, softcap, dropout and far_max_error, and, but
+ * with learned positions, its context; everything else stays. Where it then belongs to another family, *model is
+ * another one and holds the same weights; for that moment both are in memory. */
 FUR_API fur_status fur_model_reshape(fur_context *context, const fur_model_config *config, fur_model **model);
 FUR_API void fur_model_destroy(fur_model *model);
 FUR_API const fur_model_config *fur_model_config_of(const fur_model *model);
@@ -70,7 +70,8 @@ FUR_API fur_status fur_run_measure_errors(fur_run *run, uint64_t seed, bool assu
 /* Writes what the last measured row gave to out[layers * heads] and returns its number. */
 FUR_API int64_t fur_run_head_errors(const fur_run *run, fur_head_error *out);
 /* Polynomials of almost-linear layers become those fitted to the last measured row: means of its sampled queries and
- * keys, and coefficients. Not within a step: weights and constants belong together. */
+ * keys, and coefficients. Heads that erred by more than far_max_error are exact from then on, each said through the
+ * log. Not within a step: weights and constants belong together. */
 FUR_API void fur_run_install_fits(fur_run *run);
 /* Loss only. nll_T, where not NULL, receives each position's negative log likelihood (NaN where not counted). */
 FUR_API fur_status fur_model_loss(fur_run *run, const fur_row *row, const fur_loss *loss, double *out_loss,
@@ -93,9 +94,10 @@ FUR_API void fur_sampling_defaults(fur_sampling *sampling);
 typedef int (*fur_token_fn)(void *user, int32_t id);
 
 /* Continues `prompt` by up to `count` tokens with a key/value cache of context tokens. Prompt + count must not
- * exceed the model's context. memory_bytes: limit (0: none); FUR_E_DOES_NOT_FIT before work. */
-FUR_API fur_status fur_generate(fur_context *context, const fur_model *model, const int32_t *prompt,
-                                int64_t prompt_count, int64_t count, const fur_sampling *sampling, int64_t memory_bytes,
+ * exceed the model's context. With far_max_error, an almost-linear head whose normaliser is not positive becomes exact
+ * in the model. memory_bytes: limit (0: none); FUR_E_DOES_NOT_FIT before work. */
+FUR_API fur_status fur_generate(fur_context *context, fur_model *model, const int32_t *prompt, int64_t prompt_count,
+                                int64_t count, const fur_sampling *sampling, int64_t memory_bytes,
                                 fur_token_fn on_token, void *user);
 
 #ifdef __cplusplus

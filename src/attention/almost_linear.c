@@ -19,6 +19,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "attention/far_exact.h"
 #include "attention/far_field.h"
 #include "attention/keys.h"
 #include "base/size.h"
@@ -38,7 +39,7 @@ static chunk_part chunk_part_of(const fur_attention_shape *shape, const fur_docu
 
 static int64_t almost_linear_reach(const fur_attention_shape *shape)
 {
-    return shape->causal && !fur_far_sinks(shape) ? shape->near + shape->chunk : INT64_MAX;
+    return shape->causal && !fur_far_sinks(shape) && !shape->hold_all ? shape->near + shape->chunk : INT64_MAX;
 }
 
 static void almost_linear_reserve(const fur_attention_shape *shape, int64_t rows, int64_t block, int backward,
@@ -51,6 +52,8 @@ static void almost_linear_reserve(const fur_attention_shape *shape, int64_t rows
     out->far_sums = fur_arena_push_f32(arena, out->slots * out->far_floats);
     if (backward)
         out->far_gradient = fur_arena_push_f32(arena, out->far_floats);
+    if (shape->hold_all)
+        fur_far_exact_reserve(shape, rows, backward, arena, out);
 }
 
 /* Of a piece: sink tokens and near keys, or near keys around the ring's end, which there is without sink tokens only.
@@ -71,8 +74,10 @@ static int64_t almost_linear_workspace(const fur_exec *exec, const fur_attention
     /* a block shorter than a chunk may still be where a whole one becomes far */
     int64_t far =
         fur_far_workspace(exec, shape->heads, shape->kv_heads, shape->head_dim, shape->far.degree, shape->chunk);
+    int64_t exact = shape->hold_all ? fur_far_exact_workspace(exec, shape, rows, documents, backward) : 0;
     return fur_round_up(MOST_SPANS * pieces * (int64_t)sizeof(fur_key_span), FUR_ARENA_ALIGN) +
-           2 * fur_round_up(pieces * (int64_t)sizeof(fur_query_piece), FUR_ARENA_ALIGN) + fur_max_i64(near, far);
+           2 * fur_round_up(pieces * (int64_t)sizeof(fur_query_piece), FUR_ARENA_ALIGN) +
+           fur_max_i64(exact, fur_max_i64(near, far));
 }
 
 static void almost_linear_cost(const fur_attention_shape *shape, int64_t rows, int64_t document_rows,
@@ -302,6 +307,24 @@ static fur_status near_backward(const fur_exec *exec, const fur_attention_shape 
 
 /* ---- the kind ---------------------------------------------------------------------------------------------------- */
 
+/* Key heads with a normaliser that is not positive are exact from now on. */
+static void name_exact(const fur_attention_shape *shape, int64_t count, const float *lse_TH)
+{
+    for (int64_t i = 0; i < count * shape->heads; i++)
+        if (isnan(lse_TH[i]))
+            shape->exact_K[i % shape->heads * shape->kv_heads / shape->heads] = 1;
+}
+
+static fur_status almost_linear_absorb(const fur_exec *exec, const fur_attention_shape *shape,
+                                       fur_attention_state *state, const fur_documents *documents, int64_t first,
+                                       int64_t count, float *k_TKD, float *v_TKD)
+{
+    FUR_TRY(fur_keys_absorb(exec, shape, state, documents, first, count, k_TKD, v_TKD));
+    if (fur_far_exact_any(shape))
+        fur_far_exact_absorb(exec, shape, state, first, count);
+    return FUR_OK;
+}
+
 static fur_status almost_linear_query(const fur_exec *exec, const fur_attention_shape *shape,
                                       const fur_attention_state *state, const fur_documents *documents, int64_t first,
                                       int64_t count, const float *q_THD, float *o_THD, float *lse_TH)
@@ -322,8 +345,13 @@ static fur_status almost_linear_query(const fur_exec *exec, const fur_attention_
     }
     fur_arena_release(exec->workspace, mark);
     FUR_TRY(status);
+    if (fur_far_exact_any(shape))
+        FUR_TRY(fur_far_exact_query(exec, shape, state, documents, first, count, q_THD, o_THD, lse_TH));
     const fur_far_queries block = {.q_THD = q_THD, .o_THD = o_THD, .lse_TH = lse_TH};
-    return walk_ascending(exec, shape, state, documents, first, count, WALK_FORWARD, &block);
+    status = walk_ascending(exec, shape, state, documents, first, count, WALK_FORWARD, &block);
+    if (status == FUR_E_NONFINITE && shape->exact_K)
+        name_exact(shape, count, lse_TH);
+    return status;
 }
 
 static fur_status almost_linear_query_backward(const fur_exec *exec, const fur_attention_shape *shape,
@@ -349,10 +377,30 @@ static fur_status almost_linear_query_backward(const fur_exec *exec, const fur_a
     }
     fur_arena_release(exec->workspace, mark);
     FUR_TRY(status);
+    if (fur_far_exact_any(shape))
+        FUR_TRY(
+            fur_far_exact_query_backward(exec, shape, state, documents, first, count, q_THD, o, lse, do_THD, dq_THD));
     const fur_far_queries block = {
         .q_THD = q_THD, .o_THD = o, .lse_TH = lse, .do_THD = do_THD, .dq_THD = dq_THD, .dbias_H = shape->dbias_H};
     FUR_TRY(walk_ascending(exec, shape, state, documents, first, count, WALK_GRADIENT, &block));
     return walk_descending(exec, shape, state, documents, first, count, &block);
+}
+
+static void almost_linear_begin_backward(const fur_exec *exec, const fur_attention_shape *shape,
+                                         fur_attention_state *state, int64_t first, int64_t count)
+{
+    fur_keys_begin_backward(exec, shape, state, first, count);
+    if (fur_far_exact_any(shape))
+        fur_far_exact_begin_backward(shape, state, first, count);
+}
+
+static fur_status almost_linear_key_gradients(const fur_exec *exec, const fur_attention_shape *shape,
+                                              fur_attention_state *state, int64_t first, int64_t count, float **dk_TKD,
+                                              float **dv_TKD)
+{
+    if (fur_far_exact_any(shape))
+        fur_far_exact_key_gradients(exec, shape, state, first, count);
+    return fur_keys_gradients(exec, shape, state, first, count, dk_TKD, dv_TKD);
 }
 
 static int almost_linear_keys_ready_at_once(const fur_attention_shape *shape)
@@ -367,13 +415,13 @@ const fur_attention_kind fur_attention_almost_linear = {
     .workspace = almost_linear_workspace,
     .cost = almost_linear_cost,
     .key_rows = fur_keys_rows,
-    .absorb = fur_keys_absorb,
+    .absorb = almost_linear_absorb,
     .exchange = fur_keys_exchange,
     .rebuild = almost_linear_rebuild,
     .query = almost_linear_query,
-    .begin_backward = fur_keys_begin_backward,
+    .begin_backward = almost_linear_begin_backward,
     .exchange_backward = fur_keys_exchange,
     .query_backward = almost_linear_query_backward,
     .keys_ready_at_once = almost_linear_keys_ready_at_once,
-    .key_gradients = fur_keys_gradients,
+    .key_gradients = almost_linear_key_gradients,
 };

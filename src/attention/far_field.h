@@ -4,6 +4,8 @@
 #ifndef FUR_ATTENTION_FAR_FIELD_H
 #define FUR_ATTENTION_FAR_FIELD_H
 
+#include <math.h>
+
 #include "attention/kind.h"
 #include "base/size.h"
 
@@ -24,6 +26,16 @@ static inline int64_t fur_far_behind(const fur_attention_shape *shape, int64_t l
     if (shape->causal)
         return length;
     return fur_min_i64(length, fur_max_i64(fur_far_sinks(shape), (chunk + 1) * shape->chunk + shape->near));
+}
+
+/* 1 / |row|; as op/far has it, a row of norm 0 has a unit row too. */
+static inline float fur_far_unit_factor(const float *row, int64_t count)
+{
+    float sum = 1e-12f;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t d = 0; d < count; d++)
+        sum += row[d] * row[d];
+    return 1 / sqrtf(sum);
 }
 
 static inline int fur_far_any(const fur_attention_shape *shape, int64_t length, int64_t chunk)

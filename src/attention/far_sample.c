@@ -10,9 +10,6 @@
 #include "base/bf16.h"
 #include "base/random.h"
 
-/* As op/far has it: a row of norm 0 has a unit row. */
-#define SQUARE_EPS 1e-12
-
 /* ---- sums -------------------------------------------------------------------------------------------------------- */
 
 /* Of a sampled query and head, each times e^-maximum. In d S = P (dP - delta): with P = weight, dP = do . v. */
@@ -150,7 +147,7 @@ static float bound_of(const fur_far_sample *s)
 /* What makes a row the far field's: 1 / its norm, or with logits that are not bounded `scale`. */
 static float unit_factor(const fur_far_sample *s, const float *row, float scale)
 {
-    return is_bounded(s) ? 1 / sqrtf(dot(row, row, s->shape->head_dim) + (float)SQUARE_EPS) : scale;
+    return is_bounded(s) ? fur_far_unit_factor(row, s->shape->head_dim) : scale;
 }
 
 /* |factor row - mean| */

@@ -42,6 +42,8 @@ typedef struct fur_attention_shape {
      * first token. */
     int64_t chunk, near;
     fur_far far;
+    int hold_all;   /* the state has room for far keys one by one, for the heads that far.exact_K may name */
+    float *exact_K; /* far.exact_K, where a head whose normaliser is not positive may be named */
     float *dbias_H; /* backward with far.bias_H: added to */
 } fur_attention_shape;
 
@@ -55,6 +57,9 @@ typedef struct fur_attention_state {
      * serves all where there is no backward), and the gradient of the sum */
     int64_t block, slots, far_floats;
     float *far_sums, *far_gradient;
+    /* heads whose far keys are seen one by one: unit rows of the keys, and gradients by them; NULL without a bound */
+    float *unit_SKD, *dunit_SKD;
+    uint16_t *unit_bf16_SKD;
 } fur_attention_state;
 
 /* What a kind costs, for the plan. */

@@ -184,7 +184,7 @@ void fur_config_far_defaults(fur_model_config *c)
     c->far_degree = c->far_degree ? c->far_degree : 2;
     c->far_chunk = c->far_chunk ? c->far_chunk : 128;
     c->far_max_features = c->far_max_features ? c->far_max_features : 65536;
-    c->far_bound = c->far_bound > 0 ? c->far_bound : 1;
+    c->far_bound = c->far_unbounded ? 0 : c->far_bound > 0 ? c->far_bound : 1;
 }
 
 int64_t fur_config_far_features(const fur_model_config *c)
@@ -195,7 +195,8 @@ int64_t fur_config_far_features(const fur_model_config *c)
 double fur_config_far_error(const fur_model_config *c)
 {
     float coefficient[FUR_FAR_MOST_DEGREE + 1];
-    if (!(c->far_bound > 0) || c->far_degree < 1 || c->far_degree > FUR_FAR_MOST_DEGREE || c->head_dim < 1)
+    if (c->far_unbounded || !(c->far_bound > 0) || c->far_degree < 1 || c->far_degree > FUR_FAR_MOST_DEGREE ||
+        c->head_dim < 1)
         return (double)INFINITY;
     fur_far_fit_normal(c->far_bound / sqrt((double)c->head_dim), c->far_bound, c->far_degree, coefficient);
     return fur_far_relative_error(coefficient, c->far_degree, c->far_bound);
@@ -217,7 +218,21 @@ static fur_status check_far(fur_error *error, const fur_model_config *c)
     FUR_TRY(check_range(error, "far_chunk of almost-linear layers", c->far_chunk, 16, 4096));
     FUR_TRY(check_range(error, "head_dim of almost-linear layers", c->head_dim, 1, FUR_FAR_MOST_DIM));
     FUR_TRY(check_range(error, "far_max_features", c->far_max_features, 1, FUR_FAR_MOST_FEATURES));
-    if (!(c->far_bound >= 1e-6 && c->far_bound <= 16))
+    if (!(c->far_max_error >= 0 && c->far_max_error < 1e6))
+        return fur_error_set(error, FUR_E_ARGUMENT,
+                             "far_max_error of almost-linear layers is %g, expected 0 (none) to "
+                             "1e6",
+                             c->far_max_error);
+    if (c->far_unbounded && !(c->far_max_error > 0))
+        return fur_error_set(
+            error, FUR_E_ARGUMENT,
+            "almost-linear layers without a bound on their logits: expected --max-error (far_max_error "
+            "above 0), beyond which a head is exact");
+    if (c->far_unbounded && c->softcap > 0)
+        return fur_error_set(error, FUR_E_ARGUMENT,
+                             "almost-linear layers without a bound and with softcap: a tanh is "
+                             "no polynomial");
+    if (!c->far_unbounded && !(c->far_bound >= 1e-6 && c->far_bound <= 16))
         return fur_error_set(error, FUR_E_ARGUMENT, "far_bound of almost-linear layers is %g, expected 1e-6 to 16",
                              c->far_bound);
     int64_t features = fur_config_far_features(c);

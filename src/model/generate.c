@@ -54,6 +54,19 @@ static fur_status check(fur_context *context, const fur_model *model, const int3
     return FUR_OK;
 }
 
+static fur_status feed(generation *g, int64_t first, int64_t count, int want_logits);
+
+/* The first `count` tokens, in chunks; logits of the last one if wanted. */
+static fur_status feed_from_start(generation *g, int64_t count, int want_logits)
+{
+    int64_t chunk = g->run.shape.superblock;
+    for (int64_t first = 0; first < count; first += chunk) {
+        int64_t rows = fur_min_i64(chunk, count - first);
+        FUR_TRY(feed(g, first, rows, want_logits && first + rows == count));
+    }
+    return FUR_OK;
+}
+
 /* Tokens first..first+count-1 of g->ids through all layers; logits of the last one if wanted. */
 static fur_status feed(generation *g, int64_t first, int64_t count, int want_logits)
 {
@@ -61,7 +74,11 @@ static fur_status feed(generation *g, int64_t first, int64_t count, int want_log
     int64_t width = run->model->config.width;
     g->offsets[1] = run->tokens = first + count;
     FUR_TRY(fur_embed_rows(run, first, count, run->memory.x_TC));
-    FUR_TRY(fur_sweep_rows(run, first, count));
+    int64_t exact = fur_run_exact_heads(run);
+    fur_status status = fur_sweep_rows(run, first, count);
+    if (status == FUR_E_NONFINITE && fur_run_named_exact(run, &exact))
+        return feed_from_start(g, first + count, want_logits);
+    FUR_TRY(status);
     if (!want_logits)
         return FUR_OK;
     const fur_parameter_table *table = &run->model->table;
@@ -78,11 +95,7 @@ static fur_status generate(generation *g, int64_t prompt_count, int64_t count, c
                            fur_token_fn on_token, void *user)
 {
     fur_context *context = g->run.context;
-    int64_t chunk = g->run.shape.superblock;
-    for (int64_t first = 0; first < prompt_count; first += chunk) {
-        int64_t rows = fur_min_i64(chunk, prompt_count - first);
-        FUR_TRY(feed(g, first, rows, first + rows == prompt_count));
-    }
+    FUR_TRY(feed_from_start(g, prompt_count, 1));
     for (int64_t i = 0; i < count; i++) {
         if (atomic_load(&context->stop))
             return fur_error_set(&context->error, FUR_E_INTERRUPTED, "stopped after %lld of %lld tokens", (long long)i,
@@ -98,13 +111,13 @@ static fur_status generate(generation *g, int64_t prompt_count, int64_t count, c
     return FUR_OK;
 }
 
-fur_status fur_generate(fur_context *context, const fur_model *model, const int32_t *prompt, int64_t prompt_count,
+fur_status fur_generate(fur_context *context, fur_model *model, const int32_t *prompt, int64_t prompt_count,
                         int64_t count, const fur_sampling *sampling, int64_t memory_bytes, fur_token_fn on_token,
                         void *user)
 {
     int64_t tokens = 0;
     FUR_TRY(check(context, model, prompt, prompt_count, count, sampling, &tokens));
-    generation g = {.run = {.context = context, .model = (fur_model *)(uintptr_t)model, .exec = context->exec}};
+    generation g = {.run = {.context = context, .model = model, .exec = context->exec}};
     fur_run_shape shape = generation_shape(&model->config, tokens);
     if (!fur_run_shape_is_sane(&model->config, &model->table, &shape))
         return fur_error_set(&context->error, FUR_E_DOES_NOT_FIT, "no machine has the memory for %lld tokens",

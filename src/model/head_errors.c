@@ -75,24 +75,66 @@ int64_t fur_run_head_errors(const fur_run *run, fur_head_error *out)
     return count;
 }
 
-void fur_run_install_fits(fur_run *run)
+/* Constants of one layer, where they were fitted, become those of `to`, a model of the same heads. */
+static void install_layer(const fur_run *run, int64_t layer, fur_model *to)
 {
     const fur_model_config *c = &run->model->config;
+    const fur_layer_offsets *at = &to->table.layers[layer];
     size_t width = (size_t)c->head_dim, terms = (size_t)c->far_degree + 1;
-    for (int64_t layer = 0; is_measurable(run) && layer < c->layers; layer++) {
-        const fur_layer_offsets *at = &run->model->table.layers[layer];
-        layer_constants from = constants_of(run, layer);
-        float *data = run->model->data;
-        for (size_t h = 0; at->far_coefficients >= 0 && h < (size_t)c->kv_heads; h++) {
-            if (from.range_K[h] <= 0)
-                continue;
-            memcpy(data + at->far_query_mean + h * width, from.query_mean_KD + h * width, width * sizeof(float));
-            memcpy(data + at->far_key_mean + h * width, from.key_mean_KD + h * width, width * sizeof(float));
-            memcpy(data + at->far_coefficients + h * terms, from.coefficient_KP + h * terms, terms * sizeof(float));
-            data[at->far_fitted + 2 * (int64_t)h + 1] = from.range_K[h];
-            from.range_K[h] = 0;
+    layer_constants from = constants_of(run, layer);
+    for (size_t h = 0; at->far_coefficients >= 0 && h < (size_t)c->kv_heads; h++) {
+        if (from.range_K[h] <= 0)
+            continue;
+        memcpy(to->data + at->far_query_mean + h * width, from.query_mean_KD + h * width, width * sizeof(float));
+        memcpy(to->data + at->far_key_mean + h * width, from.key_mean_KD + h * width, width * sizeof(float));
+        memcpy(to->data + at->far_coefficients + h * terms, from.coefficient_KP + h * terms, terms * sizeof(float));
+        to->data[at->far_fitted + 2 * (int64_t)h + 1] = from.range_K[h];
+        from.range_K[h] = 0;
+    }
+}
+
+static void set_exact(const fur_run *run, fur_head_error *e)
+{
+    const fur_model_config *c = &run->model->config;
+    int64_t at = e->layer < 0 ? -1 : run->model->table.layers[e->layer].far_exact;
+    e->exact = at >= 0 && run->model->data[at + e->head * c->kv_heads / c->heads] > 0;
+}
+
+/* Heads that err by more than the model allows are exact from now on, each said. */
+static void name_exact(fur_run *run)
+{
+    const fur_model_config *c = &run->model->config;
+    for (int64_t i = 0; i < c->layers * c->heads; i++) {
+        fur_head_error *e = &run->memory.errors.result_LH[i];
+        int64_t at = e->layer < 0 ? -1 : run->model->table.layers[e->layer].far_exact;
+        if (at < 0)
+            continue;
+        float *exact = run->model->data + at + e->head * c->kv_heads / c->heads;
+        if (!e->exact && e->o.value > c->far_max_error) {
+            fur_log(run->context, FUR_LOG_WARNING,
+                    "layer %lld, head %lld: its output is off by %.2g, the limit is %.2g: its far keys are seen one by "
+                    "one from here on",
+                    (long long)e->layer, (long long)e->head, e->o.value, c->far_max_error);
+            *exact = 1;
         }
     }
+    for (int64_t i = 0; i < c->layers * c->heads; i++)
+        set_exact(run, &run->memory.errors.result_LH[i]);
+}
+
+void fur_run_install_fits(fur_run *run)
+{
+    if (!is_measurable(run))
+        return;
+    for (int64_t layer = 0; layer < run->model->config.layers; layer++)
+        install_layer(run, layer, run->model);
+    name_exact(run);
+}
+
+void fur_head_errors_install(const fur_run *run, fur_model *to)
+{
+    for (int64_t layer = 0; layer < to->config.layers; layer++)
+        install_layer(run, layer, to);
 }
 
 void fur_head_errors_clear(fur_run *run)
@@ -173,8 +215,10 @@ void fur_head_errors_end(fur_run *run)
         return;
     fur_head_error *result = e->result_LH + e->layer * c->heads;
     fur_far_sample_end(&e->sample, result);
-    for (int64_t head = 0; head < c->heads; head++)
+    for (int64_t head = 0; head < c->heads; head++) {
         result[head].layer = e->layer;
+        set_exact(run, &result[head]);
+    }
     layer_constants to = constants_of(run, e->layer);
     for (int64_t h = 0; h < c->kv_heads; h++) {
         fur_far_constants fitted = {.query_mean_D = to.query_mean_KD + h * c->head_dim,

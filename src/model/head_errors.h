@@ -33,6 +33,9 @@ void fur_head_errors_reserve(const fur_model_config *config, int64_t rows, int64
 /* When a run begins: nothing is fitted. */
 void fur_head_errors_clear(struct fur_run *run);
 
+/* What was fitted becomes the constants of another model of the same heads, where it has any. */
+void fur_head_errors_install(const struct fur_run *run, struct fur_model *to);
+
 /* ---- from the backward sweep; nothing where the row is not measured -------------------------------------------- */
 void fur_head_errors_begin(struct fur_run *run, const struct fur_layer *layer);
 void fur_head_errors_keys(struct fur_run *run, const struct fur_layer *layer, int64_t first, int64_t count);

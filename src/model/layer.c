@@ -17,6 +17,10 @@ static void set_far_constants(const fur_model *model, const fur_layer_offsets *a
     shape->far.query_mean_KD = model->data + at->far_query_mean;
     shape->far.key_mean_KD = model->data + at->far_key_mean;
     shape->far.coefficient_KP = model->data + at->far_coefficients;
+    if (at->far_exact >= 0) {
+        shape->exact_K = model->data + at->far_exact;
+        shape->far.exact_K = shape->exact_K;
+    }
     if (at->far_bias >= 0) {
         shape->far.bias_H = model->data + at->far_bias;
         shape->dbias_H = backward ? model->gradient + at->far_bias : NULL;

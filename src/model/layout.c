@@ -20,7 +20,7 @@ static void set_far(const fur_model_config *c, fur_attention_shape *shape)
                            .kv_heads = c->kv_heads,
                            .head_dim = c->head_dim,
                            .degree = c->far_degree,
-                           .bound = (float)c->far_bound,
+                           .bound = c->far_unbounded ? 0 : (float)c->far_bound,
                            .scale = shape->scale};
 }
 
@@ -28,6 +28,7 @@ void fur_config_assume_far(const fur_model_config *c, fur_attention_shape *shape
 {
     set_far(c, shape);
     shape->near = fur_min_i64(FUR_FAR_DEFAULT_WINDOW, c->context);
+    shape->features.sink_tokens = c->sink_tokens;
 }
 
 fur_attention_shape fur_config_attention_shape(const fur_model_config *c, int64_t layer)
@@ -41,6 +42,7 @@ fur_attention_shape fur_config_attention_shape(const fur_model_config *c, int64_
         set_far(c, &shape);
         shape.near = fur_min_i64(c->window[layer], c->context);
         shape.features.sink_tokens = c->sink_tokens;
+        shape.hold_all = c->far_max_error > 0;
     } else if (c->window[layer] < c->context) {
         shape.features.window = c->window[layer];
         shape.features.sink_tokens = c->sink_tokens;

@@ -47,6 +47,10 @@ static void set_far_constants(fur_model *model)
         for (int64_t h = 0; at->far_coefficients >= 0 && h < c->kv_heads; h++) {
             float *fitted = model->data + at->far_fitted + 2 * h;
             fitted[0] = fitted[1] = (float)c->far_bound;
+            if (c->far_unbounded) {
+                model->data[at->far_exact + h] = 1; /* until an audit says otherwise */
+                continue;
+            }
             fur_far_fit_normal(c->far_bound / sqrt((double)c->head_dim), c->far_bound, c->far_degree,
                                model->data + at->far_coefficients + h * (c->far_degree + 1));
         }
@@ -251,13 +255,44 @@ void fur_run_set_random(fur_run *run, uint64_t seed, uint64_t step)
     run->random_is_set = 1;
 }
 
+int64_t fur_run_exact_heads(const fur_run *run)
+{
+    const fur_model *model = run->model;
+    int64_t count = 0;
+    for (int64_t layer = 0; layer < model->config.layers; layer++)
+        for (int64_t h = 0; model->table.layers[layer].far_exact >= 0 && h < model->config.kv_heads; h++)
+            count += model->data[model->table.layers[layer].far_exact + h] > 0;
+    return count;
+}
+
+bool fur_run_named_exact(const fur_run *run, int64_t *before)
+{
+    int64_t now = fur_run_exact_heads(run), named = now - *before;
+    *before = now;
+    if (named > 0)
+        fur_log(run->context, FUR_LOG_WARNING, "%s: its far keys are seen one by one from here on",
+                fur_context_error(run->context));
+    return named > 0;
+}
+
+/* The row through all layers; again where a head's normaliser failed and is exact now. */
+static fur_status forward(fur_run *run, const fur_row *row, int training)
+{
+    int64_t exact = fur_run_exact_heads(run);
+    fur_status status;
+    do {
+        FUR_TRY(begin_row(run, row, training));
+        status = fur_sweep_forward(run, training);
+    } while (status == FUR_E_NONFINITE && fur_run_named_exact(run, &exact));
+    return status;
+}
+
 fur_status fur_model_loss_and_gradient(fur_run *run, const fur_row *row, const fur_loss *loss, double weight,
                                        double *out_loss, float *dx_TI)
 {
     if (run->shape.purpose != FUR_FOR_TRAIN)
         return fur_error_set(run->exec.error, FUR_E_ARGUMENT, "this run was planned without gradients");
-    FUR_TRY(begin_row(run, row, 1));
-    FUR_TRY(fur_sweep_forward(run, 1));
+    FUR_TRY(forward(run, row, 1));
     FUR_TRY(fur_run_loss(run, loss, 1, weight, out_loss, NULL));
     fur_status status = fur_sweep_backward(run);
     run->memory.errors.wanted = 0;
@@ -267,15 +302,13 @@ fur_status fur_model_loss_and_gradient(fur_run *run, const fur_row *row, const f
 
 fur_status fur_model_loss(fur_run *run, const fur_row *row, const fur_loss *loss, double *out_loss, float *nll_T)
 {
-    FUR_TRY(begin_row(run, row, 0));
-    FUR_TRY(fur_sweep_forward(run, 0));
+    FUR_TRY(forward(run, row, 0));
     return fur_run_loss(run, loss, 0, 1.0, out_loss, nll_T);
 }
 
 fur_status fur_model_outputs(fur_run *run, const fur_row *row, float *y_TV)
 {
-    FUR_TRY(begin_row(run, row, 0));
-    FUR_TRY(fur_sweep_forward(run, 0));
+    FUR_TRY(forward(run, row, 0));
     const fur_parameter_table *table = &run->model->table;
     int64_t width = run->model->config.width, out = table->head.out;
     for (int64_t first = 0; first < run->tokens; first += run->shape.loss_tile) {

@@ -220,13 +220,15 @@ static int64_t append_constant(builder *b, int64_t columns, const char *suffix, 
 static void append_far(builder *b, int64_t layer, fur_layer_offsets *l)
 {
     const fur_model_config *c = b->config;
-    l->far_query_mean = l->far_key_mean = l->far_coefficients = l->far_fitted = l->far_bias = -1;
+    l->far_query_mean = l->far_key_mean = l->far_coefficients = l->far_fitted = l->far_exact = l->far_bias = -1;
     if (!fur_config_is_almost_linear(c, layer))
         return;
     l->far_query_mean = append_constant(b, c->head_dim, "_query_mean", layer);
     l->far_key_mean = append_constant(b, c->head_dim, "_key_mean", layer);
     l->far_coefficients = append_constant(b, c->far_degree + 1, "_coefficients", layer);
     l->far_fitted = append_constant(b, 2, "_fitted", layer);
+    if (c->far_max_error > 0)
+        l->far_exact = append_constant(b, 1, "_exact", layer);
     if (c->far_bias)
         l->far_bias = append(b, c->heads, 0, 0, 0.0f, FUR_FILE_SAME, "_bias", b->names->far, layer);
 }

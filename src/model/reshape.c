@@ -11,9 +11,10 @@ typedef struct move {
     float *to;
 } move;
 
+/* What either has not is not moved. */
 static void move_part(const move *m, int64_t from, int64_t to, int64_t count)
 {
-    if (from >= 0)
+    if (from >= 0 && to >= 0)
         memcpy(m->to + to, m->from + from, (size_t)count * sizeof(float));
 }
 
@@ -39,6 +40,7 @@ static void move_layer(const move *m, const fur_model_config *c, const fur_layer
     move_part(m, from->far_key_mean, to->far_key_mean, c->kv_heads * c->head_dim);
     move_part(m, from->far_coefficients, to->far_coefficients, c->kv_heads * (c->far_degree + 1));
     move_part(m, from->far_fitted, to->far_fitted, c->kv_heads * 2);
+    move_part(m, from->far_exact, to->far_exact, c->kv_heads);
     move_part(m, from->far_bias, to->far_bias, c->heads);
     move_map(m, &from->q, &to->q);
     move_map(m, &from->k, &to->k);
@@ -48,7 +50,7 @@ static void move_layer(const move *m, const fur_model_config *c, const fur_layer
     move_map(m, &from->down, &to->down);
 }
 
-static void move_all(const fur_model *from, fur_model *to)
+void fur_model_move(const fur_model *from, fur_model *to)
 {
     const fur_model_config *c = &from->config;
     const fur_parameter_table *a = &from->table, *b = &to->table;
@@ -76,17 +78,19 @@ fur_status fur_model_reshape(fur_context *context, const fur_model_config *wante
     c.attention_dropout = wanted->attention_dropout;
     if (c.position != FUR_POSITION_LEARNED)
         c.context = wanted->context;
+    c.far_max_error = wanted->far_max_error;
     if (memcmp(c.attention, wanted->attention, (size_t)c.layers) != 0)
         return fur_error_set(&context->error, FUR_E_ARGUMENT, "a model keeps the kinds of attention it was made with");
     if (old->gradient)
         return fur_error_set(&context->error, FUR_E_BUSY, "a run holds this model's gradients");
     FUR_TRY(fur_config_check(context, &c));
-    if (strcmp(fur_config_family(&c), fur_config_family(&old->config)) == 0) {
+    bool same_tensors = (c.far_max_error > 0) == (old->config.far_max_error > 0);
+    if (same_tensors && strcmp(fur_config_family(&c), fur_config_family(&old->config)) == 0) {
         old->config = c;
         return FUR_OK;
     }
     FUR_TRY(fur_model_allocate(context, &c, &other));
-    move_all(old, other);
+    fur_model_move(old, other);
     fur_model_destroy(old);
     *model = other;
     return FUR_OK;

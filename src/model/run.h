@@ -130,8 +130,15 @@ uint64_t fur_run_drop_key(const fur_run *run, int64_t layer, fur_drop_place plac
 fur_status fur_run_drop(const fur_run *run, int64_t layer, fur_drop_place place, int64_t first, int64_t count,
                         float *x_BC);
 
+/* Key heads of almost-linear layers whose far keys are seen one by one. */
+int64_t fur_run_exact_heads(const fur_run *run);
+/* Whether more heads are exact than *before, which becomes their number; then the context's error is said as a warning.
+ */
+bool fur_run_named_exact(const fur_run *run, int64_t *before);
 /* A model with uninitialised (zero) weights. */
 fur_status fur_model_allocate(fur_context *context, const fur_model_config *config, fur_model **out);
+/* Weights of a model become those of another one of the same sizes, in its places. What one of them lacks is left. */
+void fur_model_move(const fur_model *from, fur_model *to);
 fur_run_shape fur_run_shape_of(const fur_plan *plan, const fur_plan_request *request);
 /* Without what belongs to a run: sink logits and draws. */
 fur_attention_shape fur_config_attention_shape(const fur_model_config *config, int64_t layer);

@@ -216,13 +216,13 @@ static fur_status report_errors(fur_trainer *t)
     fur_head_error *errors = fur_calloc((size_t)(c->layers * c->heads), sizeof *errors);
     if (!errors)
         return fur_memory_error(&t->context->error, c->layers * c->heads * (int64_t)sizeof *errors, "errors of heads");
+    fur_run_install_fits(t->run);
     fur_train_event event = event_of(t, FUR_EVENT_ERRORS);
     event.errors = errors;
     event.error_count = fur_run_head_errors(t->run, errors);
     send(t, &event);
     fur_status status = fur_metrics_write(t->context, &t->metrics, &event, NULL);
     fur_free(errors);
-    fur_run_install_fits(t->run);
     return status;
 }
 

@@ -102,6 +102,31 @@ sed '/"far_degree"/d' "$config" >other/config.json
 refused 3 'far_degree' -- eval -m other -f text -c 64
 pass 'almost-linear layers: train, resume, start from, repeat, plan, eval, generate'
 
+grep -q '"head_errors":\[{"layer":0,"head":0,"sampled":64,"o":\[' far/metrics.jsonl || fail 'no errors of heads in metrics.jsonl'
+grep -q 'The error of attention' far/report.html || fail 'no errors of heads in the report'
+expect 0 audit -m far -f text -c 64 -t 1
+grep -q 'dq' out || fail 'audit of almost-linear layers has no gradients'
+expect 0 train -f text -c 256 --max-steps 2 --eval-tokens 256 -o plain -t 1
+expect 0 audit -m plain -f text -c 256 --max-error 1e-9 -o nothing -t 1
+grep -q 'all 16 heads stay exact' out || fail 'audit for 1e-9 found heads'
+[ ! -e nothing ] || fail 'audit saved a model that has not changed'
+expect 0 audit -m plain -f text -c 256 --max-error 10 --chunk 16 -o mixed -t 1 --json
+grep -q '"exact_heads": *0' out || fail 'audit for 10 left heads exact'
+expect 0 eval -m mixed -f text -c 256 --max-tokens 1024 -t 1
+expect 0 generate -m mixed -p 'some words' -n 40 --temp 0 -t 1
+expect 0 train -m mixed -f text -c 64 -b 256 --max-steps 3 --max-error 1e-7 --eval-tokens 128 -o limited -t 1
+says 'its far keys are seen one by one from here on'
+expect 0 train --resume --output-dir limited --max-steps 5 -t 1
+refused 2 '--output-dir: mixed exists already' -- audit -m plain -f text -o mixed
+refused 2 '--degree: the model has almost-linear layers, which are measured as they are' -- audit -m far -f text --degree 3
+refused 2 'above the limit of 100 (--max-features)' -- audit -m plain -f text -c 64 --max-features 100
+refused 2 '--max-error: no layer is almost-linear' -- train -f text -c 64 --max-error 0.01 -o none
+expect 0 train -f text -c 64 --window 16 --max-steps 1 --eval-tokens 64 -o windowed -t 1
+refused 2 'audit: every layer has a window' -- audit -m windowed -f text -c 64
+cp -r mixed unlimited && sed 's/"far_max_error": *10[.0]*/"far_max_error": 0/' mixed/config.json >unlimited/config.json
+refused 3 'without a bound on their logits: expected --max-error' -- eval -m unlimited -f text -c 64
+pass 'audit: measures, saves what can be almost-linear, keeps to a limit in training'
+
 # ---- real vectors -----------------------------------------------------------------------------------------------------
 
 # waves COUNT: the f32 bytes of (sin, cos / 2) of a slow wave, as octal escapes for printf

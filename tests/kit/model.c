@@ -186,6 +186,7 @@ void kit_run_create_in(fur_context *context, fur_model *model, const kit_row *ro
     }
     out->request.superblock = superblock;
     out->request.keep = keep;
+    out->request.error_rows = 64;
     out->request.measured_gflops = 100;
     if (folder) {
         out->request.disk_bytes = (int64_t)1 << 40;

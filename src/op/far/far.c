@@ -224,6 +224,12 @@ static block block_of(const task_set *t, int64_t index)
     return (block){index % t->call.far->kv_heads, first, fur_min_i64(FUR_FAR_ROWS, t->rows - first)};
 }
 
+static int left_out(const task_set *t, int64_t kv_head)
+{
+    const float *exact = t->call.far->exact_K;
+    return exact && exact[kv_head] > 0;
+}
+
 static float *x_of(const task_set *t, block b)
 {
     return t->at.x_KTD + (b.kv_head * t->rows + b.first) * t->call.layout.dim;
@@ -258,6 +264,8 @@ static void add_rows(const fur_exec *exec, const task_set *t, float *state_KER)
 #pragma omp parallel for schedule(dynamic, 1) num_threads(exec->threads) if (heads * segments > 1)
     for (int64_t i = 0; i < heads * segments; i++) {
         int64_t h = i / segments, s = i % segments;
+        if (left_out(t, h))
+            continue;
         block all = {h, 0, t->rows};
         t->kernel->add(l, segment_start(l, s, segments), segment_start(l, s + 1, segments), t->rows, x_of(t, all),
                        y_of(t, all), t->at.w_KR + h * l->stride, state_KER + h * size, scratch_of(t));
@@ -274,6 +282,8 @@ fur_status fur_far_add_keys(const fur_exec *exec, const fur_far *far, const fur_
 #pragma omp parallel for schedule(static) num_threads(exec->threads) if (count > 1)
     for (int64_t i = 0; i < count; i++) {
         block b = block_of(&t, i);
+        if (left_out(&t, b.kv_head))
+            continue;
         float *y = y_of(&t, b);
         t.kernel->keys(&t.call, b.kv_head, b.first, b.count, x_of(&t, b), y, scratch_of(&t));
         for (int64_t n = 0; n < b.count * t.call.layout.rows; n++)
@@ -306,6 +316,8 @@ fur_status fur_far_query(const fur_exec *exec, const fur_far *far, const float *
 #pragma omp parallel for schedule(dynamic, 1) num_threads(exec->threads) if (count > 1)
     for (int64_t i = 0; i < count; i++) {
         block b = block_of(&t, i);
+        if (left_out(&t, b.kv_head))
+            continue;
         t.kernel->query(&t.call, b.kv_head, b.first, b.first + b.count, scratch_of(&t));
     }
     fur_arena_release(exec->workspace, t.mark);
@@ -323,11 +335,15 @@ fur_status fur_far_query_backward(const fur_exec *exec, const fur_far *far, cons
 #pragma omp parallel for schedule(dynamic, 1) num_threads(exec->threads) if (count > 1)
     for (int64_t i = 0; i < count; i++) {
         block b = block_of(&t, i);
+        if (left_out(&t, b.kv_head))
+            continue;
         t.kernel->query_backward(&t.call, b.kv_head, b.first, b.first + b.count,
                                  t.at.df_KT + b.kv_head * t.rows + b.first, scratch_of(&t));
     }
     for (int64_t h = 0; queries->dbias_H && h < far->heads; h++) {
         double sum = 0;
+        if (left_out(&t, h / t.call.group))
+            continue;
         const float *df = t.at.df_KT + h / t.call.group * t.rows;
         for (int64_t v = h % t.call.group; v < t.rows; v += t.call.group)
             sum += (double)df[v];
@@ -347,6 +363,8 @@ fur_status fur_far_add_queries(const fur_exec *exec, const fur_far *far, const f
 #pragma omp parallel for schedule(static) num_threads(exec->threads) if (count > 1)
     for (int64_t i = 0; i < count; i++) {
         block b = block_of(&t, i);
+        if (left_out(&t, b.kv_head))
+            continue;
         t.kernel->queries(&t.call, b.kv_head, b.first, b.first + b.count, x_of(&t, b), y_of(&t, b), scratch_of(&t));
     }
     if (queries->count)
@@ -367,6 +385,8 @@ fur_status fur_far_key_backward(const fur_exec *exec, const fur_far *far, const 
 #pragma omp parallel for schedule(dynamic, 1) num_threads(exec->threads) if (count > 1)
     for (int64_t i = 0; i < count; i++) {
         block b = block_of(&t, i);
+        if (left_out(&t, b.kv_head))
+            continue;
         t.kernel->key_backward(&t.call, b.kv_head, b.first, b.count, scratch_of(&t));
     }
     fur_arena_release(exec->workspace, t.mark);

@@ -40,6 +40,7 @@ typedef struct fur_far {
     const float *query_mean_KD, *key_mean_KD;  /* qbar, kbar */
     const float *coefficient_KP;               /* c, [K, degree + 1] */
     const float *bias_H;                       /* b; NULL: 0 */
+    const float *exact_K;                      /* above 0: no call does anything for this key head; NULL: for all */
 } fur_far;
 
 /* Consecutive keys, rows [K, D]; in f32 or in bf16, the other NULL. */
