@@ -36,7 +36,7 @@ static const cli_option table[] = {
     {"layers", 0, NULL, CLI_INT, "COUNT", "(the preset's)", NULL, 1, 512, "Model",
      "layers of a preset instead of its own number", TRAIN | PLAN | BENCH, NULL, AT(layers)},
     {"attention", 0, NULL, CLI_TEXT, "KINDS", "exact", NULL, 0, 0, "Model",
-     "attention of the layers: one kind for all, or kind@first-last,...", TRAIN | PLAN, NULL, AT(attention)},
+     "attention of the layers: one kind for all, or kind@first-last,...", TRAIN | PLAN | BENCH, NULL, AT(attention)},
     {"projection", 0, NULL, CLI_TEXT, "KINDS", "dense", NULL, 0, 0, "Model",
      "kind of the linear maps: one for all, or ffn=kind,qkvo=kind", TRAIN | PLAN, NULL, AT(projection)},
     {"window", 0, NULL, CLI_TEXT, "TOKENS", "(none)", NULL, 0, 0, "Model",

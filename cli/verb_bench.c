@@ -232,11 +232,12 @@ static int check_options(const cli_session *session)
 {
     static const struct {
         const char *name, *modes;
-    } list[] = {{"window", "attention"},
-                {"degree", "attention"},
-                {"bound", "attention"},
-                {"chunk", "attention"},
-                {"max-features", "attention"},
+    } list[] = {{"window", "attention, step or longest"},
+                {"degree", "attention, step or longest"},
+                {"bound", "attention, step or longest"},
+                {"chunk", "attention, step or longest"},
+                {"max-features", "attention, step or longest"},
+                {"attention", "step or longest"},
                 {"layers", "step or longest"},
                 {"disk", "step"},
                 {"disk-dir", "step"},
