@@ -100,14 +100,15 @@ rows "$first_steps" 1 $names | tee "$results/stage-1.txt" | awk '{ printf "%-12s
 plain=$(awk '$1 == "plain" { print $3 }' "$results/stage-1.txt")
 best=$(awk -v plain="$plain" '$1 != "plain" { lack = plain - $3; print $2 + (lack > 0 ? lack : 0), $1 }' "$results/stage-1.txt" |
     sort -n | head -n 3 | cut -d' ' -f2)
-say "stage 2: plain and $(echo $best), $second_steps steps, three seeds"
+# shellcheck disable=SC2086 # a list of words
+say "stage 2: three seeds, $second_steps steps:" plain $best
 for name in plain $best; do variants | grep "^$name|"; done | run 2 "1 2 3"
 # shellcheck disable=SC2086 # a list of words
 rows "$second_steps" "1 2 3" plain $best | tee "$results/stage-2.txt" |
     awk '{ printf "%-12s %s bits per byte, recall %s (mean of three seeds)\n", $1, $2, $3 }'
 for name in exact "almost-linear@0-2,exact@3"; do
     build/release/furlong bench step --preset bytes-1m --attention "$name" --tokens 65536 --json |
-        sed -n "s/.*\"step_seconds\": *\\([0-9.]*\\).*/$name: \\1 s a step of 65,536 bytes/p"
+        sed -n "s/.*\"seconds\": *\\([0-9.]*\\).*/$name: \\1 s a step of 65,536 bytes/p"
 done
 awk '
     $1 == "plain" { bits = $2; right = $3 }
