@@ -398,8 +398,8 @@ int cli_config_open(const cli_session *session, const char *preset, int64_t long
                                       : open_preset(session, preset, longest, bytes, config);
     if (code != CLI_OK)
         return code;
-    /* without --attention a model keeps its own kinds; a new one has the option's default */
-    if (options->attention != NULL && (options->model == NULL || cli_given(options, "attention"))) {
+    /* without --attention a model or preset keeps its own kinds */
+    if (options->attention != NULL) {
         fur_model_config asked = *config;
         status = fur_config_set_attention(session->context, &asked, options->attention);
         if (status == FUR_OK && options->model != NULL &&

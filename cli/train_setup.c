@@ -309,7 +309,7 @@ char *cli_train_options_json(const cli_session *session, const fur_train_setting
     }
     cli_json_text(object, "context-ramp", ramp.text);
     cli_string_clear(&ramp);
-    if (s->init_from == NULL || cli_given(o, "attention"))
+    if (cli_given(o, "attention"))
         cli_json_text(object, "attention", o->attention);
     cli_json_text(object, "projection", o->projection);
     add_attention(object, o);

@@ -60,6 +60,18 @@ static void add_operator(bench *b)
     cli_json_real(b->object, "peak_gflops", r->peak_gflops);
 }
 
+static void add_errors(bench *b)
+{
+    const fur_bench_result *r = &b->result;
+    cli_json_real(b->object, "error_output", r->error_output);
+    cli_json_real(b->object, "error_dq", r->error_dq);
+    cli_json_real(b->object, "error_dk", r->error_dk);
+    cli_json_real(b->object, "error_dv", r->error_dv);
+    if (!b->session->options->json)
+        printf("  off by at most %.1e of the output, dq %.1e, dk %.1e, dv %.1e (the worst head, sampled)\n",
+               r->error_output, r->error_dq, r->error_dk, r->error_dv);
+}
+
 static int bench_peak(bench *b)
 {
     fur_status status = fur_bench_peak(b->session->context, &b->result);
@@ -116,6 +128,8 @@ static int bench_attention(bench *b)
     (void)snprintf(name, sizeof name, "%s attention, %s tokens, %" PRId64 " heads x %" PRId64, kind,
                    cli_count(tokens, o->tokens), o->heads, o->head_dim);
     print_operator(b, name);
+    if (!exact)
+        add_errors(b);
     finish(b);
     return CLI_OK;
 }

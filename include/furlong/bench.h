@@ -12,7 +12,9 @@ extern "C" {
 typedef struct fur_bench_result {
     int repetitions;
     double forward_seconds, backward_seconds; /* backward excludes forward */
-    double forward_gflops, backward_gflops;   /* causal: only the visible half is counted; backward 2.5 times forward */
+    /* almost-linear: of the head that errs most, on sampled tokens, as in fur_head_error; NaN for exact kinds */
+    double error_output, error_dq, error_dk, error_dv;
+    double forward_gflops, backward_gflops; /* causal: only the visible half is counted; backward 2.5 times forward */
     double peak_gflops; /* the larger of a register-only loop and the best matrix product of this run, in the
                          * context's type */
     double register_gflops, product_gflops;

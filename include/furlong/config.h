@@ -91,8 +91,9 @@ typedef struct fur_model_config {
     bool far_bias;            /* each head learns a number that is added to its far logits */
 } fur_model_config;
 
-/* Presets by name: bytes-1m, bytes-4m, gpt2-124m, llama-135m, llama-1b. `context` > 0 replaces the preset's
- * longest document; gpt2-124m beyond 1,024 then uses RoPE, said through the log. */
+/* Presets by name: bytes-1m, bytes-4m, gpt2-124m, llama-135m, llama-1b, and each with -almost-linear behind it: heads
+ * of 32, all but every fourth layer almost-linear, with a learned far bias. `context` > 0 replaces the preset's longest
+ * document; gpt2-124m beyond 1,024 then uses RoPE, said through the log. */
 FUR_API fur_status fur_config_preset(fur_context *context, const char *name, int64_t longest, fur_model_config *out);
 /* NULL-terminated list of preset names. */
 FUR_API const char *const *fur_config_preset_names(void);

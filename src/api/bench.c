@@ -5,6 +5,7 @@
 
 #include "attention/far_fit.h"
 #include "attention/kind.h"
+#include "base/alloc.h"
 #include "base/clock.h"
 #include "base/context.h"
 #include "base/random.h"
@@ -79,6 +80,8 @@ typedef struct attention_bench {
     int64_t offsets[2], tokens, width, key_width, block;
     float *q, *k, *v, *o, *lse, *do_, *dq; /* k and v: of one block, the same for all */
     float *mean, *coefficient;             /* almost-linear */
+    fur_far_sample sample;                 /* likewise, and where backward shows it its rows */
+    int sampling;
 } attention_bench;
 
 static int64_t block_rows(const attention_bench *b, int64_t first)
@@ -115,6 +118,22 @@ static fur_status attention_forward(void *user)
     return FUR_OK;
 }
 
+static fur_status sample_keys(attention_bench *b, int64_t first)
+{
+    float *dk, *dv;
+    FUR_TRY(b->kind->key_gradients(&b->exec, &b->shape, &b->state, first, block_rows(b, first), &dk, &dv));
+    fur_far_sample_gradients(&b->exec, &b->sample, &b->state, first, block_rows(b, first), dk, dv);
+    return FUR_OK;
+}
+
+static fur_status sample_block(attention_bench *b, int64_t first)
+{
+    int64_t at = first * b->width;
+    fur_far_sample_queries(&b->exec, &b->sample, first, block_rows(b, first), b->q + at, b->o + at,
+                           b->lse + first * b->shape.heads, b->do_ + at, b->dq + at);
+    return b->shape.causal ? sample_keys(b, first) : FUR_OK;
+}
+
 static fur_status attention_backward(void *user)
 {
     attention_bench *b = user;
@@ -122,6 +141,8 @@ static fur_status attention_backward(void *user)
     for (int64_t first = 0; b->kind->rebuild && first <= last; first += b->block) {
         if (reach != INT64_MAX)
             FUR_TRY(bench_absorb(b, first, 0));
+        if (b->sampling)
+            fur_far_sample_keys(&b->sample, &b->state, first, block_rows(b, first));
         FUR_TRY(b->kind->rebuild(&b->exec, &b->shape, &b->state, &b->documents, first, block_rows(b, first)));
     }
     for (int64_t first = last; first >= 0; first -= b->block) {
@@ -132,7 +153,11 @@ static fur_status attention_backward(void *user)
                                         b->q + first * b->width, b->o + first * b->width,
                                         b->lse + first * b->shape.heads, b->do_ + first * b->width,
                                         b->dq + first * b->width));
+        if (b->sampling)
+            FUR_TRY(sample_block(b, first));
     }
+    for (int64_t first = 0; b->sampling && !b->shape.causal && first <= last; first += b->block)
+        FUR_TRY(sample_keys(b, first));
     return FUR_OK;
 }
 
@@ -148,6 +173,35 @@ static void attention_lay_out(attention_bench *b, fur_arena *arena)
     b->lse = fur_arena_push_f32(arena, b->tokens * b->shape.heads);
     b->mean = fur_arena_push_f32(arena, b->key_width);
     b->coefficient = fur_arena_push_f32(arena, b->shape.kv_heads * (FUR_FAR_MOST_DEGREE + 1));
+    if (b->shape.far.degree)
+        fur_far_sample_reserve(&b->shape, FUR_ERROR_ROWS, b->block, arena, &b->sample);
+}
+
+/* One more backward, not timed, and the largest error of a head. */
+static fur_status add_errors(attention_bench *b, fur_bench_result *out)
+{
+    out->error_output = out->error_dq = out->error_dk = out->error_dv = (double)NAN;
+    if (!b->shape.far.degree)
+        return FUR_OK;
+    fur_far_sample_begin(&b->sample, &b->shape, &b->documents, 1, 0);
+    for (int64_t first = 0; b->kind->reach(&b->shape) == INT64_MAX && first < b->tokens; first += b->block)
+        b->kind->begin_backward(&b->exec, &b->shape, &b->state, first, block_rows(b, first));
+    b->sampling = 1;
+    fur_status status = attention_backward(b);
+    b->sampling = 0;
+    fur_head_error *errors = fur_calloc((size_t)b->shape.heads, sizeof *errors);
+    if (status == FUR_OK && !errors)
+        status = fur_error_set(b->exec.error, FUR_E_MEMORY, "no memory for the errors of heads");
+    if (status == FUR_OK)
+        fur_far_sample_end(&b->sample, errors);
+    for (int64_t h = 0; status == FUR_OK && h < b->shape.heads; h++) {
+        out->error_output = fmax(out->error_output, errors[h].o.value);
+        out->error_dq = fmax(out->error_dq, errors[h].dq.value);
+        out->error_dk = fmax(out->error_dk, errors[h].dk.value);
+        out->error_dv = fmax(out->error_dv, errors[h].dv.value);
+    }
+    fur_free(errors);
+    return status;
 }
 
 /* Constants of a new model. */
@@ -180,7 +234,8 @@ static fur_status time_attention(attention_bench *b, fur_context *context, fur_b
     b->kind->cost(&b->shape, b->tokens, b->tokens, &cost);
     out->forward_gflops = cost.flops_forward / out->forward_seconds * 1e-9;
     out->backward_gflops = cost.flops_backward / out->backward_seconds * 1e-9;
-    return add_peak(context, out);
+    FUR_TRY(add_peak(context, out));
+    return add_errors(b, out);
 }
 
 /* A model of one layer says whether a shape is good, by the checks and in the words of models. */

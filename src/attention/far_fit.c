@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#define PI 3.14159265358979323846
 enum { MOST = 7, NODES = 513, GRID = 1 << 16, LAWSON_STEPS = 200 };
 
 static double value_of(const float *c, int64_t degree, double t)
@@ -73,7 +74,7 @@ static void fit_minimax(double range, int64_t degree, float *c)
     double weight[NODES], t[NODES], least = (double)INFINITY;
     float trial[MOST];
     for (int n = 0; n < NODES; n++) {
-        t[n] = range * cos(3.14159265358979323846 * n / (NODES - 1));
+        t[n] = range * cos(PI * n / (NODES - 1));
         weight[n] = 1.0 / NODES;
     }
     for (int step = 0; step < LAWSON_STEPS; step++) {
@@ -112,12 +113,24 @@ int fur_far_fit(int64_t count, const double *t, const double *weight, double ran
         squares += weight[n] * t[n] * t[n];
         sum += weight[n];
     }
-    normal_equations e = {.size = degree + 1, .scale = fmax(fmax(sqrt(squares / sum), 1e-6 * range), 1e-12)};
+    normal_equations fit = {.size = degree + 1, .scale = fmax(fmax(sqrt(squares / sum), 1e-6 * range), 1e-12)}, e = fit;
     for (int64_t n = 0; n < count; n++)
-        gather(&e, t[n], weight[n] / sum, 1, exp(t[n]));
+        gather(&fit, t[n], weight[n] / sum, 1, exp(t[n]));
+    e = fit;
     solve(&e, c);
     if (count > 0 && (range <= 0 || is_positive(c, degree, range)))
         return 0;
+    /* relative errors all over the range beside, of as little weight as makes it positive */
+    for (double share = 1e-9; count > 0 && share < 2; share *= 4) {
+        e = fit;
+        for (int n = 0; n < NODES; n++) {
+            double node = range * cos(PI * n / (NODES - 1));
+            gather(&e, node, share / NODES, exp(-node), 1);
+        }
+        solve(&e, c);
+        if (is_positive(c, degree, range))
+            return 0;
+    }
     fit_minimax(range, degree, c);
     return 1;
 }

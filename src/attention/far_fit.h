@@ -6,9 +6,9 @@
 #include <stdint.h>
 
 /* Least squares of P(t_n) - e^(t_n), weighted: what attention's output errs by where logits are distributed so. Where
- * that is not positive on all of [-range, range], the polynomial whose largest relative error there is least, which is
- * always positive; range 0: least squares as they are. c[degree + 1]. Returns 1 for that safe form, 0 for least
- * squares. Degree at most 6. */
+ * that is not positive on all of [-range, range], with relative errors over the range beside, of as little weight as
+ * makes it so; at last the polynomial whose largest relative error there is least, which is always positive; range 0:
+ * least squares as they are. c[degree + 1]. Returns 1 for that safe form, 0 for least squares. Degree at most 6. */
 int fur_far_fit(int64_t count, const double *t, const double *weight, double range, int64_t degree, float *c);
 /* For centred logits that are normal with standard deviation `deviation`, within [-range, range]. */
 int fur_far_fit_normal(double deviation, double range, int64_t degree, float *c);

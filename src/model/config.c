@@ -107,23 +107,62 @@ static const fur_model_config presets[] = {
 };
 enum { PRESETS = sizeof presets / sizeof presets[0] };
 
+#define ALMOST_LINEAR "-almost-linear"
+
 const char *const *fur_config_preset_names(void)
 {
-    static const char *const names[] = {"bytes-1m", "bytes-4m", "gpt2-124m", "llama-135m", "llama-1b", NULL};
+    static const char *const names[] = {"bytes-1m",
+                                        "bytes-4m",
+                                        "gpt2-124m",
+                                        "llama-135m",
+                                        "llama-1b",
+                                        "bytes-1m" ALMOST_LINEAR,
+                                        "bytes-4m" ALMOST_LINEAR,
+                                        "gpt2-124m" ALMOST_LINEAR,
+                                        "llama-135m" ALMOST_LINEAR,
+                                        "llama-1b" ALMOST_LINEAR,
+                                        NULL};
     return names;
+}
+
+/* The shape with heads of 32, at which degree 2 is cheap, and three of four layers almost-linear: the fourth, exact,
+ * can pick a single token from anywhere, which a bounded far field cannot. Each head may learn to close its far field.
+ */
+static void make_almost_linear(fur_model_config *c)
+{
+    int64_t group = c->heads / c->kv_heads;
+    c->heads = c->width / 32;
+    c->head_dim = 32;
+    c->kv_heads = c->heads / group;
+    for (int64_t layer = 0; layer < FUR_MAX_LAYERS; layer++)
+        if (layer % 4 != 3) {
+            c->attention[layer] = FUR_ATTENTION_ALMOST_LINEAR;
+            c->window[layer] = FUR_FAR_DEFAULT_WINDOW;
+        }
+    c->far_bias = true;
+    fur_config_far_defaults(c);
 }
 
 fur_status fur_config_preset(fur_context *context, const char *name, int64_t longest, fur_model_config *out)
 {
     const fur_model_config *found = NULL;
+    size_t length = strlen(name), suffix = sizeof ALMOST_LINEAR - 1;
+    bool almost_linear = length > suffix && strcmp(name + length - suffix, ALMOST_LINEAR) == 0;
+    length -= almost_linear ? suffix : 0;
     for (int i = 0; i < PRESETS; i++)
-        if (strcmp(presets[i].name, name) == 0)
+        if (strlen(presets[i].name) == length && strncmp(presets[i].name, name, length) == 0)
             found = &presets[i];
     if (!found)
-        return fur_error_set(&context->error, FUR_E_ARGUMENT,
-                             "unknown preset '%s', expected bytes-1m, bytes-4m, gpt2-124m, llama-135m or llama-1b",
-                             name);
+        return fur_error_set(
+            &context->error, FUR_E_ARGUMENT,
+            "unknown preset '%s', expected bytes-1m, bytes-4m, gpt2-124m, llama-135m or llama-1b, each also "
+            "with " ALMOST_LINEAR " behind it",
+            name);
     fur_model_config config = *found;
+    if (almost_linear) {
+        make_almost_linear(&config);
+        snprintf(config.name, sizeof config.name, "%s", name);
+    }
     if (longest > config.context && config.position == FUR_POSITION_LEARNED) {
         config.position = FUR_POSITION_ROPE;
         fur_log(context, FUR_LOG_INFO, "%s learns positions up to %lld only: a context of %lld uses RoPE instead", name,
@@ -402,6 +441,8 @@ fur_status fur_config_set_attention(fur_context *context, fur_model_config *conf
         if (fur_config_is_almost_linear(config, layer) && !fur_config_is_almost_linear(&before, layer) &&
             !config->window[layer])
             config->window[layer] = FUR_FAR_DEFAULT_WINDOW;
+        else if (!fur_config_is_almost_linear(config, layer) && fur_config_is_almost_linear(&before, layer))
+            config->window[layer] = 0; /* it was of another meaning */
     if (fur_config_has_far(config))
         fur_config_far_defaults(config);
     return FUR_OK;

@@ -232,36 +232,47 @@ static uint64_t drop_key(const oracle *o, int64_t layer, int64_t place)
     return fur_random_u64(o->random_seed, o->random_step, (uint64_t)(4 * layer + place));
 }
 
-#define REAL       double
-#define NAME(x)    x##_f64
-#define R_EXP(x)   exp(x)
-#define R_LOG(x)   log(x)
-#define R_SQRT(x)  sqrt(x)
-#define R_TANH(x)  tanh(x)
-#define R_ABS(x)   fabs(x)
-#define OPERAND(x) (x)
+#define REAL            double
+#define NAME(x)         x##_f64
+#define R_EXP(x)        exp(x)
+#define R_LOG(x)        log(x)
+#define R_SQRT(x)       sqrt(x)
+#define R_TANH(x)       tanh(x)
+#define R_ABS(x)        fabs(x)
+#define OPERAND(x)      (x)
+#define PAIR_OPERAND(x) (x)
+#include "kit/oracle_body.h"
+#undef NAME
+#undef PAIR_OPERAND
+
+#define NAME(x)         x##_f64_bf16
+#define PAIR_OPERAND(x) ((double)fur_bf16_round((float)(x)))
 #include "kit/oracle_body.h"
 #undef REAL
 #undef NAME
+#undef PAIR_OPERAND
 #undef R_EXP
 #undef R_LOG
 #undef R_SQRT
 #undef R_TANH
 #undef R_ABS
 
-#define REAL      float
-#define NAME(x)   x##_f32
-#define R_EXP(x)  expf(x)
-#define R_LOG(x)  logf(x)
-#define R_SQRT(x) sqrtf(x)
-#define R_TANH(x) tanhf(x)
-#define R_ABS(x)  fabsf(x)
+#define REAL            float
+#define NAME(x)         x##_f32
+#define R_EXP(x)        expf(x)
+#define R_LOG(x)        logf(x)
+#define R_SQRT(x)       sqrtf(x)
+#define R_TANH(x)       tanhf(x)
+#define R_ABS(x)        fabsf(x)
+#define PAIR_OPERAND(x) (x)
 #include "kit/oracle_body.h"
 #undef NAME
 #undef OPERAND
+#undef PAIR_OPERAND
 
-#define NAME(x)    x##_bf16
-#define OPERAND(x) fur_bf16_round(x)
+#define NAME(x)         x##_bf16
+#define OPERAND(x)      fur_bf16_round(x)
+#define PAIR_OPERAND(x) fur_bf16_round(x)
 #include "kit/oracle_body.h"
 
 void oracle_run(const oracle *o, oracle_precision precision, const fur_row *row, oracle_loss_fn loss, void *user,
@@ -285,6 +296,8 @@ void oracle_run(const oracle *o, oracle_precision precision, const fur_row *row,
     }
     if (precision == ORACLE_DOUBLE)
         run_f64(o, row, loss, user, weight, backward, out);
+    else if (precision == ORACLE_BF16_ATTENTION)
+        run_f64_bf16(o, row, loss, user, weight, backward, out);
     else if (precision == ORACLE_BF16)
         run_bf16(o, row, loss, user, weight, backward, out);
     else

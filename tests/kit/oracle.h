@@ -5,14 +5,15 @@
  *
  * The same text is compiled for double, which is the truth, and for float, which is "the plain formula in f32": what a
  * careful person would write, sums in index order. The library must be at most a stated factor worse than that. A third
- * time it is float with each operand of each product rounded to bf16: "the plain formula in bf16". */
+ * time it is float with each operand of each product rounded to bf16: "the plain formula in bf16". And a fourth time
+ * double with those of attention alone rounded so, as a kernel of that type has them. */
 #ifndef FUR_TESTS_KIT_ORACLE_H
 #define FUR_TESTS_KIT_ORACLE_H
 
 #include "furlong/model.h"
 #include "kit/kit.h"
 
-typedef enum oracle_precision { ORACLE_DOUBLE, ORACLE_FLOAT, ORACLE_BF16 } oracle_precision;
+typedef enum oracle_precision { ORACLE_DOUBLE, ORACLE_FLOAT, ORACLE_BF16, ORACLE_BF16_ATTENTION } oracle_precision;
 
 /* Rows of one parameter that a map or a norm uses. index -1: absent. */
 typedef struct oracle_slice {
@@ -32,6 +33,7 @@ typedef struct oracle {
     double **value;           /* [parameters]: copies of the weights, free to change */
     oracle_slice embedding, positions, input_w, input_b, final_w, final_b, head;
     oracle_layer *layers;
+    int exact_far;                     /* far keys of almost-linear layers by e^t, not by its polynomial */
     int training;                      /* with dropout; */
     uint64_t random_seed, random_step; /* its draws */
 } oracle;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The formulas, over REAL, with OPERAND(x) what a product takes for x. Included by oracle.c once for each precision; no
- * guard. */
+/* The formulas, over REAL, with OPERAND(x) what a product takes for x, PAIR_OPERAND(x) in attention. Included by
+ * oracle.c once for each precision; no guard. */
 
 /* What a layer's backward reads, all whole. */
 typedef struct NAME(trace) {
@@ -261,7 +261,7 @@ static REAL NAME(dot)(int64_t count, const REAL *a, const REAL *b)
 {
     REAL sum = 0;
     for (int64_t i = 0; i < count; i++)
-        sum += OPERAND(a[i]) * OPERAND(b[i]);
+        sum += PAIR_OPERAND(a[i]) * PAIR_OPERAND(b[i]);
     return sum;
 }
 
@@ -304,10 +304,19 @@ static void NAME(far)(const NAME(state) * s, const NAME(trace) * l, int64_t h, i
     const REAL *bias = NAME(weights)(s, at->far_bias, 1);
     REAL B = (REAL)c->far_bound, t = 0, k[128];
     for (int64_t d = 0; d < D; d++)
-        k[d] = OPERAND(l->k_TK[(j * K + g) * D + d]);
+        k[d] = PAIR_OPERAND(l->k_TK[(j * K + g) * D + d]);
     x->r_q = NAME(unit)(D, l->q_TQ + (i * H + h) * D, x->q);
     x->r_k = NAME(unit)(D, k, x->k);
     x->log_factor = bias ? bias[h] : 0;
+    if (s->o->exact_far) { /* e^(B q^.k^): whatever the means */
+        x->p = x->slope = 1;
+        for (int64_t d = 0; d < D; d++) {
+            x->q[d] = PAIR_OPERAND(x->q[d]);
+            x->k[d] = PAIR_OPERAND(x->k[d]);
+            x->log_factor += B * x->q[d] * x->k[d];
+        }
+        return;
+    }
     for (int64_t d = 0; d < D; d++) {
         t += B * (x->q[d] - qm[d]) * (x->k[d] - km[d]);
         x->log_factor += B * x->q[d] * km[d] + B * qm[d] * (x->k[d] - km[d]);
@@ -383,7 +392,7 @@ static void NAME(attention)(const NAME(state) * s, const NAME(trace) * l)
                     p[j] /= sum;
                     REAL kept = p[j] * NAME(keep)(s, l, h, i, j);
                     for (int64_t d = 0; d < D; d++)
-                        o[d] += OPERAND(kept) * OPERAND(l->v_TK[(j * K + h / group) * D + d]);
+                        o[d] += PAIR_OPERAND(kept) * PAIR_OPERAND(l->v_TK[(j * K + h / group) * D + d]);
                 }
         }
 }
@@ -413,7 +422,7 @@ static void NAME(attention_backward)(const NAME(state) * s, const NAME(trace) * 
                 REAL ds = p[j] * (keep * NAME(dot)(D, grad, l->v_TK + at) - delta) * scale;
                 if (NAME(is_far)(s, l, i, j)) {
                     for (int64_t d = 0; d < D; d++)
-                        dv_TK[at + d] += OPERAND(kept) * OPERAND(grad[d]);
+                        dv_TK[at + d] += PAIR_OPERAND(kept) * PAIR_OPERAND(grad[d]);
                     NAME(far_backward)(s, l, h, i, j, ds / scale, dq, dk_TK + at);
                     continue;
                 }
@@ -422,9 +431,9 @@ static void NAME(attention_backward)(const NAME(state) * s, const NAME(trace) * 
                     ds *= 1 - t * t;
                 }
                 for (int64_t d = 0; d < D; d++) {
-                    dv_TK[at + d] += OPERAND(kept) * OPERAND(grad[d]);
-                    dk_TK[at + d] += OPERAND(ds) * OPERAND(q[d]);
-                    dq[d] += OPERAND(ds) * OPERAND(l->k_TK[at + d]);
+                    dv_TK[at + d] += PAIR_OPERAND(kept) * PAIR_OPERAND(grad[d]);
+                    dk_TK[at + d] += PAIR_OPERAND(ds) * PAIR_OPERAND(q[d]);
+                    dq[d] += PAIR_OPERAND(ds) * PAIR_OPERAND(l->k_TK[at + d]);
                 }
             }
         }
