@@ -27,7 +27,7 @@ typedef struct fur_head_error {
                                  rows' normalisers and outputs are the run's own */
     double certificate;       /* o's error is at most this share of the output computed, whatever was sampled: from the
                                  polynomial's coefficients and the longest centred query and key of the row. At 1 or
-                                 more it says nothing; always finite */
+                                 more it says nothing; always finite. 0 where exact */
     double weight_error;      /* and each far weight's at most this share of it, from the same */
     double far_share;         /* mean share of attention that goes to far keys */
     double deviation;         /* standard deviation of centred far logits, as attention weighs them */

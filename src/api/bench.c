@@ -187,8 +187,10 @@ static fur_status add_errors(attention_bench *b, fur_bench_result *out)
     for (int64_t first = 0; b->kind->reach(&b->shape) == INT64_MAX && first < b->tokens; first += b->block)
         b->kind->begin_backward(&b->exec, &b->shape, &b->state, first, block_rows(b, first));
     b->sampling = 1;
+    b->shape.moment_THP = b->sample.moment_BHP;
     fur_status status = attention_backward(b);
     b->sampling = 0;
+    b->shape.moment_THP = NULL;
     fur_head_error *errors = fur_calloc((size_t)b->shape.heads, sizeof *errors);
     if (status == FUR_OK && !errors)
         status = fur_error_set(b->exec.error, FUR_E_MEMORY, "no memory for the errors of heads");

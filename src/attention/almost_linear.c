@@ -179,6 +179,10 @@ static fur_status walk_ascending(const fur_exec *exec, const fur_attention_shape
             fur_far_queries q = queries_of(shape, block, part.start + p.first - first, p.last - p.first + 1);
             FUR_TRY(what == WALK_FORWARD ? fur_far_query(exec, &shape->far, sums, &q)
                                          : fur_far_query_backward(exec, &shape->far, sums, &q));
+            int64_t row = (part.start + p.first - first) * shape->heads;
+            if (what == WALK_GRADIENT && shape->moment_THP)
+                FUR_TRY(
+                    fur_far_moments(exec, &shape->far, sums, &q, shape->moment_THP + row * (shape->far.degree + 1)));
         }
     }
     return FUR_OK;
@@ -382,6 +386,8 @@ static fur_status almost_linear_query_backward(const fur_exec *exec, const fur_a
             fur_far_exact_query_backward(exec, shape, state, documents, first, count, q_THD, o, lse, do_THD, dq_THD));
     const fur_far_queries block = {
         .q_THD = q_THD, .o_THD = o, .lse_TH = lse, .do_THD = do_THD, .dq_THD = dq_THD, .dbias_H = shape->dbias_H};
+    if (shape->moment_THP)
+        memset(shape->moment_THP, 0, (size_t)(count * shape->heads * (shape->far.degree + 1)) * sizeof(float));
     FUR_TRY(walk_ascending(exec, shape, state, documents, first, count, WALK_GRADIENT, &block));
     return walk_descending(exec, shape, state, documents, first, count, &block);
 }

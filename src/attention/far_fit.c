@@ -161,3 +161,37 @@ double fur_far_relative_error(const float *c, int64_t degree, double range)
     double error = worst + 0.5 * step * size * exp(range);
     return isfinite(error) ? error : (double)INFINITY;
 }
+
+/* |P''| + e^t for |.| up to `size`: how far P - e^t may bend. */
+static double bend(const float *c, int64_t degree, double size)
+{
+    double sum = exp(size), power = 1;
+    for (int64_t l = 2; l <= degree; l++, power *= size)
+        sum += (double)(l * (l - 1)) * fabs((double)c[l]) * power;
+    return sum;
+}
+
+void fur_far_majorant(const float *c, int64_t degree, double range, int64_t power, double mean, double *alpha,
+                      double *beta)
+{
+    enum { CELLS = 2048, TRIALS = 48 };
+    double off[CELLS], height[CELLS], step = 2 * range / CELLS, most = 0;
+    for (int n = 0; n < CELLS; n++) { /* a chord, and what lies above it; 0 is between two cells */
+        double a = -range + step * n, b = n == CELLS - 1 ? range : a + step, size = fmax(fabs(a), fabs(b));
+        off[n] = fmax(fabs(value_of(c, degree, a) - exp(a)), fabs(value_of(c, degree, b) - exp(b))) +
+                 step * step / 8 * bend(c, degree, size);
+        height[n] = pow(fmin(fabs(a), fabs(b)), (double)power);
+        most = isfinite(off[n]) ? fmax(most, off[n]) : (double)INFINITY;
+    }
+    *alpha = most;
+    *beta = 0;
+    for (int trial = 0; trial < TRIALS && power > 0 && isfinite(most); trial++) {
+        double slope = 2 * most / pow(range, (double)power) * pow(0.75, trial), rest = 0;
+        for (int n = 0; n < CELLS; n++)
+            rest = fmax(rest, off[n] - slope * height[n]);
+        if (rest + slope * mean < *alpha + *beta * mean) {
+            *alpha = rest;
+            *beta = slope;
+        }
+    }
+}

@@ -16,4 +16,9 @@ int fur_far_fit_normal(double deviation, double range, int64_t degree, float *c)
  * points by the size of its slope. Infinite where c is not finite. */
 double fur_far_relative_error(const float *c, int64_t degree, double range);
 
+/* alpha, beta with |P(t) - e^t| <= alpha + beta t^power on [-range, range], power even: those for which alpha + beta
+ * mean is nearly least. Infinite where c is not finite. */
+void fur_far_majorant(const float *c, int64_t degree, double range, int64_t power, double mean, double *alpha,
+                      double *beta);
+
 #endif

@@ -30,6 +30,7 @@ typedef struct fur_far_sample {
     double *query_sums;                /* [m, H, 6 D + 4] */
     double *key_sums;                  /* [m, K, 3 D] */
     float *factor_BH, *delta_BH;       /* of the block in work: of unit rows; do . o, or qbar . k^ */
+    float *moment_BHP;                 /* likewise, for shape->moment_THP of query_backward */
     double *query_bounds, *key_bounds; /* [H, 6], [K, 3] */
     float *centre_KD;                  /* a point among the values */
     double *point, *weight;            /* [m, m]: of a fit; [2, m]: of an error */

@@ -42,9 +42,11 @@ typedef struct fur_attention_shape {
      * first token. */
     int64_t chunk, near;
     fur_far far;
-    int hold_all;   /* the state has room for far keys one by one, for the heads that far.exact_K may name */
-    float *exact_K; /* far.exact_K, where a head whose normaliser is not positive may be named */
-    float *dbias_H; /* backward with far.bias_H: added to */
+    int hold_all;      /* the state has room for far keys one by one, for the heads that far.exact_K may name */
+    float *exact_K;    /* far.exact_K, where a head whose normaliser is not positive may be named */
+    float *dbias_H;    /* backward with far.bias_H: added to */
+    float *moment_THP; /* where query_backward puts fur_far_moments of its rows, 0 where a chunk has no far keys; NULL:
+                          not wanted */
 } fur_attention_shape;
 
 /* Memory of one layer's state, used for one layer after the other. */

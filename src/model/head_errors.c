@@ -24,6 +24,7 @@ void fur_head_errors_reserve(const fur_model_config *c, int64_t rows, int64_t bl
                              fur_head_errors *out)
 {
     fur_attention_shape shape = {.heads = c->heads, .kv_heads = c->kv_heads, .head_dim = c->head_dim};
+    shape.far.degree = c->far_degree;
     memset(out, 0, sizeof *out);
     out->layer = -1;
     fur_far_sample_reserve(&shape, rows, block, arena, &out->sample);
@@ -164,7 +165,7 @@ static void set_assumed(const fur_run *run, int64_t layer, fur_far *far)
 
 /* ---- the sweep --------------------------------------------------------------------------------------------------- */
 
-void fur_head_errors_begin(fur_run *run, const fur_layer *layer)
+void fur_head_errors_begin(fur_run *run, fur_layer *layer)
 {
     fur_head_errors *e = &run->memory.errors;
     const fur_model_config *c = &run->model->config;
@@ -176,6 +177,8 @@ void fur_head_errors_begin(fur_run *run, const fur_layer *layer)
         return;
     e->layer = layer->index;
     e->shape = layer->shape;
+    if (!e->assumed)
+        layer->shape.moment_THP = e->sample.moment_BHP;
     if (e->assumed) {
         fur_config_assume_far(c, &e->shape);
         set_assumed(run, layer->index, &e->shape.far);

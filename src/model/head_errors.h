@@ -37,7 +37,8 @@ void fur_head_errors_clear(struct fur_run *run);
 void fur_head_errors_install(const struct fur_run *run, struct fur_model *to);
 
 /* ---- from the backward sweep; nothing where the row is not measured -------------------------------------------- */
-void fur_head_errors_begin(struct fur_run *run, const struct fur_layer *layer);
+/* The layer's queries then leave behind what the certificate needs. */
+void fur_head_errors_begin(struct fur_run *run, struct fur_layer *layer);
 void fur_head_errors_keys(struct fur_run *run, const struct fur_layer *layer, int64_t first, int64_t count);
 void fur_head_errors_queries(struct fur_run *run, int64_t first, int64_t count, const float *q_BQ, const float *o_BQ,
                              const float *lse_BH, const float *do_BQ, const float *dq_BQ);

@@ -66,7 +66,7 @@ if command -v bash >/dev/null 2>&1; then
     got=$(bash -c '. ./completion; COMP_WORDS=(furlong train --max-s); COMP_CWORD=2; _furlong; echo "${COMPREPLY[*]}"')
     [ "$got" = --max-steps ] || fail "completion of --max-s: '$got'"
     got=$(bash -c '. ./completion; COMP_WORDS=(furlong plan --preset gpt2); COMP_CWORD=3; _furlong; echo "${COMPREPLY[*]}"')
-    [ "$got" = gpt2-124m ] || fail "completion of a preset: '$got'"
+    case $got in *"gpt2-124m"*) ;; *) fail "completion of a preset: '$got'" ;; esac
     pass "bash completes options and presets"
 fi
 

@@ -133,6 +133,7 @@ static void run_layer(const fur_exec *exec, const shape_case *c, layer_run *l, i
     kind->reserve(s, c->rows, c->rows, 1, arena, &state);
     fur_far_sample_reserve(s, sampled, c->rows, arena, sample);
     assert_false(arena->failed);
+    s->moment_THP = sample->moment_BHP;
     kind->key_rows(s, &state, 0, &k, &v);
     memcpy(k, l->k, bytes);
     memcpy(v, l->v, bytes);

@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <omp.h>
+#include <string.h>
 
 #include "op/far/far_kernel.h"
 
@@ -165,7 +166,8 @@ static layout lay_out(const fur_exec *exec, fur_arena *arena, int64_t heads, int
     out.x_KTD = fur_arena_push_f32(arena, virtual_rows * l->dim);
     out.y_KTE = fur_arena_push_f32(arena, virtual_rows * l->rows);
     out.df_KT = fur_arena_push_f32(arena, virtual_rows);
-    out.scratch_floats = fur_round_up(kernel_of(exec)->scratch_floats(l), FUR_ARENA_ALIGN / (int64_t)sizeof(float));
+    int64_t floats = fur_max_i64(kernel_of(exec)->scratch_floats(l), fur_far_ref.scratch_floats(l));
+    out.scratch_floats = fur_round_up(floats, FUR_ARENA_ALIGN / (int64_t)sizeof(float));
     out.scratch = fur_arena_push_f32(arena, out.scratch_floats * exec->threads);
     out.fits =
         out.slices && out.multinomial && out.exponent && out.w_KR && out.x_KTD && out.y_KTE && out.df_KT && out.scratch;
@@ -348,6 +350,26 @@ fur_status fur_far_query_backward(const fur_exec *exec, const fur_far *far, cons
         for (int64_t v = h % t.call.group; v < t.rows; v += t.call.group)
             sum += (double)df[v];
         queries->dbias_H[h] += (float)sum;
+    }
+    fur_arena_release(exec->workspace, t.mark);
+    return FUR_OK;
+}
+
+fur_status fur_far_moments(const fur_exec *exec, const fur_far *far, const float *state_KER,
+                           const fur_far_queries *queries, float *moment_THP)
+{
+    task_set t;
+    FUR_TRY(begin(exec, far, queries->count, far->heads / far->kv_heads, &t));
+    t.call.queries = queries;
+    t.call.state_KER = state_KER;
+    int64_t count = t.blocks * far->kv_heads;
+    memset(moment_THP, 0, (size_t)(queries->count * far->heads * (far->degree + 1)) * sizeof *moment_THP);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(exec->threads) if (count > 1)
+    for (int64_t i = 0; i < count; i++) {
+        block b = block_of(&t, i);
+        if (left_out(&t, b.kv_head))
+            continue;
+        fur_far_ref.moments(&t.call, b.kv_head, b.first, b.first + b.count, moment_THP, scratch_of(&t));
     }
     fur_arena_release(exec->workspace, t.mark);
     return FUR_OK;

@@ -83,6 +83,11 @@ fur_status fur_far_query_backward(const fur_exec *exec, const fur_far *far, cons
  * and G in descending. Error as of fur_far_add_keys. */
 fur_status fur_far_add_queries(const fur_exec *exec, const fur_far *far, const fur_far_queries *queries,
                                float *gradient_KER);
+/* moment_THP [T, H, degree + 1] = sum over far j of a_j t_ij^l, l = 0..degree, in double from row D of S; 0 for degrees
+ * whose coefficient is 0, and for heads that exact_K names. For bounds on an error: R multiplications a query and head,
+ * in plain C on every instruction set. */
+fur_status fur_far_moments(const fur_exec *exec, const fur_far *far, const float *state_KER,
+                           const fur_far_queries *queries, float *moment_THP);
 /* dk and dv from G, times sign. 4 R (D + 1) flops a key and key head. */
 fur_status fur_far_key_backward(const fur_exec *exec, const fur_far *far, const float *gradient_KER,
                                 const fur_far_keys *keys, float sign);

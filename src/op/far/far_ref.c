@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The far field as its formulas stand, features in a table, sums in double. */
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "op/far/far_kernel.h"
@@ -267,10 +268,39 @@ static void query_backward(const fur_far_call *call, int64_t kv_head, int64_t be
     }
 }
 
+/* First feature of each degree: slices come degree by degree. */
+static int64_t first_of_degree(const fur_far_layout *l, int64_t degree)
+{
+    return degree == 0 ? 0 : degree > l->degree ? l->features : l->slices[(degree - 1) * l->dim].start;
+}
+
+static void moments(const fur_far_call *call, int64_t kv_head, int64_t begin, int64_t end, float *moment_THP,
+                    float *scratch)
+{
+    const fur_far_layout *l = &call->layout;
+    workspace w = workspace_of(l, scratch);
+    const float *ones = call->state_KER + (kv_head * 2 * l->rows + l->dim) * l->stride;
+    const float *coefficient = call->far->coefficient_KP + kv_head * (l->degree + 1);
+    for (int64_t v = begin; v < end; v++) {
+        double f;
+        one_query(call, kv_head, v, &w, &f);
+        form(l, w.x, w.phi);
+        float *out = moment_THP + fur_far_query_offset(call, kv_head, v) / l->dim * (l->degree + 1);
+        for (int64_t degree = 0; degree <= l->degree; degree++) {
+            double sum = 0;
+            for (int64_t m = first_of_degree(l, degree); m < first_of_degree(l, degree + 1); m++)
+                sum += (double)ones[fur_far_column(l, m)] * w.phi[m];
+            bool known = fabsf(coefficient[degree]) > 0;
+            out[degree] = known ? (float)(sum / (double)coefficient[degree]) : 0;
+        }
+    }
+}
+
 const fur_far_kernel fur_far_ref = {.scratch_floats = scratch_floats,
                                     .keys = keys,
                                     .add = add,
                                     .query = query,
                                     .queries = queries,
                                     .query_backward = query_backward,
-                                    .key_backward = key_backward};
+                                    .key_backward = key_backward,
+                                    .moments = moments};
