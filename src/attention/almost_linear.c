@@ -21,6 +21,7 @@
 
 #include "attention/far_exact.h"
 #include "attention/far_field.h"
+#include "attention/far_ranks.h"
 #include "attention/keys.h"
 #include "base/size.h"
 
@@ -39,7 +40,9 @@ static chunk_part chunk_part_of(const fur_attention_shape *shape, const fur_docu
 
 static int64_t almost_linear_reach(const fur_attention_shape *shape)
 {
-    return shape->causal && !fur_far_sinks(shape) && !shape->hold_all ? shape->near + shape->chunk : INT64_MAX;
+    return shape->causal && !fur_far_sinks(shape) && !shape->hold_all && !fur_far_spread(shape)
+               ? shape->near + shape->chunk
+               : INT64_MAX;
 }
 
 static void almost_linear_reserve(const fur_attention_shape *shape, int64_t rows, int64_t block, int backward,
@@ -52,6 +55,11 @@ static void almost_linear_reserve(const fur_attention_shape *shape, int64_t rows
     out->far_sums = fur_arena_push_f32(arena, out->slots * out->far_floats);
     if (backward)
         out->far_gradient = fur_arena_push_f32(arena, out->far_floats);
+    if (fur_far_spread(shape)) {
+        out->far_carry = fur_arena_push_f32(arena, out->far_floats);
+        out->far_gradient_carry = fur_arena_push_f32(arena, out->far_floats);
+        out->far_passed = fur_arena_push_f32(arena, out->far_floats / shape->kv_heads);
+    }
     if (shape->hold_all)
         fur_far_exact_reserve(shape, rows, backward, arena, out);
 }
@@ -167,14 +175,16 @@ static fur_status walk_ascending(const fur_exec *exec, const fur_attention_shape
     for (int64_t d = from; d <= to; d++) {
         fur_document_part part = fur_document_part_of(documents, d, first, count);
         int64_t done = part.first ? (part.first - 1) / shape->chunk : -1;
-        if (done < 0)
+        if (done < 0 && state->far_carry)
+            memcpy(sums, state->far_carry, bytes);
+        else if (done < 0)
             memset(sums, 0, bytes);
         else if (sums != was)
             memcpy(sums, was, bytes);
         for (int64_t c = part.first / shape->chunk; c <= part.last / shape->chunk; done = c++) {
             chunk_part p = chunk_part_of(shape, &part, c);
             FUR_TRY(move_sum(exec, shape, state, &part, done, c, sums));
-            if (what == WALK_REBUILD || !fur_far_any(shape, part.length, c))
+            if (what == WALK_REBUILD || !(state->far_carry || fur_far_any(shape, part.length, c)))
                 continue;
             fur_far_queries q = queries_of(shape, block, part.start + p.first - first, p.last - p.first + 1);
             FUR_TRY(what == WALK_FORWARD ? fur_far_query(exec, &shape->far, sums, &q)
@@ -217,7 +227,7 @@ static fur_status walk_descending(const fur_exec *exec, const fur_attention_shap
                 FUR_TRY(visit_keys(exec, shape, state, part.start, fur_far_behind(shape, part.length, c),
                                    fur_far_behind(shape, part.length, c + 1), GRADIENT_OF_SUM, -1, G));
             }
-            if (!fur_far_any(shape, part.length, c))
+            if (!(state->far_carry || fur_far_any(shape, part.length, c)))
                 continue;
             fur_far_queries q = queries_of(shape, block, part.start + p.first - first, p.last - p.first + 1);
             FUR_TRY(fur_far_add_queries(exec, &shape->far, &q, G));
@@ -409,9 +419,33 @@ static fur_status almost_linear_key_gradients(const fur_exec *exec, const fur_at
     return fur_keys_gradients(exec, shape, state, first, count, dk_TKD, dv_TKD);
 }
 
+/* Every rank's keys are absorbed: their sum goes on to the ranks behind. One document goes through all of them. */
+static fur_status almost_linear_exchange(const fur_exec *exec, const fur_attention_shape *shape,
+                                         fur_attention_state *state, const fur_documents *documents)
+{
+    if (!fur_far_spread(shape))
+        return FUR_OK;
+    float *own = state->far_gradient_carry; /* free until the way back */
+    memset(own, 0, (size_t)state->far_floats * sizeof *own);
+    FUR_TRY(visit_keys(exec, shape, state, 0, 0, documents->offsets[documents->count], ADD_TO_SUM, 1, own));
+    return fur_far_scan(exec, shape, 1, own, state->far_passed, state->far_carry, state->far_floats);
+}
+
+/* Every rank's queries are in its G: what those behind make of it is for all keys here, which are far from them. */
+static fur_status almost_linear_exchange_backward(const fur_exec *exec, const fur_attention_shape *shape,
+                                                  fur_attention_state *state, const fur_documents *documents)
+{
+    if (!fur_far_spread(shape))
+        return FUR_OK;
+    FUR_TRY(fur_far_scan(exec, shape, -1, state->far_gradient, state->far_passed, state->far_gradient_carry,
+                         state->far_floats));
+    return visit_keys(exec, shape, state, 0, 0, documents->offsets[documents->count], GRADIENT_OF_SUM, 1,
+                      state->far_gradient_carry);
+}
+
 static int almost_linear_keys_ready_at_once(const fur_attention_shape *shape)
 {
-    return shape->causal;
+    return shape->causal && !fur_far_spread(shape);
 }
 
 const fur_attention_kind fur_attention_almost_linear = {
@@ -422,11 +456,11 @@ const fur_attention_kind fur_attention_almost_linear = {
     .cost = almost_linear_cost,
     .key_rows = fur_keys_rows,
     .absorb = almost_linear_absorb,
-    .exchange = fur_keys_exchange,
+    .exchange = almost_linear_exchange,
     .rebuild = almost_linear_rebuild,
     .query = almost_linear_query,
     .begin_backward = almost_linear_begin_backward,
-    .exchange_backward = fur_keys_exchange,
+    .exchange_backward = almost_linear_exchange_backward,
     .query_backward = almost_linear_query_backward,
     .keys_ready_at_once = almost_linear_keys_ready_at_once,
     .key_gradients = almost_linear_key_gradients,

@@ -86,10 +86,14 @@ fur_status fur_keys_absorb(const fur_exec *exec, const fur_attention_shape *shap
     return fur_round_bf16(exec, elements, v_TKD, state->v_bf16_SKD + at);
 }
 
-fur_status fur_keys_exchange(const fur_exec *exec, fur_attention_state *state)
+fur_status fur_keys_exchange(const fur_exec *exec, const fur_attention_shape *shape, fur_attention_state *state,
+                             const fur_documents *documents)
 {
-    (void)exec, (void)state;
-    return FUR_OK;
+    (void)state, (void)documents;
+    if (!shape->comm)
+        return FUR_OK;
+    return fur_error_set(exec->error, FUR_E_UNSUPPORTED, "exact attention over %d processes is not in this version",
+                         shape->comm->ranks);
 }
 
 void fur_keys_begin_backward(const fur_exec *exec, const fur_attention_shape *shape, fur_attention_state *state,

@@ -41,7 +41,8 @@ void fur_keys_rows(const fur_attention_shape *shape, const fur_attention_state *
                    float **v_TKD);
 fur_status fur_keys_absorb(const fur_exec *exec, const fur_attention_shape *shape, fur_attention_state *state,
                            const fur_documents *documents, int64_t first, int64_t count, float *k_TKD, float *v_TKD);
-fur_status fur_keys_exchange(const fur_exec *exec, fur_attention_state *state);
+fur_status fur_keys_exchange(const fur_exec *exec, const fur_attention_shape *shape, fur_attention_state *state,
+                             const fur_documents *documents);
 void fur_keys_begin_backward(const fur_exec *exec, const fur_attention_shape *shape, fur_attention_state *state,
                              int64_t first, int64_t count);
 fur_status fur_keys_gradients(const fur_exec *exec, const fur_attention_shape *shape, fur_attention_state *state,

@@ -8,8 +8,8 @@
  *   backward   key_rows/absorb  blocks ascending    state rebuilt from the stored layer input
  *              rebuild          per block absorbed  sums over keys, where a kind has them
  *              begin_backward   per block absorbed  dk, dv of the block are zero
- *              exchange_backward
  *              query_backward   blocks descending   do -> dq; dk and dv gather in the state
+ *              exchange_backward                    between processes, all queries done: nothing | suffix sum
  *              key_gradients    per block           dk, dv complete -> the caller's k and v maps
  *
  * Where keys_ready_at_once says so (causal, one process), dk and dv of a block are complete as soon as the descending
@@ -21,6 +21,7 @@
 #ifndef FUR_ATTENTION_KIND_H
 #define FUR_ATTENTION_KIND_H
 
+#include "comm/comm.h"
 #include "op/attention/attention.h"
 #include "op/far/far.h"
 
@@ -42,9 +43,10 @@ typedef struct fur_attention_shape {
      * first token. */
     int64_t chunk, near;
     fur_far far;
-    int hold_all;      /* the state has room for far keys one by one, for the heads that far.exact_K may name */
-    float *exact_K;    /* far.exact_K, where a head whose normaliser is not positive may be named */
-    float *dbias_H;    /* backward with far.bias_H: added to */
+    int hold_all;         /* the state has room for far keys one by one, for the heads that far.exact_K may name */
+    float *exact_K;       /* far.exact_K, where a head whose normaliser is not positive may be named */
+    float *dbias_H;       /* backward with far.bias_H: added to */
+    const fur_comm *comm; /* other processes with other rows; NULL: there are none */
     float *moment_THP; /* where query_backward puts fur_far_moments of its rows, 0 where a chunk has no far keys; NULL:
                           not wanted */
 } fur_attention_shape;
@@ -59,6 +61,9 @@ typedef struct fur_attention_state {
      * serves all where there is no backward), and the gradient of the sum */
     int64_t block, slots, far_floats;
     float *far_sums, *far_gradient;
+    /* several processes: sums over all keys before the rows of this one, gradient by all queries behind them, and a
+     * place for what is passed on */
+    float *far_carry, *far_gradient_carry, *far_passed;
     /* heads whose far keys are seen one by one: unit rows of the keys, and gradients by them; NULL without a bound */
     float *unit_SKD, *dunit_SKD;
     uint16_t *unit_bf16_SKD;
@@ -90,7 +95,8 @@ typedef struct fur_attention_kind {
                      float **v_TKD);
     fur_status (*absorb)(const fur_exec *exec, const fur_attention_shape *shape, fur_attention_state *state,
                          const fur_documents *documents, int64_t first, int64_t count, float *k_TKD, float *v_TKD);
-    fur_status (*exchange)(const fur_exec *exec, fur_attention_state *state);
+    fur_status (*exchange)(const fur_exec *exec, const fur_attention_shape *shape, fur_attention_state *state,
+                           const fur_documents *documents);
     /* NULL where absorbed rows are all that a state is. Otherwise called in backward, blocks ascending: each just after
      * it was absorbed, or where `reach` is everything, after all are. */
     fur_status (*rebuild)(const fur_exec *exec, const fur_attention_shape *shape, fur_attention_state *state,
@@ -102,7 +108,8 @@ typedef struct fur_attention_kind {
     /* After a block is absorbed in backward: its gradients begin at zero. */
     void (*begin_backward)(const fur_exec *exec, const fur_attention_shape *shape, fur_attention_state *state,
                            int64_t first, int64_t count);
-    fur_status (*exchange_backward)(const fur_exec *exec, fur_attention_state *state);
+    fur_status (*exchange_backward)(const fur_exec *exec, const fur_attention_shape *shape, fur_attention_state *state,
+                                    const fur_documents *documents);
     fur_status (*query_backward)(const fur_exec *exec, const fur_attention_shape *shape, fur_attention_state *state,
                                  const fur_documents *documents, int64_t first, int64_t count, const float *q_THD,
                                  const float *o_THD, const float *lse_TH, const float *do_THD, float *dq_THD);

@@ -238,7 +238,6 @@ static fur_status layer_backward(fur_run *run, int64_t index)
             fur_head_errors_keys(run, &layer, first, fur_superblock_rows(run, first));
         }
         FUR_TRY(rebuild(run, &layer, 0));
-        FUR_TRY(layer.kind->exchange_backward(&run->exec, &layer.state));
         absorbed = 0;
     } else {
         FUR_TRY(rebuild(run, &layer, 1));
@@ -251,6 +250,8 @@ static fur_status layer_backward(fur_run *run, int64_t index)
         FUR_TRY(query_block_backward(run, &layer, first, keys_ready,
                                      after_queries(run, &layer, reach, first, absorbed, keys_ready)));
     }
+    if (!keys_ready)
+        FUR_TRY(layer.kind->exchange_backward(&run->exec, &layer.shape, &layer.state, &run->documents));
     for (int64_t first = last; !keys_ready && first >= 0; first -= step)
         FUR_TRY(key_block_backward(run, &layer, first));
     fur_head_errors_end(run);

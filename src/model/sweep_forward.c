@@ -78,7 +78,7 @@ static fur_status layer_forward(fur_run *run, int64_t index, pass why, float *x_
         if (one_pass)
             FUR_TRY(query_block(run, &layer, s, first, count, why, x));
     }
-    FUR_TRY(layer.kind->exchange(&run->exec, &layer.state));
+    FUR_TRY(layer.kind->exchange(&run->exec, &layer.shape, &layer.state, &run->documents));
     for (int64_t first = 0; !one_pass && first < run->tokens; first += run->shape.superblock) {
         int64_t count = fur_superblock_rows(run, first);
         float *x = x_TC + first * width;
