@@ -96,7 +96,7 @@ typedef struct cli_options {
     double softcap, dropout, attention_dropout;
     int64_t degree, chunk, max_features;
     double bound, max_error;
-    bool far_bias;
+    bool far_bias, fine_gradient;
     int64_t context, row_tokens;
     cli_ramp ramp;
     bool skip_bad;

@@ -263,7 +263,8 @@ int64_t cli_almost_linear_layers(const fur_model_config *config)
 /* Options of almost-linear layers, asked for where there are none. */
 static int check_far(const cli_session *session, const fur_model_config *config)
 {
-    static const char *const names[] = {"degree", "bound", "chunk", "far-bias", "max-features", "max-error"};
+    static const char *const names[] = {"degree",        "bound",        "chunk",    "far-bias",
+                                        "fine-gradient", "max-features", "max-error"};
     if (cli_almost_linear_layers(config) > 0)
         return CLI_OK;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
@@ -287,6 +288,7 @@ static int apply_attention(const cli_session *session, int64_t longest, fur_mode
                 {"qk-norm", config->qk_norm},
                 {"sink-logits", config->sink_logits},
                 {"far-bias", config->far_bias},
+                {"fine-gradient", config->far_fine_gradient},
                 {"degree", config->far_degree == options->degree},
                 {"chunk", config->far_chunk == options->chunk},
                 {"max-features", config->far_max_features == options->max_features},
@@ -316,6 +318,7 @@ static int apply_attention(const cli_session *session, int64_t longest, fur_mode
     if (cli_given(options, "max-error"))
         config->far_max_error = options->max_error;
     config->far_bias |= options->far_bias;
+    config->far_fine_gradient |= options->fine_gradient;
     if (options->window != NULL)
         status = fur_config_set_window(session->context, config, options->window);
     if (status == FUR_OK && check_far(session, config) != CLI_OK)

@@ -194,11 +194,11 @@ static void choose_rates(const cli_options *options, fur_train_settings *setting
  * passed over and then written to run.json as if it had been done. */
 static int check_resumed(const cli_session *session)
 {
-    static const char *const shaping[] = {"model",    "preset",      "layers",      "attention",  "projection",
-                                          "window",   "sink-tokens", "sink-logits", "position",   "rope-scaling",
-                                          "softcap",  "qk-norm",     "dropout",     "superblock", "attention-dropout",
-                                          "degree",   "bound",       "chunk",       "far-bias",   "max-features",
-                                          "max-error"};
+    static const char *const shaping[] = {"model",     "preset",       "layers",      "attention",  "projection",
+                                          "window",    "sink-tokens",  "sink-logits", "position",   "rope-scaling",
+                                          "softcap",   "qk-norm",      "dropout",     "superblock", "attention-dropout",
+                                          "degree",    "bound",        "chunk",       "far-bias",   "max-features",
+                                          "max-error", "fine-gradient"};
     for (size_t i = 0; i < sizeof shaping / sizeof shaping[0]; i++)
         if (session->options->resume != NULL && cli_source_of(session->options, shaping[i]) == CLI_FROM_COMMAND)
             return cli_refuse(session, CLI_USAGE, "--%s: a resumed run keeps its model; start a new one with --model",
@@ -276,6 +276,8 @@ static void add_attention(json_t *object, const cli_options *o)
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
         if (cli_given(o, counts[i].name))
             cli_json_int(object, counts[i].name, counts[i].value);
+    if (o->fine_gradient)
+        cli_json_bool(object, "fine-gradient", true);
     if (o->far_bias)
         cli_json_bool(object, "far-bias", true);
     if (o->sink_logits)

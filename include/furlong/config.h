@@ -86,9 +86,11 @@ typedef struct fur_model_config {
     int64_t far_max_features; /* most monomials C(head_dim + far_degree, far_degree), up to 2^20 */
     double far_bound;         /* B, 1e-6 to 16: far logits are at most B in size; 0 where far_unbounded */
     bool far_unbounded;       /* logits are those of plain attention; needs far_max_error */
-    double far_max_error;     /* heads whose output errs by more are exact from then on; their keys then count in
-                                 memory, so that room for all is planned. 0: errors are measured only */
-    bool far_bias;            /* each head learns a number that is added to its far logits */
+    bool far_fine_gradient; /* gradients by a polynomial of one degree more, which are as near those of exact attention
+                               as the output is; backward costs (D + degree + 1) / (degree + 1) times as much */
+    double far_max_error;   /* heads whose output errs by more are exact from then on; their keys then count in
+                               memory, so that room for all is planned. 0: errors are measured only */
+    bool far_bias;          /* each head learns a number that is added to its far logits */
 } fur_model_config;
 
 /* Presets by name: bytes-1m, bytes-4m, gpt2-124m, llama-135m, llama-1b, and each with -almost-linear behind it: heads

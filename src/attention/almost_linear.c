@@ -36,6 +36,25 @@ static chunk_part chunk_part_of(const fur_attention_shape *shape, const fur_docu
                         fur_min_i64(part->last, (chunk + 1) * shape->chunk - 1)};
 }
 
+/* A polynomial, and the sums over far keys before each block by it. */
+typedef struct far_field {
+    const fur_far *far;
+    float *sums;
+    int64_t floats; /* of one */
+} far_field;
+
+static far_field forward_field(const fur_attention_shape *shape, const fur_attention_state *state)
+{
+    return (far_field){&shape->far, state->far_sums, state->far_floats};
+}
+
+static far_field gradient_field(const fur_attention_shape *shape, const fur_attention_state *state)
+{
+    if (shape->fine.degree)
+        return (far_field){&shape->fine, state->fine_sums, state->fine_floats};
+    return forward_field(shape, state);
+}
+
 /* ---- memory and cost --------------------------------------------------------------------------------------------- */
 
 static int64_t almost_linear_reach(const fur_attention_shape *shape)
@@ -53,8 +72,15 @@ static void almost_linear_reserve(const fur_attention_shape *shape, int64_t rows
     out->slots = backward ? fur_div_up(rows, block) + 1 : 1;
     out->far_floats = fur_far_state_floats(shape->kv_heads, shape->head_dim, shape->far.degree);
     out->far_sums = fur_arena_push_f32(arena, out->slots * out->far_floats);
+    int64_t gradient_floats = out->far_floats;
+    if (shape->fine.degree) {
+        gradient_floats = fur_far_state_floats(shape->kv_heads, shape->head_dim, shape->fine.degree);
+        out->fine_floats = gradient_floats;
+    }
+    if (backward && shape->fine.degree)
+        out->fine_sums = fur_arena_push_f32(arena, out->slots * out->fine_floats);
     if (backward)
-        out->far_gradient = fur_arena_push_f32(arena, out->far_floats);
+        out->far_gradient = fur_arena_push_f32(arena, gradient_floats);
     if (fur_far_spread(shape)) {
         out->far_carry = fur_arena_push_f32(arena, out->far_floats);
         out->far_gradient_carry = fur_arena_push_f32(arena, out->far_floats);
@@ -80,8 +106,8 @@ static int64_t almost_linear_workspace(const fur_exec *exec, const fur_attention
     int64_t pieces = most_pieces(shape, rows, documents);
     int64_t near = fur_attention_workspace(exec, shape->heads, shape->kv_heads, shape->head_dim, rows, backward);
     /* a block shorter than a chunk may still be where a whole one becomes far */
-    int64_t far =
-        fur_far_workspace(exec, shape->heads, shape->kv_heads, shape->head_dim, shape->far.degree, shape->chunk);
+    int64_t degree = backward && shape->fine.degree ? shape->fine.degree : shape->far.degree;
+    int64_t far = fur_far_workspace(exec, shape->heads, shape->kv_heads, shape->head_dim, degree, shape->chunk);
     int64_t exact = shape->hold_all ? fur_far_exact_workspace(exec, shape, rows, documents, backward) : 0;
     return fur_round_up(MOST_SPANS * pieces * (int64_t)sizeof(fur_key_span), FUR_ARENA_ALIGN) +
            2 * fur_round_up(pieces * (int64_t)sizeof(fur_query_piece), FUR_ARENA_ALIGN) +
@@ -95,10 +121,13 @@ static void almost_linear_cost(const fur_attention_shape *shape, int64_t rows, i
     double D = (double)shape->head_dim, H = (double)shape->heads, K = (double)shape->kv_heads;
     double seen = fmin(n, (shape->causal ? chunk / 2 + near : chunk + 2 * near) + (double)fur_far_sinks(shape));
     double sum = 2 * (double)fur_far_features(shape->head_dim, shape->far.degree) * (D + 1);
-    double far = n > chunk + near ? sum : 0, adds = shape->causal ? 1 : 3, key_visits = shape->causal ? 1 : 3;
+    double fine = 2 * (double)fur_far_features(shape->head_dim, shape->fine.degree) * (D + 1);
+    double far = n > chunk + near ? sum : 0, gradient = far > 0 && shape->fine.degree ? fine : far,
+           adds = shape->causal ? 1 : 3, key_visits = shape->causal ? 1 : 3;
     double exact = 4 * D * H * seen;
     out->flops_forward = (double)rows * (exact + far * (adds * K + H));
-    out->flops_backward = (double)rows * (2.5 * exact + far * (2 * adds * K + 2 * key_visits * K + 2 * H));
+    out->flops_backward =
+        (double)rows * (2.5 * exact + far * adds * K + gradient * (adds * K + 2 * key_visits * K + 2 * H));
     out->flops_last = exact + far * (K + H);
 }
 
@@ -109,7 +138,8 @@ typedef enum key_work { ADD_TO_SUM, GRADIENT_OF_SUM } key_work;
 /* Keys [from, to) of a document: S +- them, or their dk and dv +- by G, in runs that the workspace and the ring hold.
  */
 static fur_status visit_keys(const fur_exec *exec, const fur_attention_shape *shape, const fur_attention_state *state,
-                             int64_t start, int64_t from, int64_t to, key_work work, float sign, float *sums)
+                             const fur_far *far, int64_t start, int64_t from, int64_t to, key_work work, float sign,
+                             float *sums)
 {
     for (int64_t at = from; at < to;) {
         int64_t count = fur_min_i64(to - at, fur_min_i64(shape->chunk, fur_keys_until_end(state, start + at)));
@@ -123,9 +153,9 @@ static fur_status visit_keys(const fur_exec *exec, const fur_attention_shape *sh
                              .dv_SKD = span.dv_SKD,
                              .count = count};
         if (work == ADD_TO_SUM)
-            FUR_TRY(fur_far_add_keys(exec, &shape->far, &keys, sign, sums));
+            FUR_TRY(fur_far_add_keys(exec, far, &keys, sign, sums));
         else
-            FUR_TRY(fur_far_key_backward(exec, &shape->far, sums, &keys, sign));
+            FUR_TRY(fur_far_key_backward(exec, far, sums, &keys, sign));
         at += count;
     }
     return FUR_OK;
@@ -133,15 +163,15 @@ static fur_status visit_keys(const fur_exec *exec, const fur_attention_shape *sh
 
 /* S of one chunk becomes that of a later one; -1: S is zero. */
 static fur_status move_sum(const fur_exec *exec, const fur_attention_shape *shape, const fur_attention_state *state,
-                           const fur_document_part *part, int64_t from, int64_t to, float *sums)
+                           const fur_far *far, const fur_document_part *part, int64_t from, int64_t to, float *sums)
 {
-    FUR_TRY(visit_keys(exec, shape, state, part->start, fur_far_before(shape, from), fur_far_before(shape, to),
+    FUR_TRY(visit_keys(exec, shape, state, far, part->start, fur_far_before(shape, from), fur_far_before(shape, to),
                        ADD_TO_SUM, 1, sums));
     int64_t end = fur_far_behind(shape, part->length, to);
     if (from < 0)
-        return visit_keys(exec, shape, state, part->start, end, part->length, ADD_TO_SUM, 1, sums);
-    return visit_keys(exec, shape, state, part->start, fur_far_behind(shape, part->length, from), end, ADD_TO_SUM, -1,
-                      sums);
+        return visit_keys(exec, shape, state, far, part->start, end, part->length, ADD_TO_SUM, 1, sums);
+    return visit_keys(exec, shape, state, far, part->start, fur_far_behind(shape, part->length, from), end, ADD_TO_SUM,
+                      -1, sums);
 }
 
 /* Queries of a block, and what is wanted of them. */
@@ -164,13 +194,14 @@ static fur_far_queries queries_of(const fur_attention_shape *shape, const fur_fa
 /* Chunks of a block ascending, S with them: from that before the block, in its slot, to that before the next, in the
  * next one's. */
 static fur_status walk_ascending(const fur_exec *exec, const fur_attention_shape *shape,
-                                 const fur_attention_state *state, const fur_documents *documents, int64_t first,
-                                 int64_t count, walk_for what, const fur_far_queries *block)
+                                 const fur_attention_state *state, const far_field *field,
+                                 const fur_documents *documents, int64_t first, int64_t count, walk_for what,
+                                 const fur_far_queries *block)
 {
     int64_t slot = first / state->block, from, to;
-    const float *was = state->far_sums + slot % state->slots * state->far_floats;
-    float *sums = state->far_sums + (slot + 1) % state->slots * state->far_floats;
-    size_t bytes = (size_t)state->far_floats * sizeof *sums;
+    const float *was = field->sums + slot % state->slots * field->floats;
+    float *sums = field->sums + (slot + 1) % state->slots * field->floats;
+    size_t bytes = (size_t)field->floats * sizeof *sums;
     fur_documents_touched(documents, first, count, &from, &to);
     for (int64_t d = from; d <= to; d++) {
         fur_document_part part = fur_document_part_of(documents, d, first, count);
@@ -183,16 +214,16 @@ static fur_status walk_ascending(const fur_exec *exec, const fur_attention_shape
             memcpy(sums, was, bytes);
         for (int64_t c = part.first / shape->chunk; c <= part.last / shape->chunk; done = c++) {
             chunk_part p = chunk_part_of(shape, &part, c);
-            FUR_TRY(move_sum(exec, shape, state, &part, done, c, sums));
+            FUR_TRY(move_sum(exec, shape, state, field->far, &part, done, c, sums));
             if (what == WALK_REBUILD || !(state->far_carry || fur_far_any(shape, part.length, c)))
                 continue;
             fur_far_queries q = queries_of(shape, block, part.start + p.first - first, p.last - p.first + 1);
-            FUR_TRY(what == WALK_FORWARD ? fur_far_query(exec, &shape->far, sums, &q)
-                                         : fur_far_query_backward(exec, &shape->far, sums, &q));
+            FUR_TRY(what == WALK_FORWARD ? fur_far_query(exec, field->far, sums, &q)
+                                         : fur_far_query_backward(exec, field->far, sums, &q));
             int64_t row = (part.start + p.first - first) * shape->heads;
             if (what == WALK_GRADIENT && shape->moment_THP)
                 FUR_TRY(
-                    fur_far_moments(exec, &shape->far, sums, &q, shape->moment_THP + row * (shape->far.degree + 1)));
+                    fur_far_moments(exec, field->far, sums, &q, shape->moment_THP + row * (field->far->degree + 1)));
         }
     }
     return FUR_OK;
@@ -202,13 +233,18 @@ static fur_status almost_linear_rebuild(const fur_exec *exec, const fur_attentio
                                         fur_attention_state *state, const fur_documents *documents, int64_t first,
                                         int64_t count)
 {
-    return walk_ascending(exec, shape, state, documents, first, count, WALK_REBUILD, NULL);
+    far_field forward = forward_field(shape, state), gradient = gradient_field(shape, state);
+    FUR_TRY(walk_ascending(exec, shape, state, &forward, documents, first, count, WALK_REBUILD, NULL));
+    if (!shape->fine.degree)
+        return FUR_OK;
+    return walk_ascending(exec, shape, state, &gradient, documents, first, count, WALK_REBUILD, NULL);
 }
 
 /* Chunks of a block descending, G with them. */
 static fur_status walk_descending(const fur_exec *exec, const fur_attention_shape *shape,
-                                  const fur_attention_state *state, const fur_documents *documents, int64_t first,
-                                  int64_t count, const fur_far_queries *block)
+                                  const fur_attention_state *state, const far_field *field,
+                                  const fur_documents *documents, int64_t first, int64_t count,
+                                  const fur_far_queries *block)
 {
     float *G = state->far_gradient;
     int64_t from, to;
@@ -217,24 +253,24 @@ static fur_status walk_descending(const fur_exec *exec, const fur_attention_shap
         fur_document_part part = fur_document_part_of(documents, d, first, count);
         int64_t last_chunk = (part.length - 1) / shape->chunk;
         if (part.last == part.length - 1)
-            memset(G, 0, (size_t)state->far_floats * sizeof *G);
+            memset(G, 0, (size_t)field->floats * sizeof *G);
         for (int64_t c = part.last / shape->chunk; c >= part.first / shape->chunk; c--) {
             chunk_part p = chunk_part_of(shape, &part, c);
             int64_t chunk_end = fur_min_i64((c + 1) * shape->chunk, part.length);
             if (c < last_chunk && p.last == chunk_end - 1) { /* all chunks behind c are in G, and nothing of c */
-                FUR_TRY(visit_keys(exec, shape, state, part.start, fur_far_before(shape, c),
+                FUR_TRY(visit_keys(exec, shape, state, field->far, part.start, fur_far_before(shape, c),
                                    fur_far_before(shape, c + 1), GRADIENT_OF_SUM, 1, G));
-                FUR_TRY(visit_keys(exec, shape, state, part.start, fur_far_behind(shape, part.length, c),
+                FUR_TRY(visit_keys(exec, shape, state, field->far, part.start, fur_far_behind(shape, part.length, c),
                                    fur_far_behind(shape, part.length, c + 1), GRADIENT_OF_SUM, -1, G));
             }
             if (!(state->far_carry || fur_far_any(shape, part.length, c)))
                 continue;
             fur_far_queries q = queries_of(shape, block, part.start + p.first - first, p.last - p.first + 1);
-            FUR_TRY(fur_far_add_queries(exec, &shape->far, &q, G));
+            FUR_TRY(fur_far_add_queries(exec, field->far, &q, G));
         }
         if (part.first == 0)
-            FUR_TRY(visit_keys(exec, shape, state, part.start, fur_far_behind(shape, part.length, 0), part.length,
-                               GRADIENT_OF_SUM, 1, G));
+            FUR_TRY(visit_keys(exec, shape, state, field->far, part.start, fur_far_behind(shape, part.length, 0),
+                               part.length, GRADIENT_OF_SUM, 1, G));
     }
     return FUR_OK;
 }
@@ -362,7 +398,8 @@ static fur_status almost_linear_query(const fur_exec *exec, const fur_attention_
     if (fur_far_exact_any(shape))
         FUR_TRY(fur_far_exact_query(exec, shape, state, documents, first, count, q_THD, o_THD, lse_TH));
     const fur_far_queries block = {.q_THD = q_THD, .o_THD = o_THD, .lse_TH = lse_TH};
-    status = walk_ascending(exec, shape, state, documents, first, count, WALK_FORWARD, &block);
+    far_field field = forward_field(shape, state);
+    status = walk_ascending(exec, shape, state, &field, documents, first, count, WALK_FORWARD, &block);
     if (status == FUR_E_NONFINITE && shape->exact_K)
         name_exact(shape, count, lse_TH);
     return status;
@@ -396,10 +433,11 @@ static fur_status almost_linear_query_backward(const fur_exec *exec, const fur_a
             fur_far_exact_query_backward(exec, shape, state, documents, first, count, q_THD, o, lse, do_THD, dq_THD));
     const fur_far_queries block = {
         .q_THD = q_THD, .o_THD = o, .lse_TH = lse, .do_THD = do_THD, .dq_THD = dq_THD, .dbias_H = shape->dbias_H};
+    far_field gradient = gradient_field(shape, state);
     if (shape->moment_THP)
-        memset(shape->moment_THP, 0, (size_t)(count * shape->heads * (shape->far.degree + 1)) * sizeof(float));
-    FUR_TRY(walk_ascending(exec, shape, state, documents, first, count, WALK_GRADIENT, &block));
-    return walk_descending(exec, shape, state, documents, first, count, &block);
+        memset(shape->moment_THP, 0, (size_t)(count * shape->heads * (gradient.far->degree + 1)) * sizeof(float));
+    FUR_TRY(walk_ascending(exec, shape, state, &gradient, documents, first, count, WALK_GRADIENT, &block));
+    return walk_descending(exec, shape, state, &gradient, documents, first, count, &block);
 }
 
 static void almost_linear_begin_backward(const fur_exec *exec, const fur_attention_shape *shape,
@@ -427,7 +465,8 @@ static fur_status almost_linear_exchange(const fur_exec *exec, const fur_attenti
         return FUR_OK;
     float *own = state->far_gradient_carry; /* free until the way back */
     memset(own, 0, (size_t)state->far_floats * sizeof *own);
-    FUR_TRY(visit_keys(exec, shape, state, 0, 0, documents->offsets[documents->count], ADD_TO_SUM, 1, own));
+    FUR_TRY(
+        visit_keys(exec, shape, state, &shape->far, 0, 0, documents->offsets[documents->count], ADD_TO_SUM, 1, own));
     return fur_far_scan(exec, shape, 1, own, state->far_passed, state->far_carry, state->far_floats);
 }
 
@@ -439,7 +478,7 @@ static fur_status almost_linear_exchange_backward(const fur_exec *exec, const fu
         return FUR_OK;
     FUR_TRY(fur_far_scan(exec, shape, -1, state->far_gradient, state->far_passed, state->far_gradient_carry,
                          state->far_floats));
-    return visit_keys(exec, shape, state, 0, 0, documents->offsets[documents->count], GRADIENT_OF_SUM, 1,
+    return visit_keys(exec, shape, state, &shape->far, 0, 0, documents->offsets[documents->count], GRADIENT_OF_SUM, 1,
                       state->far_gradient_carry);
 }
 

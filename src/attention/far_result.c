@@ -274,6 +274,8 @@ int fur_far_sample_fit(fur_far_sample *s, int64_t kv_head, fur_far_constants *ou
     /* a little more than the product: unit rows are rounded */
     double range = (double)bound_of(s) * query * key * (1 + 1e-5);
     fur_far_fit(pairs, s->point, s->weight, is_bounded(s) ? range : 0, degree, out->coefficient_P);
+    if (out->fine_P)
+        fur_far_fit(pairs, s->point, s->weight, is_bounded(s) ? range : 0, degree + 1, out->fine_P);
     memcpy(out->query_mean_D, query_mean, (size_t)D * sizeof(float));
     memcpy(out->key_mean_D, key_mean, (size_t)D * sizeof(float));
     out->range = (float)range;

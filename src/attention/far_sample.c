@@ -28,7 +28,7 @@ void fur_far_sample_reserve(const fur_attention_shape *shape, int64_t most, int6
     out->key_sums = fur_arena_push(arena, most * K * 3 * D * doubles);
     out->factor_BH = fur_arena_push_f32(arena, block * H);
     out->delta_BH = fur_arena_push_f32(arena, block * H);
-    out->moment_BHP = fur_arena_push_f32(arena, block * H * (shape->far.degree + 1));
+    out->moment_BHP = fur_arena_push_f32(arena, block * H * (fur_max_i64(shape->far.degree, shape->fine.degree) + 1));
     out->query_bounds = fur_arena_push(arena, H * (int64_t)sizeof(query_bounds));
     out->key_bounds = fur_arena_push(arena, K * (int64_t)sizeof(key_bounds));
     out->centre_KD = fur_arena_push_f32(arena, K * D);
@@ -87,7 +87,7 @@ static void add_moments(const fur_far_sample *s, query_bounds *b, int64_t row, i
 {
     const fur_attention_shape *shape = s->shape;
     int64_t D = shape->head_dim, kv_head = head / group_of(s), power = moment_power(s, kv_head);
-    const float *moment = s->moment_BHP + (row * shape->heads + head) * (shape->far.degree + 1);
+    const float *moment = s->moment_BHP + (row * shape->heads + head) * moments_of_query(s);
     if (power == 0)
         return;
     float factor = s->factor_BH[row * shape->heads + head];

@@ -54,6 +54,7 @@ void fur_far_sample_end(fur_far_sample *s, fur_head_error *out_H);
 /* Constants of one key head, and the range of centred logits that they are fitted for. */
 typedef struct fur_far_constants {
     float *query_mean_D, *key_mean_D, *coefficient_P;
+    float *fine_P; /* of one degree more; NULL: not wanted */
     float range;
 } fur_far_constants;
 

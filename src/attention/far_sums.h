@@ -142,6 +142,12 @@ static inline float bias_of(const fur_attention_shape *shape, int64_t head)
     return shape->far.bias_H ? shape->far.bias_H[head] : 0;
 }
 
+/* Moments of one query and head: of degrees up to that of backward's polynomial. */
+static inline int64_t moments_of_query(const fur_far_sample *s)
+{
+    return (s->shape->fine.degree ? s->shape->fine.degree : s->shape->far.degree) + 1;
+}
+
 /* The even power whose mean under far keys the sums know; 0: none. */
 static inline int64_t moment_power(const fur_far_sample *s, int64_t kv_head)
 {

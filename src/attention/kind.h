@@ -43,9 +43,10 @@ typedef struct fur_attention_shape {
      * first token. */
     int64_t chunk, near;
     fur_far far;
-    int hold_all;         /* the state has room for far keys one by one, for the heads that far.exact_K may name */
-    float *exact_K;       /* far.exact_K, where a head whose normaliser is not positive may be named */
-    float *dbias_H;       /* backward with far.bias_H: added to */
+    fur_far fine;   /* of one degree more, in the place of `far` in backward; degree 0: backward is the exact adjoint */
+    int hold_all;   /* the state has room for far keys one by one, for the heads that far.exact_K may name */
+    float *exact_K; /* far.exact_K, where a head whose normaliser is not positive may be named */
+    float *dbias_H; /* backward with far.bias_H: added to */
     const fur_comm *comm; /* other processes with other rows; NULL: there are none */
     float *moment_THP; /* where query_backward puts fur_far_moments of its rows, 0 where a chunk has no far keys; NULL:
                           not wanted */
@@ -61,6 +62,8 @@ typedef struct fur_attention_state {
      * serves all where there is no backward), and the gradient of the sum */
     int64_t block, slots, far_floats;
     float *far_sums, *far_gradient;
+    float *fine_sums; /* the sums by `fine`, in backward */
+    int64_t fine_floats;
     /* several processes: sums over all keys before the rows of this one, gradient by all queries behind them, and a
      * place for what is passed on */
     float *far_carry, *far_gradient_carry, *far_passed;

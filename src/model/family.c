@@ -117,6 +117,7 @@ json_t *fur_config_to_json(const fur_model_config *config)
         json_object_set_new(json, "far_chunk", json_integer((json_int_t)config->far_chunk));
         json_object_set_new(json, "far_max_features", json_integer((json_int_t)config->far_max_features));
         json_object_set_new(json, "far_bound", json_real(config->far_bound));
+        json_object_set_new(json, "far_fine_gradient", json_boolean(config->far_fine_gradient));
         json_object_set_new(json, "far_max_error", json_real(config->far_max_error));
         json_object_set_new(json, "far_bias", json_boolean(config->far_bias));
     }
@@ -412,6 +413,7 @@ static fur_status read_far(fur_error *error, const fur_json *j, fur_model_config
     FUR_TRY(fur_json_int(error, j, "far_max_features", 1, FUR_FAR_MOST_FEATURES, &c->far_max_features));
     FUR_TRY(fur_json_number(error, j, "far_bound", 0, 16, &c->far_bound));
     FUR_TRY(fur_json_number_or(error, j, "far_max_error", 0, 1e6, 0, &c->far_max_error));
+    FUR_TRY(fur_json_bool_or(error, j, "far_fine_gradient", false, &c->far_fine_gradient));
     c->far_unbounded = !(c->far_bound > 0);
     return fur_json_bool(error, j, "far_bias", &c->far_bias);
 }

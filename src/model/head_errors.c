@@ -17,7 +17,7 @@ bool fur_head_errors_apply(const fur_model_config *c, int64_t rows)
 
 static int64_t constants_of_head(const fur_model_config *c)
 {
-    return 2 * c->head_dim + c->far_degree + 2;
+    return 2 * c->head_dim + 2 * c->far_degree + 4;
 }
 
 void fur_head_errors_reserve(const fur_model_config *c, int64_t rows, int64_t block, fur_arena *arena,
@@ -25,6 +25,7 @@ void fur_head_errors_reserve(const fur_model_config *c, int64_t rows, int64_t bl
 {
     fur_attention_shape shape = {.heads = c->heads, .kv_heads = c->kv_heads, .head_dim = c->head_dim};
     shape.far.degree = c->far_degree;
+    shape.fine.degree = c->far_fine_gradient ? c->far_degree + 1 : 0;
     memset(out, 0, sizeof *out);
     out->layer = -1;
     fur_far_sample_reserve(&shape, rows, block, arena, &out->sample);
@@ -32,9 +33,9 @@ void fur_head_errors_reserve(const fur_model_config *c, int64_t rows, int64_t bl
     out->constants = fur_arena_push_f32(arena, c->layers * c->kv_heads * constants_of_head(c));
 }
 
-/* Of a layer: qbar [K, D], kbar [K, D], c [K, degree + 1], range [K]. */
+/* Of a layer: qbar [K, D], kbar [K, D], c [K, degree + 1], that of one degree more, range [K]. */
 typedef struct layer_constants {
-    float *query_mean_KD, *key_mean_KD, *coefficient_KP, *range_K;
+    float *query_mean_KD, *key_mean_KD, *coefficient_KP, *fine_KP, *range_K;
 } layer_constants;
 
 static layer_constants constants_of(const fur_run *run, int64_t layer)
@@ -42,7 +43,8 @@ static layer_constants constants_of(const fur_run *run, int64_t layer)
     const fur_model_config *c = &run->model->config;
     int64_t D = c->head_dim, K = c->kv_heads;
     float *at = run->memory.errors.constants + layer * K * constants_of_head(c);
-    return (layer_constants){at, at + K * D, at + 2 * K * D, at + K * (2 * D + c->far_degree + 1)};
+    float *coefficient = at + 2 * K * D, *fine = coefficient + K * (c->far_degree + 1);
+    return (layer_constants){at, at + K * D, coefficient, fine, fine + K * (c->far_degree + 2)};
 }
 
 static bool is_measurable(const fur_run *run)
@@ -89,6 +91,9 @@ static void install_layer(const fur_run *run, int64_t layer, fur_model *to)
         memcpy(to->data + at->far_query_mean + h * width, from.query_mean_KD + h * width, width * sizeof(float));
         memcpy(to->data + at->far_key_mean + h * width, from.key_mean_KD + h * width, width * sizeof(float));
         memcpy(to->data + at->far_coefficients + h * terms, from.coefficient_KP + h * terms, terms * sizeof(float));
+        if (at->far_fine >= 0)
+            memcpy(to->data + at->far_fine + h * (terms + 1), from.fine_KP + h * (terms + 1),
+                   (terms + 1) * sizeof(float));
         to->data[at->far_fitted + 2 * (int64_t)h + 1] = from.range_K[h];
         from.range_K[h] = 0;
     }
@@ -226,7 +231,8 @@ void fur_head_errors_end(fur_run *run)
     for (int64_t h = 0; h < c->kv_heads; h++) {
         fur_far_constants fitted = {.query_mean_D = to.query_mean_KD + h * c->head_dim,
                                     .key_mean_D = to.key_mean_KD + h * c->head_dim,
-                                    .coefficient_P = to.coefficient_KP + h * (c->far_degree + 1)};
+                                    .coefficient_P = to.coefficient_KP + h * (c->far_degree + 1),
+                                    .fine_P = c->far_fine_gradient ? to.fine_KP + h * (c->far_degree + 2) : NULL};
         if (fur_far_sample_fit(&e->sample, h, &fitted) == 0)
             to.range_K[h] = fitted.range;
     }

@@ -21,9 +21,18 @@ static void set_far_constants(const fur_model *model, const fur_layer_offsets *a
         shape->exact_K = model->data + at->far_exact;
         shape->far.exact_K = shape->exact_K;
     }
+    if (at->far_fine >= 0)
+        shape->fine.coefficient_KP = model->data + at->far_fine;
     if (at->far_bias >= 0) {
         shape->far.bias_H = model->data + at->far_bias;
         shape->dbias_H = backward ? model->gradient + at->far_bias : NULL;
+    }
+    const float *fine = shape->fine.coefficient_KP;
+    int64_t degree = shape->fine.degree;
+    if (degree) { /* all but degree and coefficients */
+        shape->fine = shape->far;
+        shape->fine.degree = degree;
+        shape->fine.coefficient_KP = fine;
     }
 }
 

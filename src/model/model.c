@@ -53,6 +53,9 @@ static void set_far_constants(fur_model *model)
             }
             fur_far_fit_normal(c->far_bound / sqrt((double)c->head_dim), c->far_bound, c->far_degree,
                                model->data + at->far_coefficients + h * (c->far_degree + 1));
+            if (at->far_fine >= 0)
+                fur_far_fit_normal(c->far_bound / sqrt((double)c->head_dim), c->far_bound, c->far_degree + 1,
+                                   model->data + at->far_fine + h * (c->far_degree + 2));
         }
     }
 }

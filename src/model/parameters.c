@@ -220,7 +220,8 @@ static int64_t append_constant(builder *b, int64_t columns, const char *suffix, 
 static void append_far(builder *b, int64_t layer, fur_layer_offsets *l)
 {
     const fur_model_config *c = b->config;
-    l->far_query_mean = l->far_key_mean = l->far_coefficients = l->far_fitted = l->far_exact = l->far_bias = -1;
+    l->far_query_mean = l->far_key_mean = l->far_coefficients = l->far_fitted = l->far_exact = l->far_fine =
+        l->far_bias = -1;
     if (!fur_config_is_almost_linear(c, layer))
         return;
     l->far_query_mean = append_constant(b, c->head_dim, "_query_mean", layer);
@@ -229,6 +230,8 @@ static void append_far(builder *b, int64_t layer, fur_layer_offsets *l)
     l->far_fitted = append_constant(b, 2, "_fitted", layer);
     if (c->far_max_error > 0)
         l->far_exact = append_constant(b, 1, "_exact", layer);
+    if (c->far_fine_gradient)
+        l->far_fine = append_constant(b, c->far_degree + 2, "_fine_coefficients", layer);
     if (c->far_bias)
         l->far_bias = append(b, c->heads, 0, 0, 0.0f, FUR_FILE_SAME, "_bias", b->names->far, layer);
 }

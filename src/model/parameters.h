@@ -39,9 +39,9 @@ typedef struct fur_map_offsets {
 typedef struct fur_layer_offsets {
     int64_t norm1_w, norm1_b, norm2_w, norm2_b; /* biases -1 with RMSNorm */
     int64_t q_norm_w, k_norm_w, sinks;          /* [D], [D], [H]; -1: absent */
-    /* almost-linear: [K, D], [K, D], [K, degree + 1], [K, 2], with far_max_error [K, 1], which no gradient moves, and
-     * [H]; -1: absent */
-    int64_t far_query_mean, far_key_mean, far_coefficients, far_fitted, far_exact, far_bias;
+    /* almost-linear: [K, D], [K, D], [K, degree + 1], [K, 2], with far_max_error [K, 1], with far_fine_gradient [K,
+     * degree + 2], which no gradient moves, and [H]; -1: absent */
+    int64_t far_query_mean, far_key_mean, far_coefficients, far_fitted, far_exact, far_fine, far_bias;
     fur_map_offsets q, k, v, o, up, down; /* up: gate and up rows for SwiGLU */
 } fur_layer_offsets;
 

@@ -41,6 +41,7 @@ static void move_layer(const move *m, const fur_model_config *c, const fur_layer
     move_part(m, from->far_coefficients, to->far_coefficients, c->kv_heads * (c->far_degree + 1));
     move_part(m, from->far_fitted, to->far_fitted, c->kv_heads * 2);
     move_part(m, from->far_exact, to->far_exact, c->kv_heads);
+    move_part(m, from->far_fine, to->far_fine, c->kv_heads * (c->far_degree + 2));
     move_part(m, from->far_bias, to->far_bias, c->heads);
     move_map(m, &from->q, &to->q);
     move_map(m, &from->k, &to->k);
