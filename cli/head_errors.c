@@ -66,6 +66,8 @@ void cli_sampled_error(char out[CLI_TWO_UNITS], const fur_sampled_error *e)
 {
     if (isnan(e->value))
         (void)snprintf(out, CLI_TWO_UNITS, "-");
+    else if (isinf(e->value)) /* the normaliser is not positive somewhere */
+        (void)snprintf(out, CLI_TWO_UNITS, "fails");
     else if (e->low < e->high)
         (void)snprintf(out, CLI_TWO_UNITS, "%.1e (%.1e to %.1e)", e->value, e->low, e->high);
     else

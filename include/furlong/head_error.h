@@ -11,8 +11,9 @@
 extern "C" {
 #endif
 
-/* A share of the exact value in the Euclidean norm over sampled tokens, and an interval that holds that of all tokens
- * with 95 % confidence (of a ratio of means, by the jackknife, on a logarithmic scale). */
+/* A share of the exact value in the Euclidean norm over sampled tokens (infinite where a normaliser is not positive),
+ * and an interval that holds that of all tokens with 95 % confidence (of a ratio of means, by the jackknife, on a
+ * logarithmic scale). */
 typedef struct fur_sampled_error {
     double value, low, high;
 } fur_sampled_error;
