@@ -133,44 +133,74 @@ static void almost_linear_cost(const fur_attention_shape *shape, int64_t rows, i
 
 /* ---- the sum ----------------------------------------------------------------------------------------------------- */
 
-typedef enum key_work { ADD_TO_SUM, GRADIENT_OF_SUM } key_work;
+/* Steps of a block that wait to be done together: so a key head's sum stays in cache. */
+enum { MOST_STEPS = 64 };
+typedef struct step_list {
+    const fur_exec *exec;
+    const fur_far *far;
+    int64_t count;
+    fur_far_step steps[MOST_STEPS];
+} step_list;
+
+static fur_status run_steps(step_list *list)
+{
+    int64_t count = list->count;
+    list->count = 0;
+    return fur_far_run(list->exec, list->far, list->steps, count);
+}
+
+static fur_status add_step(step_list *list, const fur_far_step *step)
+{
+    if (list->count == MOST_STEPS)
+        FUR_TRY(run_steps(list));
+    list->steps[list->count++] = *step;
+    return FUR_OK;
+}
 
 /* Keys [from, to) of a document: S +- them, or their dk and dv +- by G, in runs that the workspace and the ring hold.
  */
-static fur_status visit_keys(const fur_exec *exec, const fur_attention_shape *shape, const fur_attention_state *state,
-                             const fur_far *far, int64_t start, int64_t from, int64_t to, key_work work, float sign,
-                             float *sums)
+static fur_status visit_keys(step_list *list, const fur_attention_shape *shape, const fur_attention_state *state,
+                             int64_t start, int64_t from, int64_t to, fur_far_step_type type, float sign, float *sums)
 {
     for (int64_t at = from; at < to;) {
         int64_t count = fur_min_i64(to - at, fur_min_i64(shape->chunk, fur_keys_until_end(state, start + at)));
         fur_key_span span;
         fur_keys_spans(shape, state, start, at, at + count, &span);
-        fur_far_keys keys = {.k_SKD = span.k_SKD,
-                             .v_SKD = span.v_SKD,
-                             .k_bf16_SKD = span.k_bf16_SKD,
-                             .v_bf16_SKD = span.v_bf16_SKD,
-                             .dk_SKD = span.dk_SKD,
-                             .dv_SKD = span.dv_SKD,
-                             .count = count};
-        if (work == ADD_TO_SUM)
-            FUR_TRY(fur_far_add_keys(exec, far, &keys, sign, sums));
-        else
-            FUR_TRY(fur_far_key_backward(exec, far, sums, &keys, sign));
+        const fur_far_step step = {.type = type,
+                                   .state_KER = sums,
+                                   .keys = {.k_SKD = span.k_SKD,
+                                            .v_SKD = span.v_SKD,
+                                            .k_bf16_SKD = span.k_bf16_SKD,
+                                            .v_bf16_SKD = span.v_bf16_SKD,
+                                            .dk_SKD = span.dk_SKD,
+                                            .dv_SKD = span.dv_SKD,
+                                            .count = count},
+                                   .sign = sign};
+        FUR_TRY(add_step(list, &step));
         at += count;
     }
     return FUR_OK;
 }
 
-/* S of one chunk becomes that of a later one; -1: S is zero. */
-static fur_status move_sum(const fur_exec *exec, const fur_attention_shape *shape, const fur_attention_state *state,
-                           const fur_far *far, const fur_document_part *part, int64_t from, int64_t to, float *sums)
+/* All keys of a row of one document, at once. */
+static fur_status visit_all(const fur_exec *exec, const fur_attention_shape *shape, const fur_attention_state *state,
+                            const fur_documents *documents, fur_far_step_type type, float *sums)
 {
-    FUR_TRY(visit_keys(exec, shape, state, far, part->start, fur_far_before(shape, from), fur_far_before(shape, to),
-                       ADD_TO_SUM, 1, sums));
+    step_list list = {.exec = exec, .far = &shape->far};
+    FUR_TRY(visit_keys(&list, shape, state, 0, 0, documents->offsets[documents->count], type, 1, sums));
+    return run_steps(&list);
+}
+
+/* S of one chunk becomes that of a later one; -1: S is zero. */
+static fur_status move_sum(step_list *list, const fur_attention_shape *shape, const fur_attention_state *state,
+                           const fur_document_part *part, int64_t from, int64_t to, float *sums)
+{
+    FUR_TRY(visit_keys(list, shape, state, part->start, fur_far_before(shape, from), fur_far_before(shape, to),
+                       FUR_FAR_ADD_KEYS, 1, sums));
     int64_t end = fur_far_behind(shape, part->length, to);
     if (from < 0)
-        return visit_keys(exec, shape, state, far, part->start, end, part->length, ADD_TO_SUM, 1, sums);
-    return visit_keys(exec, shape, state, far, part->start, fur_far_behind(shape, part->length, from), end, ADD_TO_SUM,
+        return visit_keys(list, shape, state, part->start, end, part->length, FUR_FAR_ADD_KEYS, 1, sums);
+    return visit_keys(list, shape, state, part->start, fur_far_behind(shape, part->length, from), end, FUR_FAR_ADD_KEYS,
                       -1, sums);
 }
 
@@ -202,10 +232,12 @@ static fur_status walk_ascending(const fur_exec *exec, const fur_attention_shape
     const float *was = field->sums + slot % state->slots * field->floats;
     float *sums = field->sums + (slot + 1) % state->slots * field->floats;
     size_t bytes = (size_t)field->floats * sizeof *sums;
+    step_list list = {.exec = exec, .far = field->far};
     fur_documents_touched(documents, first, count, &from, &to);
     for (int64_t d = from; d <= to; d++) {
         fur_document_part part = fur_document_part_of(documents, d, first, count);
         int64_t done = part.first ? (part.first - 1) / shape->chunk : -1;
+        FUR_TRY(run_steps(&list)); /* the sum begins anew */
         if (done < 0 && state->far_carry)
             memcpy(sums, state->far_carry, bytes);
         else if (done < 0)
@@ -214,19 +246,22 @@ static fur_status walk_ascending(const fur_exec *exec, const fur_attention_shape
             memcpy(sums, was, bytes);
         for (int64_t c = part.first / shape->chunk; c <= part.last / shape->chunk; done = c++) {
             chunk_part p = chunk_part_of(shape, &part, c);
-            FUR_TRY(move_sum(exec, shape, state, field->far, &part, done, c, sums));
+            FUR_TRY(move_sum(&list, shape, state, &part, done, c, sums));
             if (what == WALK_REBUILD || !(state->far_carry || fur_far_any(shape, part.length, c)))
                 continue;
-            fur_far_queries q = queries_of(shape, block, part.start + p.first - first, p.last - p.first + 1);
-            FUR_TRY(what == WALK_FORWARD ? fur_far_query(exec, field->far, sums, &q)
-                                         : fur_far_query_backward(exec, field->far, sums, &q));
-            int64_t row = (part.start + p.first - first) * shape->heads;
-            if (what == WALK_GRADIENT && shape->moment_THP)
-                FUR_TRY(
-                    fur_far_moments(exec, field->far, sums, &q, shape->moment_THP + row * (field->far->degree + 1)));
+            int64_t row = part.start + p.first - first;
+            fur_far_step step = {.type = what == WALK_FORWARD ? FUR_FAR_QUERY : FUR_FAR_QUERY_BACKWARD,
+                                 .state_KER = sums,
+                                 .queries = queries_of(shape, block, row, p.last - p.first + 1)};
+            FUR_TRY(add_step(&list, &step));
+            if (what != WALK_GRADIENT || !shape->moment_THP)
+                continue;
+            step.type = FUR_FAR_MOMENTS;
+            step.moment_THP = shape->moment_THP + row * shape->heads * (field->far->degree + 1);
+            FUR_TRY(add_step(&list, &step));
         }
     }
-    return FUR_OK;
+    return run_steps(&list);
 }
 
 static fur_status almost_linear_rebuild(const fur_exec *exec, const fur_attention_shape *shape,
@@ -247,32 +282,37 @@ static fur_status walk_descending(const fur_exec *exec, const fur_attention_shap
                                   const fur_far_queries *block)
 {
     float *G = state->far_gradient;
+    step_list list = {.exec = exec, .far = field->far};
     int64_t from, to;
     fur_documents_touched(documents, first, count, &from, &to);
     for (int64_t d = to; d >= from; d--) {
         fur_document_part part = fur_document_part_of(documents, d, first, count);
         int64_t last_chunk = (part.length - 1) / shape->chunk;
+        FUR_TRY(run_steps(&list));
         if (part.last == part.length - 1)
             memset(G, 0, (size_t)field->floats * sizeof *G);
         for (int64_t c = part.last / shape->chunk; c >= part.first / shape->chunk; c--) {
             chunk_part p = chunk_part_of(shape, &part, c);
             int64_t chunk_end = fur_min_i64((c + 1) * shape->chunk, part.length);
             if (c < last_chunk && p.last == chunk_end - 1) { /* all chunks behind c are in G, and nothing of c */
-                FUR_TRY(visit_keys(exec, shape, state, field->far, part.start, fur_far_before(shape, c),
-                                   fur_far_before(shape, c + 1), GRADIENT_OF_SUM, 1, G));
-                FUR_TRY(visit_keys(exec, shape, state, field->far, part.start, fur_far_behind(shape, part.length, c),
-                                   fur_far_behind(shape, part.length, c + 1), GRADIENT_OF_SUM, -1, G));
+                FUR_TRY(visit_keys(&list, shape, state, part.start, fur_far_before(shape, c),
+                                   fur_far_before(shape, c + 1), FUR_FAR_KEY_BACKWARD, 1, G));
+                FUR_TRY(visit_keys(&list, shape, state, part.start, fur_far_behind(shape, part.length, c),
+                                   fur_far_behind(shape, part.length, c + 1), FUR_FAR_KEY_BACKWARD, -1, G));
             }
             if (!(state->far_carry || fur_far_any(shape, part.length, c)))
                 continue;
-            fur_far_queries q = queries_of(shape, block, part.start + p.first - first, p.last - p.first + 1);
-            FUR_TRY(fur_far_add_queries(exec, field->far, &q, G));
+            int64_t row = part.start + p.first - first;
+            const fur_far_step step = {.type = FUR_FAR_ADD_QUERIES,
+                                       .state_KER = G,
+                                       .queries = queries_of(shape, block, row, p.last - p.first + 1)};
+            FUR_TRY(add_step(&list, &step));
         }
         if (part.first == 0)
-            FUR_TRY(visit_keys(exec, shape, state, field->far, part.start, fur_far_behind(shape, part.length, 0),
-                               part.length, GRADIENT_OF_SUM, 1, G));
+            FUR_TRY(visit_keys(&list, shape, state, part.start, fur_far_behind(shape, part.length, 0), part.length,
+                               FUR_FAR_KEY_BACKWARD, 1, G));
     }
-    return FUR_OK;
+    return run_steps(&list);
 }
 
 /* ---- near keys --------------------------------------------------------------------------------------------------- */
@@ -465,8 +505,7 @@ static fur_status almost_linear_exchange(const fur_exec *exec, const fur_attenti
         return FUR_OK;
     float *own = state->far_gradient_carry; /* free until the way back */
     memset(own, 0, (size_t)state->far_floats * sizeof *own);
-    FUR_TRY(
-        visit_keys(exec, shape, state, &shape->far, 0, 0, documents->offsets[documents->count], ADD_TO_SUM, 1, own));
+    FUR_TRY(visit_all(exec, shape, state, documents, FUR_FAR_ADD_KEYS, own));
     return fur_far_scan(exec, shape, 1, own, state->far_passed, state->far_carry, state->far_floats);
 }
 
@@ -478,8 +517,7 @@ static fur_status almost_linear_exchange_backward(const fur_exec *exec, const fu
         return FUR_OK;
     FUR_TRY(fur_far_scan(exec, shape, -1, state->far_gradient, state->far_passed, state->far_gradient_carry,
                          state->far_floats));
-    return visit_keys(exec, shape, state, &shape->far, 0, 0, documents->offsets[documents->count], GRADIENT_OF_SUM, 1,
-                      state->far_gradient_carry);
+    return visit_all(exec, shape, state, documents, FUR_FAR_KEY_BACKWARD, state->far_gradient_carry);
 }
 
 static int almost_linear_keys_ready_at_once(const fur_attention_shape *shape)

@@ -4,7 +4,6 @@
 
 #include <math.h>
 #include <omp.h>
-#include <string.h>
 
 #include "op/far/far_kernel.h"
 
@@ -147,7 +146,7 @@ typedef struct layout {
     fur_far_slice *slices;
     float *multinomial, *w_KR;
     int32_t *exponent;
-    float *x_KTD, *y_KTE, *df_KT; /* T: virtual rows of the call */
+    float *x_STD, *y_STE, *df_ST; /* S: slots, of key heads or threads; T: rows of a step under one key head */
     float *scratch;
     int64_t scratch_floats; /* per thread */
     int fits;
@@ -158,19 +157,19 @@ static layout lay_out(const fur_exec *exec, fur_arena *arena, int64_t heads, int
 {
     layout out = {.features = sizes(head_dim, degree)};
     const fur_far_layout *l = &out.features;
-    int64_t virtual_rows = rows * heads;
+    int64_t virtual_rows = rows * (heads / kv_heads) * fur_max_i64(kv_heads, exec->threads);
     out.slices = fur_arena_push(arena, l->slice_count * (int64_t)sizeof *out.slices);
     out.multinomial = fur_arena_push_f32(arena, l->features);
     out.exponent = fur_arena_push(arena, l->features * (int64_t)sizeof *out.exponent);
     out.w_KR = fur_arena_push_f32(arena, kv_heads * l->stride);
-    out.x_KTD = fur_arena_push_f32(arena, virtual_rows * l->dim);
-    out.y_KTE = fur_arena_push_f32(arena, virtual_rows * l->rows);
-    out.df_KT = fur_arena_push_f32(arena, virtual_rows);
+    out.x_STD = fur_arena_push_f32(arena, virtual_rows * l->dim);
+    out.y_STE = fur_arena_push_f32(arena, virtual_rows * l->rows);
+    out.df_ST = fur_arena_push_f32(arena, virtual_rows);
     int64_t floats = fur_max_i64(kernel_of(exec)->scratch_floats(l), fur_far_ref.scratch_floats(l));
     out.scratch_floats = fur_round_up(floats, FUR_ARENA_ALIGN / (int64_t)sizeof(float));
     out.scratch = fur_arena_push_f32(arena, out.scratch_floats * exec->threads);
     out.fits =
-        out.slices && out.multinomial && out.exponent && out.w_KR && out.x_KTD && out.y_KTE && out.df_KT && out.scratch;
+        out.slices && out.multinomial && out.exponent && out.w_KR && out.x_STD && out.y_STE && out.df_ST && out.scratch;
     return out;
 }
 
@@ -182,64 +181,112 @@ int64_t fur_far_workspace(const fur_exec *exec, int64_t heads, int64_t kv_heads,
     return arena.peak;
 }
 
-/* ---- calls ------------------------------------------------------------------------------------------------------- */
+/* ---- one step of one key head ------------------------------------------------------------------------------------ */
 
-typedef struct task_set {
+typedef struct steps {
+    const fur_far *far;
     const fur_far_kernel *kernel;
-    fur_far_call call;
     layout at;
-    int64_t mark;
-    int64_t rows;   /* under one key head: keys, or virtual rows of queries */
-    int64_t blocks; /* of FUR_FAR_ROWS of them */
-} task_set;
+    int64_t group, most; /* rows of the largest step under one key head */
+} steps;
 
-static fur_status begin(const fur_exec *exec, const fur_far *far, int64_t rows, int64_t group, task_set *out)
+static int is_of_keys(const fur_far_step *step)
 {
-    FUR_TRY(check(exec, far, rows));
-    *out = (task_set){.kernel = kernel_of(exec), .mark = fur_arena_mark(exec->workspace)};
-    out->at = lay_out(exec, exec->workspace, far->kv_heads * group, far->kv_heads, far->head_dim, far->degree, rows);
-    if (!out->at.fits) {
-        fur_arena_release(exec->workspace, out->mark);
-        return fur_error_set(exec->error, FUR_E_MEMORY, "far field of %lld rows: workspace too small", (long long)rows);
-    }
-    out->rows = rows * group;
-    out->blocks = fur_div_up(out->rows, FUR_FAR_ROWS);
-    make_slices(&out->at.features, out->at.slices);
-    out->at.features.slices = out->at.slices;
-    out->call = (fur_far_call){.far = far, .layout = out->at.features, .group = far->heads / far->kv_heads};
-    return FUR_OK;
+    return step->type == FUR_FAR_ADD_KEYS || step->type == FUR_FAR_KEY_BACKWARD;
 }
 
-static float *scratch_of(const task_set *t)
+static int is_sum(const fur_far_step *step)
+{
+    return step->type == FUR_FAR_ADD_KEYS || step->type == FUR_FAR_ADD_QUERIES;
+}
+
+/* Keys, or virtual rows of queries, under one key head. */
+static int64_t rows_of(const steps *t, const fur_far_step *step)
+{
+    return is_of_keys(step) ? step->keys.count : step->queries.count * t->group;
+}
+
+static float *scratch_of(const steps *t)
 {
     return t->at.scratch + omp_get_thread_num() * t->at.scratch_floats;
 }
 
-/* A part of the rows of one key head. */
-typedef struct block {
-    int64_t kv_head, first, count;
-} block;
-
-static block block_of(const task_set *t, int64_t index)
+static int left_out(const fur_far *far, int64_t kv_head)
 {
-    int64_t first = index / t->call.far->kv_heads * FUR_FAR_ROWS;
-    return (block){index % t->call.far->kv_heads, first, fur_min_i64(FUR_FAR_ROWS, t->rows - first)};
+    return far->exact_K && far->exact_K[kv_head] > 0;
 }
 
-static int left_out(const task_set *t, int64_t kv_head)
+/* What is done for rows first .. first+count-1, at most FUR_FAR_ROWS. Slot: where x, y and df of the step stand. */
+static void run_rows(const steps *t, const fur_far_step *step, int64_t h, int64_t slot, int64_t first, int64_t count)
 {
-    const float *exact = t->call.far->exact_K;
-    return exact && exact[kv_head] > 0;
+    const fur_far_layout *l = &t->at.features;
+    const fur_far_call call = {.far = t->far,
+                               .layout = *l,
+                               .group = t->group,
+                               .keys = &step->keys,
+                               .queries = &step->queries,
+                               .state_KER = step->state_KER,
+                               .sign = step->sign};
+    float *x = t->at.x_STD + (slot * t->most + first) * l->dim, *y = t->at.y_STE + (slot * t->most + first) * l->rows;
+    float *scratch = scratch_of(t);
+    switch (step->type) {
+    case FUR_FAR_ADD_KEYS:
+        t->kernel->keys(&call, h, first, count, x, y, scratch);
+        for (int64_t n = 0; n < count * l->rows; n++)
+            y[n] *= step->sign;
+        break;
+    case FUR_FAR_ADD_QUERIES: t->kernel->queries(&call, h, first, first + count, x, y, scratch); break;
+    case FUR_FAR_QUERY: t->kernel->query(&call, h, first, first + count, scratch); break;
+    case FUR_FAR_QUERY_BACKWARD:
+        t->kernel->query_backward(&call, h, first, first + count, t->at.df_ST + slot * t->most + first, scratch);
+        break;
+    case FUR_FAR_KEY_BACKWARD: t->kernel->key_backward(&call, h, first, count, scratch); break;
+    case FUR_FAR_MOMENTS: fur_far_ref.moments(&call, h, first, first + count, step->moment_THP, scratch); break;
+    }
 }
 
-static float *x_of(const task_set *t, block b)
+/* state += sum of the x and y that the slot holds, columns [from, to) */
+static void run_sum(const steps *t, const fur_far_step *step, int64_t h, int64_t slot, int64_t from, int64_t to)
 {
-    return t->at.x_KTD + (b.kv_head * t->rows + b.first) * t->call.layout.dim;
+    const fur_far_layout *l = &t->at.features;
+    t->kernel->add(l, from, to, rows_of(t, step), t->at.x_STD + slot * t->most * l->dim,
+                   t->at.y_STE + slot * t->most * l->rows, t->at.w_KR + h * l->stride,
+                   step->state_KER + h * 2 * l->rows * l->stride, scratch_of(t));
 }
 
-static float *y_of(const task_set *t, block b)
+/* dbias of the heads that read key head h */
+static void run_bias(const steps *t, const fur_far_step *step, int64_t h, int64_t slot)
 {
-    return t->at.y_KTE + (b.kv_head * t->rows + b.first) * t->call.layout.rows;
+    if (step->type != FUR_FAR_QUERY_BACKWARD || !step->queries.dbias_H)
+        return;
+    const float *df = t->at.df_ST + slot * t->most;
+    for (int64_t g = 0; g < t->group; g++) {
+        double sum = 0;
+        for (int64_t v = g; v < rows_of(t, step); v += t->group)
+            sum += (double)df[v];
+        step->queries.dbias_H[h * t->group + g] += (float)sum;
+    }
+}
+
+/* ---- all steps --------------------------------------------------------------------------------------------------- */
+
+/* One key head after the other goes through all steps: its sum stays in the second cache from step to step. */
+static void run_by_heads(const fur_exec *exec, const steps *t, const fur_far_step *list, int64_t count)
+{
+    int64_t K = t->far->kv_heads;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(exec->threads) if (K > 1)
+    for (int64_t h = 0; h < K; h++) {
+        int64_t slot = omp_get_thread_num();
+        for (int64_t i = 0; i < count && !left_out(t->far, h); i++) {
+            const fur_far_step *step = &list[i];
+            int64_t rows = rows_of(t, step);
+            for (int64_t first = 0; first < rows; first += FUR_FAR_ROWS)
+                run_rows(t, step, h, slot, first, fur_min_i64(FUR_FAR_ROWS, rows - first));
+            if (is_sum(step) && rows)
+                run_sum(t, step, h, slot, 0, t->at.features.stride);
+            run_bias(t, step, h, slot);
+        }
+    }
 }
 
 /* Tasks of one key head's sum: with few key heads, ranges of features, each of which forms the lower ones again. */
@@ -256,45 +303,30 @@ static int64_t segment_start(const fur_far_layout *l, int64_t index, int64_t cou
     return index == 0 ? 0 : index == count ? l->stride : l->top_column + blocks * index / count * FUR_FAR_BLOCK;
 }
 
-/* state += sum of the x and y that the workspace holds */
-static void add_rows(const fur_exec *exec, const task_set *t, float *state_KER)
+/* Key heads too few for the threads, or not in equal shares: step by step, each in parts. */
+static void run_by_steps(const fur_exec *exec, const steps *t, const fur_far_step *list, int64_t count)
 {
-    const fur_far_layout *l = &t->call.layout;
-    int64_t heads = t->call.far->kv_heads, segments = segments_of(l, heads), size = 2 * l->rows * l->stride;
-    make_multinomials(l, t->at.multinomial, t->at.exponent);
-    make_weights(t->call.far, l, t->at.multinomial, t->at.w_KR);
-#pragma omp parallel for schedule(dynamic, 1) num_threads(exec->threads) if (heads * segments > 1)
-    for (int64_t i = 0; i < heads * segments; i++) {
-        int64_t h = i / segments, s = i % segments;
-        if (left_out(t, h))
-            continue;
-        block all = {h, 0, t->rows};
-        t->kernel->add(l, segment_start(l, s, segments), segment_start(l, s + 1, segments), t->rows, x_of(t, all),
-                       y_of(t, all), t->at.w_KR + h * l->stride, state_KER + h * size, scratch_of(t));
-    }
-}
-
-fur_status fur_far_add_keys(const fur_exec *exec, const fur_far *far, const fur_far_keys *keys, float sign,
-                            float *state_KER)
-{
-    task_set t;
-    FUR_TRY(begin(exec, far, keys->count, 1, &t));
-    t.call.keys = keys;
-    int64_t count = t.blocks * far->kv_heads;
-#pragma omp parallel for schedule(static) num_threads(exec->threads) if (count > 1)
+    int64_t K = t->far->kv_heads, segments = segments_of(&t->at.features, K);
     for (int64_t i = 0; i < count; i++) {
-        block b = block_of(&t, i);
-        if (left_out(&t, b.kv_head))
-            continue;
-        float *y = y_of(&t, b);
-        t.kernel->keys(&t.call, b.kv_head, b.first, b.count, x_of(&t, b), y, scratch_of(&t));
-        for (int64_t n = 0; n < b.count * t.call.layout.rows; n++)
-            y[n] *= sign;
+        const fur_far_step *step = &list[i];
+        int64_t rows = rows_of(t, step), tasks = fur_div_up(rows, FUR_FAR_ROWS) * K;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(exec->threads) if (tasks > 1)
+        for (int64_t n = 0; n < tasks; n++) {
+            int64_t h = n % K, first = n / K * FUR_FAR_ROWS;
+            if (!left_out(t->far, h))
+                run_rows(t, step, h, h, first, fur_min_i64(FUR_FAR_ROWS, rows - first));
+        }
+#pragma omp parallel for schedule(dynamic, 1) num_threads(exec->threads) if (K * segments > 1)
+        for (int64_t n = 0; n < (is_sum(step) && rows ? K * segments : 0); n++) {
+            int64_t h = n / segments, part = n % segments;
+            if (!left_out(t->far, h))
+                run_sum(t, step, h, h, segment_start(&t->at.features, part, segments),
+                        segment_start(&t->at.features, part + 1, segments));
+        }
+        for (int64_t h = 0; h < K; h++)
+            if (!left_out(t->far, h))
+                run_bias(t, step, h, h);
     }
-    if (keys->count)
-        add_rows(exec, &t, state_KER);
-    fur_arena_release(exec->workspace, t.mark);
-    return FUR_OK;
 }
 
 static fur_status check_normalisers(const fur_exec *exec, const fur_far *far, const fur_far_queries *queries)
@@ -307,110 +339,69 @@ static fur_status check_normalisers(const fur_exec *exec, const fur_far *far, co
     return FUR_OK;
 }
 
-fur_status fur_far_query(const fur_exec *exec, const fur_far *far, const float *state_KER,
-                         const fur_far_queries *queries)
+fur_status fur_far_run(const fur_exec *exec, const fur_far *far, const fur_far_step *list, int64_t count)
 {
-    task_set t;
-    FUR_TRY(begin(exec, far, queries->count, far->heads / far->kv_heads, &t));
-    t.call.queries = queries;
-    t.call.state_KER = state_KER;
-    int64_t count = t.blocks * far->kv_heads;
-#pragma omp parallel for schedule(dynamic, 1) num_threads(exec->threads) if (count > 1)
+    int64_t keys = 0, queries = 0, mark = fur_arena_mark(exec->workspace), K = far->kv_heads;
     for (int64_t i = 0; i < count; i++) {
-        block b = block_of(&t, i);
-        if (left_out(&t, b.kv_head))
-            continue;
-        t.kernel->query(&t.call, b.kv_head, b.first, b.first + b.count, scratch_of(&t));
+        FUR_TRY(check(exec, far, is_of_keys(&list[i]) ? list[i].keys.count : list[i].queries.count));
+        keys = fur_max_i64(keys, is_of_keys(&list[i]) ? list[i].keys.count : 0);
+        queries = fur_max_i64(queries, is_of_keys(&list[i]) ? 0 : list[i].queries.count);
     }
-    fur_arena_release(exec->workspace, t.mark);
-    return check_normalisers(exec, far, queries);
+    if (count == 0)
+        return FUR_OK;
+    steps t = {.far = far, .kernel = kernel_of(exec), .group = far->heads / K};
+    t.most = fur_max_i64(keys, queries * t.group);
+    t.at = lay_out(exec, exec->workspace, K, K, far->head_dim, far->degree, t.most);
+    if (!t.at.fits) {
+        fur_arena_release(exec->workspace, mark);
+        return fur_error_set(exec->error, FUR_E_MEMORY, "far field of %lld rows: workspace too small",
+                             (long long)t.most);
+    }
+    make_slices(&t.at.features, t.at.slices);
+    t.at.features.slices = t.at.slices;
+    make_multinomials(&t.at.features, t.at.multinomial, t.at.exponent);
+    make_weights(far, &t.at.features, t.at.multinomial, t.at.w_KR);
+    if (K % exec->threads == 0 || K >= 4 * exec->threads)
+        run_by_heads(exec, &t, list, count);
+    else
+        run_by_steps(exec, &t, list, count);
+    fur_arena_release(exec->workspace, mark);
+    for (int64_t i = 0; i < count; i++)
+        if (list[i].type == FUR_FAR_QUERY)
+            FUR_TRY(check_normalisers(exec, far, &list[i].queries));
+    return FUR_OK;
 }
 
-fur_status fur_far_query_backward(const fur_exec *exec, const fur_far *far, const float *state_KER,
+fur_status fur_far_add_keys(const fur_exec *exec, const fur_far *far, const fur_far_keys *keys, float sign,
+                            float *state_KER)
+{
+    const fur_far_step step = {FUR_FAR_ADD_KEYS, state_KER, .keys = *keys, .sign = sign};
+    return fur_far_run(exec, far, &step, 1);
+}
+
+fur_status fur_far_query(const fur_exec *exec, const fur_far *far, float *state_KER, const fur_far_queries *queries)
+{
+    const fur_far_step step = {FUR_FAR_QUERY, state_KER, .queries = *queries};
+    return fur_far_run(exec, far, &step, 1);
+}
+
+fur_status fur_far_query_backward(const fur_exec *exec, const fur_far *far, float *state_KER,
                                   const fur_far_queries *queries)
 {
-    task_set t;
-    FUR_TRY(begin(exec, far, queries->count, far->heads / far->kv_heads, &t));
-    t.call.queries = queries;
-    t.call.state_KER = state_KER;
-    int64_t count = t.blocks * far->kv_heads;
-#pragma omp parallel for schedule(dynamic, 1) num_threads(exec->threads) if (count > 1)
-    for (int64_t i = 0; i < count; i++) {
-        block b = block_of(&t, i);
-        if (left_out(&t, b.kv_head))
-            continue;
-        t.kernel->query_backward(&t.call, b.kv_head, b.first, b.first + b.count,
-                                 t.at.df_KT + b.kv_head * t.rows + b.first, scratch_of(&t));
-    }
-    for (int64_t h = 0; queries->dbias_H && h < far->heads; h++) {
-        double sum = 0;
-        if (left_out(&t, h / t.call.group))
-            continue;
-        const float *df = t.at.df_KT + h / t.call.group * t.rows;
-        for (int64_t v = h % t.call.group; v < t.rows; v += t.call.group)
-            sum += (double)df[v];
-        queries->dbias_H[h] += (float)sum;
-    }
-    fur_arena_release(exec->workspace, t.mark);
-    return FUR_OK;
-}
-
-fur_status fur_far_moments(const fur_exec *exec, const fur_far *far, const float *state_KER,
-                           const fur_far_queries *queries, float *moment_THP)
-{
-    task_set t;
-    FUR_TRY(begin(exec, far, queries->count, far->heads / far->kv_heads, &t));
-    t.call.queries = queries;
-    t.call.state_KER = state_KER;
-    int64_t count = t.blocks * far->kv_heads;
-    memset(moment_THP, 0, (size_t)(queries->count * far->heads * (far->degree + 1)) * sizeof *moment_THP);
-#pragma omp parallel for schedule(dynamic, 1) num_threads(exec->threads) if (count > 1)
-    for (int64_t i = 0; i < count; i++) {
-        block b = block_of(&t, i);
-        if (left_out(&t, b.kv_head))
-            continue;
-        fur_far_ref.moments(&t.call, b.kv_head, b.first, b.first + b.count, moment_THP, scratch_of(&t));
-    }
-    fur_arena_release(exec->workspace, t.mark);
-    return FUR_OK;
+    const fur_far_step step = {FUR_FAR_QUERY_BACKWARD, state_KER, .queries = *queries};
+    return fur_far_run(exec, far, &step, 1);
 }
 
 fur_status fur_far_add_queries(const fur_exec *exec, const fur_far *far, const fur_far_queries *queries,
                                float *gradient_KER)
 {
-    task_set t;
-    FUR_TRY(begin(exec, far, queries->count, far->heads / far->kv_heads, &t));
-    t.call.queries = queries;
-    int64_t count = t.blocks * far->kv_heads;
-#pragma omp parallel for schedule(static) num_threads(exec->threads) if (count > 1)
-    for (int64_t i = 0; i < count; i++) {
-        block b = block_of(&t, i);
-        if (left_out(&t, b.kv_head))
-            continue;
-        t.kernel->queries(&t.call, b.kv_head, b.first, b.first + b.count, x_of(&t, b), y_of(&t, b), scratch_of(&t));
-    }
-    if (queries->count)
-        add_rows(exec, &t, gradient_KER);
-    fur_arena_release(exec->workspace, t.mark);
-    return FUR_OK;
+    const fur_far_step step = {FUR_FAR_ADD_QUERIES, gradient_KER, .queries = *queries};
+    return fur_far_run(exec, far, &step, 1);
 }
 
-fur_status fur_far_key_backward(const fur_exec *exec, const fur_far *far, const float *gradient_KER,
-                                const fur_far_keys *keys, float sign)
+fur_status fur_far_key_backward(const fur_exec *exec, const fur_far *far, float *gradient_KER, const fur_far_keys *keys,
+                                float sign)
 {
-    task_set t;
-    FUR_TRY(begin(exec, far, keys->count, 1, &t));
-    t.call.keys = keys;
-    t.call.state_KER = gradient_KER;
-    t.call.sign = sign;
-    int64_t count = t.blocks * far->kv_heads;
-#pragma omp parallel for schedule(dynamic, 1) num_threads(exec->threads) if (count > 1)
-    for (int64_t i = 0; i < count; i++) {
-        block b = block_of(&t, i);
-        if (left_out(&t, b.kv_head))
-            continue;
-        t.kernel->key_backward(&t.call, b.kv_head, b.first, b.count, scratch_of(&t));
-    }
-    fur_arena_release(exec->workspace, t.mark);
-    return FUR_OK;
+    const fur_far_step step = {FUR_FAR_KEY_BACKWARD, gradient_KER, .keys = *keys, .sign = sign};
+    return fur_far_run(exec, far, &step, 1);
 }

@@ -67,29 +67,46 @@ int64_t fur_far_state_floats(int64_t kv_heads, int64_t head_dim, int64_t degree)
 int64_t fur_far_workspace(const fur_exec *exec, int64_t heads, int64_t kv_heads, int64_t head_dim, int64_t degree,
                           int64_t rows);
 
-/* S += sign times the keys' sum, sign 1 or -1. 2 R (D + 1) flops a key and key head. Summation order: as the keys lie,
- * in blocks of 16 to 128. Error, relative to the sum of absolute terms: 129 u for the sum, and (degree + 4) u for each
- * term. */
+/* What is done with a state, or by it. Every step takes 2 R (D + 1) flops a row and head, FUR_FAR_KEY_BACKWARD twice
+ * that.
+ */
+typedef enum fur_far_step_type {
+    /* S += sign times the keys' sum, sign 1 or -1. Summation order: as the keys lie, in blocks of 16 to 128. Error,
+     * relative to the sum of absolute terms: 129 u for the sum, and (degree + 4) u for each term. */
+    FUR_FAR_ADD_KEYS,
+    FUR_FAR_QUERY,          /* o and lse become those of both fields, by S */
+    FUR_FAR_QUERY_BACKWARD, /* dq and dbias, by S */
+    FUR_FAR_ADD_QUERIES,    /* G += the queries' sum, with errors as of FUR_FAR_ADD_KEYS */
+    FUR_FAR_KEY_BACKWARD,   /* dk and dv by G, times sign */
+    /* moment_THP [T, H, degree + 1] = sum over far j of a_j t_ij^l, l = 0..degree, in double from row D of S; degrees
+     * whose coefficient is 0 give 0. For bounds on an error; in plain C on every instruction set. */
+    FUR_FAR_MOMENTS
+} fur_far_step_type;
+
+typedef struct fur_far_step {
+    fur_far_step_type type;
+    float *state_KER;        /* S or G; written by sums only */
+    fur_far_keys keys;       /* of the types that name keys */
+    fur_far_queries queries; /* of the others */
+    float sign;
+    float *moment_THP;
+} fur_far_step;
+
+/* Steps one after the other, for each key head by itself: with enough key heads, one goes through all steps while its
+ * state is in cache. Parallel over key heads, or over parts of a step; the same bits for any thread count. Errors:
+ * FUR_E_SHAPE, FUR_E_ARGUMENT, FUR_E_MEMORY before anything is done; FUR_E_NONFINITE, after all is, names the first row
+ * whose Z is not positive. Workspace: fur_far_workspace of the longest step. */
+fur_status fur_far_run(const fur_exec *exec, const fur_far *far, const fur_far_step *steps, int64_t count);
+
+/* A single step. */
 fur_status fur_far_add_keys(const fur_exec *exec, const fur_far *far, const fur_far_keys *keys, float sign,
                             float *state_KER);
-/* o and lse become those of both fields. 2 R (D + 1) flops a query. FUR_E_NONFINITE names the first row whose Z is not
- * positive. Parallel over heads and blocks of queries; the same bits for any thread count. */
-fur_status fur_far_query(const fur_exec *exec, const fur_far *far, const float *state_KER,
-                         const fur_far_queries *queries);
-/* dq and dbias from S. 2 R (D + 1) flops a query. */
-fur_status fur_far_query_backward(const fur_exec *exec, const fur_far *far, const float *state_KER,
+fur_status fur_far_query(const fur_exec *exec, const fur_far *far, float *state_KER, const fur_far_queries *queries);
+fur_status fur_far_query_backward(const fur_exec *exec, const fur_far *far, float *state_KER,
                                   const fur_far_queries *queries);
-/* G += the queries' sum. 2 R (D + 1) flops a query. A call of its own, since S goes through chunks in ascending order
- * and G in descending. Error as of fur_far_add_keys. */
 fur_status fur_far_add_queries(const fur_exec *exec, const fur_far *far, const fur_far_queries *queries,
                                float *gradient_KER);
-/* moment_THP [T, H, degree + 1] = sum over far j of a_j t_ij^l, l = 0..degree, in double from row D of S; 0 for degrees
- * whose coefficient is 0, and for heads that exact_K names. For bounds on an error: R multiplications a query and head,
- * in plain C on every instruction set. */
-fur_status fur_far_moments(const fur_exec *exec, const fur_far *far, const float *state_KER,
-                           const fur_far_queries *queries, float *moment_THP);
-/* dk and dv from G, times sign. 4 R (D + 1) flops a key and key head. */
-fur_status fur_far_key_backward(const fur_exec *exec, const fur_far *far, const float *gradient_KER,
-                                const fur_far_keys *keys, float sign);
+fur_status fur_far_key_backward(const fur_exec *exec, const fur_far *far, float *gradient_KER, const fur_far_keys *keys,
+                                float sign);
 
 #endif

@@ -22,7 +22,7 @@
 /* Columns are padded to a multiple of this where features end, so that panels of them may overrun. */
 #define FUR_FAR_PADDING 32
 /* Features of the highest degree that are formed at a time: whole register tiles of 12 rows and of 32 lanes. */
-#define FUR_FAR_BLOCK 96
+#define FUR_FAR_BLOCK 192
 /* Added to squared norms: a row of zeros has norm 1e-6, and its unit row is 0. */
 #define FUR_FAR_SQUARE_EPS 1e-12f
 
