@@ -110,11 +110,16 @@ static void add_far(cli_string *out, const fur_model_config *config)
     int64_t layers = cli_almost_linear_layers(config);
     if (layers == 0)
         return;
-    cli_appendf(out,
-                ", almost-linear in %" PRId64 " of %" PRId64 " layers (degree %" PRId64 ", bound %g, %" PRId64
-                " features; each far weight within %.2g %% of exact)",
-                layers, config->layers, config->far_degree, config->far_bound, fur_config_far_features(config),
-                100 * fur_config_far_error(config));
+    cli_appendf(out, ", almost-linear in %" PRId64 " of %" PRId64 " layers (degree %" PRId64, layers, config->layers,
+                config->far_degree);
+    if (config->far_unbounded)
+        cli_appendf(out, ", no bound, %" PRId64 " features", fur_config_far_features(config));
+    else
+        cli_appendf(out, ", bound %g, %" PRId64 " features; each far weight within %.2g %% of exact", config->far_bound,
+                    fur_config_far_features(config), 100 * fur_config_far_error(config));
+    if (config->far_max_error > 0)
+        cli_appendf(out, "; heads off by more than %g exact", config->far_max_error);
+    cli_append(out, config->far_fine_gradient ? "; finer gradients)" : ")");
 }
 
 /* What is on besides the plain model. */

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "head_errors.h"
 #include "verb.h"
@@ -51,8 +52,10 @@ static void print_text(const cli_session *session, const fur_audit_settings *set
     if (almost_linear) {
         printf("loss %.6f nats per token over %s tokens\n", result->exact_loss, cli_thousands(a, result->tokens));
     } else if (exact == count) {
-        printf("%sall %" PRId64 " heads stay exact%s: each output would be off by more than %.1e\n", style->bold, count,
-               style->off, settings->max_error);
+        printf("%sall %" PRId64
+               " heads stay exact%s: the output of each, or of one that shares its keys, would be off by "
+               "more than %.1e\n",
+               style->bold, count, style->off, settings->max_error);
         printf("loss %.6f nats per token over %s tokens, unchanged\n", result->exact_loss,
                cli_thousands(a, result->tokens));
     } else {
@@ -65,15 +68,14 @@ static void print_text(const cli_session *session, const fur_audit_settings *set
             cli_bytes(b, result->peak_rss_bytes), cli_bytes(c, result->planned_peak_bytes));
 }
 
-/* The folder of the model with almost-linear heads, made now. */
+/* The model with almost-linear heads, into the folder that was made before all work. */
 static int save(const cli_session *session, const fur_model *mixed, const char *folder)
 {
     if (mixed == NULL) {
+        (void)rmdir(folder);
         cli_say(session, "--output-dir: nothing saved, since no head changes");
         return CLI_OK;
     }
-    if (mkdir(folder, 0777) != 0)
-        return cli_refuse(session, CLI_FAILED, "--output-dir: %s: %s", folder, strerror(errno));
     fur_status status = fur_model_save(session->context, mixed, folder);
     return status == FUR_OK ? CLI_OK : cli_fail(session, status);
 }
@@ -88,7 +90,7 @@ static int audit(cli_session *session, fur_model *model)
     fur_audit_result result;
     fur_audit_settings_defaults(&settings);
     bool almost_linear = cli_almost_linear_layers(config) > 0;
-    static const char *const shaping[] = {"degree", "chunk", "max-features", "output-dir"};
+    static const char *const shaping[] = {"degree", "chunk", "max-features", "max-error", "output-dir"};
     for (size_t i = 0; i < sizeof shaping / sizeof shaping[0] && almost_linear; i++)
         if (cli_given(options, shaping[i]))
             return cli_refuse(session, CLI_USAGE,
@@ -108,10 +110,18 @@ static int audit(cli_session *session, fur_model *model)
         code = cli_corpus_open(session, &options->files, config->vocabulary, &corpus);
     if (code != CLI_OK)
         return code;
-    fur_status status = fur_audit(session->context, model, corpus, &settings, &result, &mixed);
+    if (options->output_dir != NULL && mkdir(options->output_dir, 0777) != 0)
+        code = cli_refuse(session, CLI_FAILED, "--output-dir: %s: %s", options->output_dir, strerror(errno));
+    fur_status status =
+        code == CLI_OK ? fur_audit(session->context, model, corpus, &settings, &result, &mixed) : FUR_E_IO;
     fur_corpus_close(corpus);
-    if (status != FUR_OK)
+    if (code != CLI_OK)
+        return code;
+    if (status != FUR_OK) {
+        if (options->output_dir != NULL)
+            (void)rmdir(options->output_dir);
         return cli_fail_data(session, status);
+    }
     if (options->output_dir != NULL)
         code = save(session, mixed, options->output_dir);
     if (options->json)

@@ -38,8 +38,9 @@ FUR_API void fur_audit_result_clear(fur_audit_result *result);
  * logits, which have no bound here; on the second their error is measured on 64 sampled tokens a head. Heads whose
  * output is off by at most max_error become almost-linear in *mixed (NULL where none does, or where the model has
  * almost-linear layers, which are measured as they are); all others stay as they are, in the group that shares their
- * keys. Cost: two training steps, then two evaluations. Errors: those of both; FUR_E_ARGUMENT where no layer can be
- * measured. The caller destroys *mixed. */
+ * keys. A head whose normaliser then fails becomes exact, in *mixed or, where it has almost-linear layers with
+ * far_max_error, in `model`. Cost: two training steps, then two evaluations. Errors: those of both; FUR_E_ARGUMENT
+ * where no layer can be measured. The caller destroys *mixed. */
 FUR_API fur_status fur_audit(fur_context *context, fur_model *model, const fur_corpus *corpus,
                              const fur_audit_settings *settings, fur_audit_result *result, fur_model **mixed);
 

@@ -64,7 +64,7 @@ FUR_API fur_status fur_model_loss_and_gradient(fur_run *run, const fur_row *row,
 /* The next fur_model_loss_and_gradient also measures, head by head, what almost-linear layers err by against exact
  * attention over the same logits, on tokens drawn by `seed`; the plan's request must have had error_rows. `assume`:
  * exact layers without a window too, as if they were almost-linear with the polynomial that the last measured row was
- * fitted with (on the first: e^t cut off after its degree); of those, o's error only. Cost: 14 D flops a token, head
+ * fitted with (on the first: e^t cut off after its degree); of those, o's error only. Cost: 18 D flops a token, head
  * and sampled token. Errors: FUR_E_ARGUMENT. */
 FUR_API fur_status fur_run_measure_errors(fur_run *run, uint64_t seed, bool assume);
 /* Writes what the last measured row gave to out[layers * heads] and returns its number. */

@@ -94,22 +94,17 @@ static void almost_linear_reserve(const fur_attention_shape *shape, int64_t rows
  */
 #define MOST_SPANS 2
 
-/* Twice: those of one call of the operator are picked from all. */
-static int64_t most_pieces(const fur_attention_shape *shape, int64_t rows, int64_t documents)
-{
-    return fur_min_i64(rows, rows / shape->chunk + 2 * documents);
-}
-
 static int64_t almost_linear_workspace(const fur_exec *exec, const fur_attention_shape *shape, int64_t rows,
                                        int64_t documents, int backward)
 {
-    int64_t pieces = most_pieces(shape, rows, documents);
+    int64_t pieces = fur_far_most_pieces(shape, rows, documents);
     int64_t near = fur_attention_workspace(exec, shape->heads, shape->kv_heads, shape->head_dim, rows, backward);
     /* a block shorter than a chunk may still be where a whole one becomes far */
     int64_t degree = backward && shape->fine.degree ? shape->fine.degree : shape->far.degree;
     int64_t far = fur_far_workspace(exec, shape->heads, shape->kv_heads, shape->head_dim, degree, shape->chunk);
     int64_t exact = shape->hold_all ? fur_far_exact_workspace(exec, shape, rows, documents, backward) : 0;
     return fur_round_up(MOST_SPANS * pieces * (int64_t)sizeof(fur_key_span), FUR_ARENA_ALIGN) +
+           /* twice: those of one call of the operator are picked from all */
            2 * fur_round_up(pieces * (int64_t)sizeof(fur_query_piece), FUR_ARENA_ALIGN) +
            fur_max_i64(exact, fur_max_i64(near, far));
 }
@@ -350,7 +345,7 @@ static fur_status make_pieces(const fur_exec *exec, const fur_attention_shape *s
 {
     int64_t from, to;
     fur_documents_touched(documents, first, count, &from, &to);
-    int64_t most = most_pieces(shape, count, to - from + 1);
+    int64_t most = fur_far_most_pieces(shape, count, to - from + 1);
     fur_key_span *spans = fur_arena_push(exec->workspace, MOST_SPANS * most * (int64_t)sizeof *spans);
     out->pieces = fur_arena_push(exec->workspace, most * (int64_t)sizeof *out->pieces);
     out->picked = fur_arena_push(exec->workspace, most * (int64_t)sizeof *out->picked);

@@ -8,16 +8,6 @@
 #include "attention/keys.h"
 #include "base/bf16.h"
 
-static int is_bounded(const fur_attention_shape *shape)
-{
-    return shape->far.bound > 0;
-}
-
-static int64_t group_of(const fur_attention_shape *shape)
-{
-    return shape->heads / shape->kv_heads;
-}
-
 /* Key heads [first, last) that follow one another. */
 typedef struct head_run {
     int64_t first, last;
@@ -40,7 +30,7 @@ static head_run next_run(const fur_attention_shape *shape, int64_t from)
 /* out = row / |row|, or the row itself without a bound. */
 static void unit_row(const fur_attention_shape *shape, const float *row, float *out)
 {
-    float factor = is_bounded(shape) ? fur_far_unit_factor(row, shape->head_dim) : 1;
+    float factor = fur_far_is_bounded(shape) ? fur_far_unit_factor(row, shape->head_dim) : 1;
     for (int64_t d = 0; d < shape->head_dim; d++)
         out[d] = factor * row[d];
 }
@@ -49,7 +39,7 @@ static void unit_row(const fur_attention_shape *shape, const float *row, float *
 static void through_unit(const fur_attention_shape *shape, const float *row, const float *gradient, float *out)
 {
     float factor = 1, along = 0;
-    if (is_bounded(shape)) {
+    if (fur_far_is_bounded(shape)) {
         factor = fur_far_unit_factor(row, shape->head_dim);
         for (int64_t d = 0; d < shape->head_dim; d++)
             along += factor * row[d] * gradient[d];
@@ -69,7 +59,7 @@ void fur_far_exact_reserve(const fur_attention_shape *shape, int64_t rows, int b
                            fur_attention_state *out)
 {
     int64_t count = rows * fur_keys_width(shape);
-    if (!is_bounded(shape))
+    if (!fur_far_is_bounded(shape))
         return;
     if (shape->compute == FUR_COMPUTE_BF16)
         out->unit_bf16_SKD = fur_arena_push(arena, count * (int64_t)sizeof(uint16_t));
@@ -83,7 +73,7 @@ void fur_far_exact_absorb(const fur_exec *exec, const fur_attention_shape *shape
                           int64_t first, int64_t count)
 {
     int64_t D = shape->head_dim, K = shape->kv_heads;
-    if (!is_bounded(shape))
+    if (!fur_far_is_bounded(shape))
         return;
 #pragma omp parallel for schedule(static) num_threads(exec->threads) if (count > 64)
     for (int64_t t = first; t < first + count; t++)
@@ -137,14 +127,9 @@ typedef struct block_rows {
 
 enum { MOST_SPANS = 2 };
 
-static int64_t most_pieces(const fur_attention_shape *shape, int64_t rows, int64_t documents)
-{
-    return fur_min_i64(rows, rows / shape->chunk + 2 * documents);
-}
-
 static int push(const fur_attention_shape *shape, int64_t rows, int64_t documents, fur_arena *arena, block_rows *out)
 {
-    int64_t pieces = most_pieces(shape, rows, documents), width = shape->heads * shape->head_dim;
+    int64_t pieces = fur_far_most_pieces(shape, rows, documents), width = shape->heads * shape->head_dim;
     out->unit_THD = fur_arena_push_f32(arena, rows * width);
     out->out_THD = fur_arena_push_f32(arena, rows * width);
     out->lse_TH = fur_arena_push_f32(arena, 2 * rows * shape->heads);
@@ -162,8 +147,8 @@ int64_t fur_far_exact_workspace(const fur_exec *exec, const fur_attention_shape 
     int64_t most = 0; /* backward runs forward too, for the bias */
     for (int direction = 0; direction <= backward; direction++)
         for (int64_t heads = 1; heads <= shape->kv_heads; heads++) /* of a run */
-            most = fur_max_i64(
-                most, fur_attention_workspace(exec, heads * group_of(shape), heads, shape->head_dim, rows, direction));
+            most = fur_max_i64(most, fur_attention_workspace(exec, heads * fur_far_group(shape), heads, shape->head_dim,
+                                                             rows, direction));
     return arena.peak + most;
 }
 
@@ -180,7 +165,7 @@ static void add_span(const fur_attention_shape *shape, const fur_attention_state
     span->v_SKD = span->v_SKD ? span->v_SKD + head : NULL;
     span->v_bf16_SKD = span->v_bf16_SKD ? span->v_bf16_SKD + head : NULL;
     span->dv_SKD = span->dv_SKD ? span->dv_SKD + head : NULL;
-    if (is_bounded(shape)) {
+    if (fur_far_is_bounded(shape)) {
         span->k_SKD = state->unit_SKD ? state->unit_SKD + at : NULL;
         span->k_bf16_SKD = state->unit_bf16_SKD ? state->unit_bf16_SKD + at : NULL;
         span->dk_SKD = state->dunit_SKD ? state->dunit_SKD + at : NULL;
@@ -218,11 +203,11 @@ static void make_pieces(const fur_attention_shape *shape, const fur_attention_st
 
 static fur_attention_args args_of(const fur_attention_shape *shape, const block_rows *b)
 {
-    int64_t heads = (b->run.last - b->run.first) * group_of(shape);
+    int64_t heads = (b->run.last - b->run.first) * fur_far_group(shape);
     return (fur_attention_args){.heads = heads,
                                 .kv_heads = b->run.last - b->run.first,
                                 .head_dim = shape->head_dim,
-                                .scale = is_bounded(shape) ? shape->far.bound : shape->scale,
+                                .scale = fur_far_is_bounded(shape) ? shape->far.bound : shape->scale,
                                 .q_THD = b->unit_THD,
                                 .ldq = b->width,
                                 .ldk = fur_keys_width(shape),
@@ -238,13 +223,14 @@ static void begin_run(const fur_exec *exec, const fur_attention_shape *shape, co
                       const fur_documents *documents, int64_t first, int64_t count, const float *q_THD, head_run run,
                       block_rows *b)
 {
-    int64_t D = shape->head_dim, heads = (run.last - run.first) * group_of(shape), H = shape->heads;
+    int64_t D = shape->head_dim, heads = (run.last - run.first) * fur_far_group(shape), H = shape->heads;
     b->run = run;
     b->width = heads * D;
     make_pieces(shape, state, documents, first, count, b);
 #pragma omp parallel for schedule(static) num_threads(exec->threads) if (count > 64)
     for (int64_t i = 0; i < count * heads; i++)
-        unit_row(shape, q_THD + (i / heads * H + run.first * group_of(shape) + i % heads) * D, b->unit_THD + i * D);
+        unit_row(shape, q_THD + (i / heads * H + run.first * fur_far_group(shape) + i % heads) * D,
+                 b->unit_THD + i * D);
 }
 
 /* o and lse of the far keys alone; lse -infinity where there are none. */
@@ -259,19 +245,14 @@ static fur_status far_alone(const fur_exec *exec, const fur_attention_shape *sha
     return b->piece_count ? fur_attention_forward(exec, &args) : FUR_OK;
 }
 
-static float bias_of(const fur_attention_shape *shape, int64_t head)
-{
-    return shape->far.bias_H ? shape->far.bias_H[head] : 0;
-}
-
 static void merge(const fur_exec *exec, const fur_attention_shape *shape, const block_rows *b, int64_t count,
                   float *o_THD, float *lse_TH)
 {
-    int64_t D = shape->head_dim, heads = b->width / D, H = shape->heads, begin = b->run.first * group_of(shape);
+    int64_t D = shape->head_dim, heads = b->width / D, H = shape->heads, begin = b->run.first * fur_far_group(shape);
 #pragma omp parallel for schedule(static) num_threads(exec->threads) if (count > 64)
     for (int64_t i = 0; i < count * heads; i++) {
         int64_t head = begin + i % heads, at = i / heads * H + head;
-        float far = b->lse_TH[i] + bias_of(shape, head), near = lse_TH[at], most = fmaxf(far, near);
+        float far = b->lse_TH[i] + fur_far_bias(shape, head), near = lse_TH[at], most = fmaxf(far, near);
         if (!(b->lse_TH[i] > -INFINITY))
             continue;
         float lse = most + logf(expf(near - most) + expf(far - most)), near_share = expf(near - lse),
@@ -307,14 +288,14 @@ fur_status fur_far_exact_query(const fur_exec *exec, const fur_attention_shape *
 static fur_status bias_backward(const fur_exec *exec, const fur_attention_shape *shape, const block_rows *b,
                                 int64_t count, const float *o_THD, const float *lse_TH, const float *do_THD)
 {
-    int64_t D = shape->head_dim, heads = b->width / D, begin = b->run.first * group_of(shape);
+    int64_t D = shape->head_dim, heads = b->width / D, begin = b->run.first * fur_far_group(shape);
     FUR_TRY(far_alone(exec, shape, b, count));
     for (int64_t h = 0; h < heads; h++) {
         double sum = 0;
         for (int64_t t = 0; t < count; t++) {
             int64_t i = t * heads + h, at = t * shape->heads + begin + h;
             double inner = 0,
-                   share = exp((double)b->lse_TH[i] + (double)bias_of(shape, begin + h) - (double)lse_TH[at]);
+                   share = exp((double)b->lse_TH[i] + (double)fur_far_bias(shape, begin + h) - (double)lse_TH[at]);
             for (int64_t d = 0; d < D && share > 0; d++)
                 inner += (double)do_THD[at * D + d] * ((double)b->out_THD[i * D + d] - (double)o_THD[at * D + d]);
             sum += share * inner;
@@ -329,9 +310,9 @@ static fur_status run_backward(const fur_exec *exec, const fur_attention_shape *
                                int64_t count, const float *q_THD, const float *o_THD, const float *lse_TH,
                                const float *do_THD, float *dq_THD)
 {
-    int64_t D = shape->head_dim, heads = b->width / D, H = shape->heads, begin = b->run.first * group_of(shape);
+    int64_t D = shape->head_dim, heads = b->width / D, H = shape->heads, begin = b->run.first * fur_far_group(shape);
     for (int64_t i = 0; i < count * heads; i++)
-        b->lse_TH[i] = lse_TH[i / heads * H + begin + i % heads] - bias_of(shape, begin + i % heads);
+        b->lse_TH[i] = lse_TH[i / heads * H + begin + i % heads] - fur_far_bias(shape, begin + i % heads);
     memset(b->out_THD, 0, (size_t)(count * b->width) * sizeof(float));
     fur_attention_args args = args_of(shape, b);
     args.o_THD = (float *)(uintptr_t)o_THD + begin * D; /* read only */

@@ -43,4 +43,25 @@ static inline int fur_far_any(const fur_attention_shape *shape, int64_t length, 
     return fur_far_before(shape, chunk) > fur_far_sinks(shape) || fur_far_behind(shape, length, chunk) < length;
 }
 
+static inline int fur_far_is_bounded(const fur_attention_shape *shape)
+{
+    return shape->far.bound > 0;
+}
+
+static inline int64_t fur_far_group(const fur_attention_shape *shape)
+{
+    return shape->heads / shape->kv_heads;
+}
+
+static inline float fur_far_bias(const fur_attention_shape *shape, int64_t head)
+{
+    return shape->far.bias_H ? shape->far.bias_H[head] : 0;
+}
+
+/* Pieces of queries that rows of so many documents make, chunk by chunk. */
+static inline int64_t fur_far_most_pieces(const fur_attention_shape *shape, int64_t rows, int64_t documents)
+{
+    return fur_min_i64(rows, rows / shape->chunk + 2 * documents);
+}
+
 #endif

@@ -9,11 +9,11 @@ fur_status fur_far_scan(const fur_exec *exec, const fur_attention_shape *shape, 
     const fur_comm *comm = shape->comm;
     int from = comm->rank - direction, to = comm->rank + direction;
     int64_t K = shape->kv_heads, count = floats / K, bytes = count * (int64_t)sizeof *carry;
-    if (!shape->causal || shape->near || shape->features.sink_tokens || shape->fine.degree)
+    if (!shape->causal || shape->near || shape->features.sink_tokens || shape->fine.degree || shape->hold_all)
         return fur_error_set(
             exec->error, FUR_E_UNSUPPORTED,
-            "almost-linear rows over %d processes: expected causal layers without a window, sink tokens "
-            "and finer gradients",
+            "almost-linear rows over %d processes: expected causal layers without a window, sink tokens, "
+            "finer gradients and --max-error",
             comm->ranks);
     memset(carry, 0, (size_t)floats * sizeof *carry);
     for (int64_t h = 0; h < K; h++) { /* the next rank works on one head while this one waits for the following */

@@ -17,8 +17,8 @@ static fur_sampled_error ratio_of(int64_t count, int64_t all, const double *squa
         a += squares[i];
         b += of[i];
     }
-    if (!(b > 0) || !(a > 0) || !isfinite(a)) {
-        double value = a > 0 ? (double)INFINITY : 0;
+    if (a <= 0 || !(b > 0) || !isfinite(a)) {
+        double value = a <= 0 ? 0 : (double)INFINITY; /* a may be NaN */
         return (fur_sampled_error){value, value, value};
     }
     fur_sampled_error out = {.value = sqrt(a / b), .low = sqrt(a / b), .high = sqrt(a / b)};
@@ -47,7 +47,7 @@ static void through_unit(const fur_far_sample *s, const float *row, float factor
 {
     int64_t D = s->shape->head_dim;
     double along = 0;
-    for (int64_t d = 0; d < D && is_bounded(s); d++)
+    for (int64_t d = 0; d < D && fur_far_is_bounded(s->shape); d++)
         along += unit_D[d] * (double)factor * (double)row[d];
     for (int64_t d = 0; d < D; d++)
         out_D[d] = near[d] + (double)factor * (unit_D[d] - along * (double)factor * (double)row[d]);
@@ -78,9 +78,9 @@ static void finish_query(const fur_far_sample *s, int64_t m, int64_t head, doubl
     }
     for (int64_t d = 0; d < D; d++) {
         near[d] = (sums.near_dk[d] - delta * sums.near_k[d]) / total;
-        unit[d] = (double)bound_of(s) * (sums.far_dk[d] - delta * sums.far_k[d]) / total;
+        unit[d] = (double)bound_of(s->shape) * (sums.far_dk[d] - delta * sums.far_k[d]) / total;
     }
-    through_unit(s, query.q, query.slope / bound_of(s), near, unit, dq);
+    through_unit(s, query.q, query.slope / bound_of(s->shape), near, unit, dq);
     *far_share = *sums.far_total / total;
 }
 
@@ -131,20 +131,30 @@ static void key_errors(fur_far_sample *s, int64_t kv_head, fur_head_error *out)
     out->dv = ratio_of(s->count, s->tokens, dv_squares, dv_of);
 }
 
+/* Of op/far in f32, in units of 2^-24 and of the sum of absolute terms: sums of blocks of a chunk, features, and R
+ * terms in a row where a state is read. */
+static double roundings(const fur_far_sample *s)
+{
+    const fur_attention_shape *shape = s->shape;
+    int64_t features = fur_far_features(shape->head_dim, shape->far.degree);
+    return (double)(fur_min_i64(128, shape->chunk) + features + 2 * shape->far.degree + 16);
+}
+
 /* With |P - e^t| <= alpha + beta t^power, the weights of a row err by at most r = alpha x + beta y of its normaliser
  * in all, so that its output errs by at most r / (1 - r) times the longest distance of a value from it: the sum over
  * rows of the squares of r (V + d), and 1 / (1 - r) at its largest. `rounded` is what r gains by rounding. */
 static double moments_square(const fur_far_sample *s, int64_t head, double range, double rounded, double V)
 {
     const query_bounds *q = query_bounds_of(s, head);
-    int64_t kv_head = head / group_of(s), degree = s->shape->far.degree, power = moment_power(s, kv_head);
+    int64_t kv_head = head / fur_far_group(s->shape), degree = s->shape->far.degree, power = moment_power(s, kv_head);
     double alpha, beta, sum = 0;
     const double of_value[3] = {V * V, 2 * V, 1};
     if (power == 0 || !(q->x > 0))
         return (double)INFINITY;
     fur_far_majorant(s->shape->far.coefficient_KP + kv_head * (degree + 1), degree, range, power, q->y / q->x, &alpha,
                      &beta);
-    alpha += rounded;
+    /* y is a sum of terms of both signs, each at most range^power in size */
+    alpha += rounded + beta * roundings(s) * 0x1p-24 * pow(range, (double)power);
     double most = alpha * q->most_x + beta * q->most_y;
     for (int i = 0; i < 3; i++)
         sum += of_value[i] * (alpha * alpha * q->xx[i] + 2 * alpha * beta * q->xy[i] + beta * beta * q->yy[i]);
@@ -158,26 +168,27 @@ static double moments_square(const fur_far_sample *s, int64_t head, double range
 static void certify(const fur_far_sample *s, int64_t head, fur_head_error *out)
 {
     const fur_attention_shape *shape = s->shape;
-    int64_t D = shape->head_dim, kv_head = head / group_of(s), degree = shape->far.degree;
+    int64_t D = shape->head_dim, kv_head = head / fur_far_group(s->shape), degree = shape->far.degree;
     const query_bounds *q = query_bounds_of(s, head);
     const key_bounds *k = key_bounds_of(s, kv_head);
     const float *c = shape->far.coefficient_KP + kv_head * (degree + 1);
     if (shape->far.exact_K && shape->far.exact_K[kv_head] > 0) /* nothing but rounding */
         return;
-    double range = fmax(1e-6, (double)bound_of(s) * q->longest_centred * k->longest_centred);
+    double range = fmax(1e-6, (double)bound_of(s->shape) * q->longest_centred * k->longest_centred);
     double error = fur_far_relative_error(c, degree, range), sizes = 0, power = 1;
     for (int64_t l = 0; l <= degree; l++, power *= range)
         sizes += fabs((double)c[l]) * power;
     out->largest = range;
     out->weight_error = isfinite(error) ? error : 1e30;
-    /* what op/far's sums, of blocks of a chunk, forward and read, may be off by in f32 */
-    double rounded = 2 * (double)(fur_min_i64(128, shape->chunk) + degree + 8) * 0x1p-24 * sizes;
+    double rounded = roundings(s) * 0x1p-24 * sizes;
     error += rounded * exp(range);
     double V = k->value_distance, centre = centred_length(s->centre_KD + kv_head * D, 0, s->centre_KD + kv_head * D, D);
     if (shape->features.sink_H) /* as if 0 were a value */
         V = fmax(V, centre);
     double sum = q->far_rows * V * V + 2 * V * q->distance + q->distance_squares;
-    double square = fmin(sum, moments_square(s, head, range, rounded, V));
+    double square = moments_square(s, head, range, rounded, V);
+    if (!s->assumed || error < 1) /* the output computed is where it is; one that is not may be anywhere */
+        square = fmin(square, sum);
     if (error < 1) {
         double share = fmin(1, error / (1 - error));
         square = fmin(square, q->far_rows * 4 * V * V * share * share);
@@ -193,7 +204,7 @@ static int64_t far_pairs(const fur_far_sample *s, int64_t kv_head, int64_t only_
                          const float *key_mean, double *point, double *weight)
 {
     const fur_attention_shape *shape = s->shape;
-    int64_t D = shape->head_dim, group = group_of(s), pairs = 0;
+    int64_t D = shape->head_dim, group = fur_far_group(s->shape), pairs = 0;
     for (int64_t i = 0; i < s->count; i++) {
         sight see = sight_of(shape, s->token[i], s->start[i], s->length[i]);
         for (int64_t j = 0; j < s->count; j++) {
@@ -210,7 +221,7 @@ static int64_t far_pairs(const fur_far_sample *s, int64_t kv_head, int64_t only_
                 whole += x * y;
                 t += (x - (double)query_mean[d]) * (y - (double)key_mean[d]);
             }
-            double B = (double)bound_of(s), rest = B * (whole - t) + (double)bias_of(shape, head);
+            double B = (double)bound_of(s->shape), rest = B * (whole - t) + (double)fur_far_bias(shape, head);
             point[pairs] = B * t;
             weight[pairs++] = exp(fmin(600, rest - (double)s->lse_MH[i * shape->heads + head]));
         }
@@ -224,7 +235,7 @@ void fur_far_sample_end(fur_far_sample *s, fur_head_error *out_H)
     int64_t D = shape->head_dim;
     for (int64_t head = 0; head < shape->heads; head++) {
         fur_head_error *out = &out_H[head];
-        int64_t kv_head = head / group_of(s);
+        int64_t kv_head = head / fur_far_group(s->shape);
         const fur_sampled_error unknown = {(double)NAN, (double)NAN, (double)NAN};
         *out = (fur_head_error){.head = head, .dk = unknown, .dv = unknown};
         query_errors(s, head, out);
@@ -249,7 +260,7 @@ void fur_far_sample_end(fur_far_sample *s, fur_head_error *out_H)
 int fur_far_sample_fit(fur_far_sample *s, int64_t kv_head, fur_far_constants *out)
 {
     const fur_attention_shape *shape = s->shape;
-    int64_t D = shape->head_dim, group = group_of(s), degree = shape->far.degree;
+    int64_t D = shape->head_dim, group = fur_far_group(s->shape), degree = shape->far.degree;
     float query_mean[FUR_FAR_MOST_DIM] = {0}, key_mean[FUR_FAR_MOST_DIM] = {0};
     for (int64_t m = 0; m < s->count; m++) {
         const float *k = s->k_MKD + (m * shape->kv_heads + kv_head) * D;
@@ -263,7 +274,7 @@ int fur_far_sample_fit(fur_far_sample *s, int64_t kv_head, fur_far_constants *ou
     if (pairs < 4 * (degree + 1))
         return 1;
     double query = 1, key = 1;
-    if (!is_bounded(s)) {
+    if (!fur_far_is_bounded(s->shape)) {
         query = 0;
         for (int64_t head = kv_head * group; head < (kv_head + 1) * group; head++)
             query = fmax(query, query_bounds_of(s, head)->longest);
@@ -272,10 +283,10 @@ int fur_far_sample_fit(fur_far_sample *s, int64_t kv_head, fur_far_constants *ou
     query += sqrt((double)dot(query_mean, query_mean, D));
     key += sqrt((double)dot(key_mean, key_mean, D));
     /* a little more than the product: unit rows are rounded */
-    double range = (double)bound_of(s) * query * key * (1 + 1e-5);
-    fur_far_fit(pairs, s->point, s->weight, is_bounded(s) ? range : 0, degree, out->coefficient_P);
+    double range = (double)bound_of(s->shape) * query * key * (1 + 1e-5);
+    fur_far_fit(pairs, s->point, s->weight, fur_far_is_bounded(s->shape) ? range : 0, degree, out->coefficient_P);
     if (out->fine_P)
-        fur_far_fit(pairs, s->point, s->weight, is_bounded(s) ? range : 0, degree + 1, out->fine_P);
+        fur_far_fit(pairs, s->point, s->weight, fur_far_is_bounded(s->shape) ? range : 0, degree + 1, out->fine_P);
     memcpy(out->query_mean_D, query_mean, (size_t)D * sizeof(float));
     memcpy(out->key_mean_D, key_mean, (size_t)D * sizeof(float));
     out->range = (float)range;

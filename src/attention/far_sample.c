@@ -70,14 +70,13 @@ void fur_far_sample_begin(fur_far_sample *s, const fur_attention_shape *shape, c
         s->query_sums[i * query_doubles(D)] = -(double)INFINITY;
 }
 
-/* P(t) / e^t */
-static float polynomial_share(const fur_far *far, int64_t kv_head, float t)
+static float polynomial(const fur_far *far, int64_t kv_head, float t)
 {
     const float *c = far->coefficient_KP + kv_head * (far->degree + 1);
     float p = 0;
     for (int64_t l = far->degree; l >= 0; l--)
         p = p * t + c[l];
-    return p * expf(-t);
+    return p;
 }
 
 /* ---- queries ----------------------------------------------------------------------------------------------------- */
@@ -86,13 +85,13 @@ static void add_moments(const fur_far_sample *s, query_bounds *b, int64_t row, i
                         double distance)
 {
     const fur_attention_shape *shape = s->shape;
-    int64_t D = shape->head_dim, kv_head = head / group_of(s), power = moment_power(s, kv_head);
+    int64_t D = shape->head_dim, kv_head = head / fur_far_group(s->shape), power = moment_power(s, kv_head);
     const float *moment = s->moment_BHP + (row * shape->heads + head) * moments_of_query(s);
     if (power == 0)
         return;
     float factor = s->factor_BH[row * shape->heads + head];
-    double f = (double)bound_of(s) * (double)factor * (double)dot(q, shape->far.key_mean_KD + kv_head * D, D);
-    double share = exp(f + (double)bias_of(shape, head) - (double)lse);
+    double f = (double)bound_of(s->shape) * (double)factor * (double)dot(q, shape->far.key_mean_KD + kv_head * D, D);
+    double share = exp(f + (double)fur_far_bias(shape, head) - (double)lse);
     /* a little more than the sums: they are rounded */
     double x = 1.001 * share * (double)moment[0], y = 1.001 * share * fmax(0, (double)moment[power]), d = 1;
     b->x += x;
@@ -110,7 +109,7 @@ static void bound_queries(fur_far_sample *s, int64_t first, int64_t count, int64
                           const float *o_THD, const float *lse_TH)
 {
     const fur_attention_shape *shape = s->shape;
-    int64_t D = shape->head_dim, kv_head = head / group_of(s), from, to;
+    int64_t D = shape->head_dim, kv_head = head / fur_far_group(s->shape), from, to;
     query_bounds *b = query_bounds_of(s, head);
     fur_documents_touched(s->documents, first, count, &from, &to);
     for (int64_t d = from; d <= to; d++) {
@@ -140,7 +139,7 @@ static void add_to_key(fur_far_sample *s, int64_t first, int64_t count, int64_t 
                        const float *lse_TH, const float *do_THD)
 {
     const fur_attention_shape *shape = s->shape;
-    int64_t D = shape->head_dim, H = shape->heads, group = group_of(s), token = s->token[m];
+    int64_t D = shape->head_dim, H = shape->heads, group = fur_far_group(s->shape), token = s->token[m];
     const float *k = s->k_MKD + (m * shape->kv_heads + kv_head) * D,
                 *v = s->v_MKD + (m * shape->kv_heads + kv_head) * D;
     double *near_dk = s->key_sums + (m * shape->kv_heads + kv_head) * 3 * D, *far_dk = near_dk + D, *dv = far_dk + D;
@@ -156,8 +155,8 @@ static void add_to_key(fur_far_sample *s, int64_t first, int64_t count, int64_t 
             const float *q = q_THD + at * D, *d_o = do_THD + at * D;
             float product = dot(q, k, D), slope, logit;
             if (far) {
-                slope = bound_of(s) * s->factor_BH[at];
-                logit = slope * key_factor * product + bias_of(shape, head);
+                slope = bound_of(s->shape) * s->factor_BH[at];
+                logit = slope * key_factor * product + fur_far_bias(shape, head);
             } else {
                 logit = near_logit(shape, product, &slope);
             }
@@ -263,7 +262,8 @@ enum { TILE = 64 };
 typedef struct tile {
     int64_t count;
     int far[TILE];
-    float logit[TILE], slope[TILE], share[TILE]; /* share: of the polynomial in the exponential */
+    float logit[TILE], slope[TILE];
+    float rest[TILE], value[TILE]; /* the polynomial's weight: value e^rest in place of e^logit */
 } tile;
 
 static void logits_of_tile(const fur_far_sample *s, const fur_attention_state *state, const sampled_query *query,
@@ -276,17 +276,17 @@ static void logits_of_tile(const fur_far_sample *s, const fur_attention_state *s
         float product = dot(query->q, key_row(s, state, row + j, query->kv_head, wide), D);
         int64_t at = (row + j - first) * K + query->kv_head;
         out->far[j] = is_far(&query->see, row + j);
-        out->share[j] = 1;
+        out->value[j] = 1;
         if (!out->far[j]) {
-            out->logit[j] = near_logit(shape, product, &out->slope[j]);
+            out->rest[j] = out->logit[j] = near_logit(shape, product, &out->slope[j]);
             continue;
         }
         float logit = query->slope * s->factor_BH[at] * product;
         out->slope[j] = s->factor_BH[at]; /* of the unit key in the sums */
         out->logit[j] = logit + query->bias;
-        if (s->assumed)
-            out->share[j] =
-                polynomial_share(&shape->far, query->kv_head, logit - query->centring - bound_of(s) * s->delta_BH[at]);
+        float t = logit - query->centring - bound_of(shape) * s->delta_BH[at];
+        out->rest[j] = out->logit[j] - t;
+        out->value[j] = polynomial(&shape->far, query->kv_head, t);
     }
 }
 
@@ -315,8 +315,9 @@ static void add_tile(const fur_far_sample *s, const fur_attention_state *state, 
         *sums->far_total += t->far[j] ? (double)p : 0;
         add_row(p, v, D, part);
         if (s->assumed) {
-            *sums->assumed_total += (double)(p * t->share[j]);
-            add_row(p * t->share[j], v, D, part + 5 * D);
+            float w = t->value[j] * expf(t->rest[j] - (float)*sums->maximum);
+            *sums->assumed_total += (double)w;
+            add_row(w, v, D, part + 5 * D);
             continue;
         }
         float dp = dot(query->d_o, v, D);

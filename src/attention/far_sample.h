@@ -11,8 +11,8 @@
  *   end         errors of each query head;  fit: constants of a key head's polynomial
  *
  * Exact means: the softmax over the same logits, near ones as they are and far ones bounded, with the exponential in
- * place of its polynomial; running sums in double, products of rows in f32. Cost: 14 D flops a token, head and sampled
- * row. Nothing here writes to what it is shown. */
+ * place of its polynomial; running sums in double, products of rows in f32. Cost: 18 D flops a token, head and sampled
+ * row, and what FUR_FAR_MOMENTS takes. Nothing here writes to what it is shown. */
 #ifndef FUR_ATTENTION_FAR_SAMPLE_H
 #define FUR_ATTENTION_FAR_SAMPLE_H
 
@@ -31,7 +31,7 @@ typedef struct fur_far_sample {
     double *key_sums;                  /* [m, K, 3 D] */
     float *factor_BH, *delta_BH;       /* of the block in work: of unit rows; do . o, or qbar . k^ */
     float *moment_BHP;                 /* likewise, for shape->moment_THP of query_backward */
-    double *query_bounds, *key_bounds; /* [H, 6], [K, 3] */
+    double *query_bounds, *key_bounds; /* of each head, each key head: far_sums.h */
     float *centre_KD;                  /* a point among the values */
     double *point, *weight;            /* [m, m]: of a fit; [2, m]: of an error */
 } fur_far_sample;

@@ -52,11 +52,6 @@ static inline key_bounds *key_bounds_of(const fur_far_sample *s, int64_t kv_head
     return (key_bounds *)(void *)s->key_bounds + kv_head;
 }
 
-static inline int64_t group_of(const fur_far_sample *s)
-{
-    return s->shape->heads / s->shape->kv_heads;
-}
-
 /* ---- logits ------------------------------------------------------------------------------------------------------ */
 
 static inline float dot(const float *a, const float *b, int64_t count)
@@ -76,20 +71,15 @@ static inline void add_row(float w, const float *x, int64_t count, float *y)
         y[i] += w * x[i];
 }
 
-static inline int is_bounded(const fur_far_sample *s)
+static inline float bound_of(const fur_attention_shape *shape)
 {
-    return s->shape->far.bound > 0;
-}
-
-static inline float bound_of(const fur_far_sample *s)
-{
-    return is_bounded(s) ? s->shape->far.bound : 1;
+    return fur_far_is_bounded(shape) ? shape->far.bound : 1;
 }
 
 /* What makes a row the far field's: 1 / its norm, or with logits that are not bounded `scale`. */
 static inline float unit_factor(const fur_far_sample *s, const float *row, float scale)
 {
-    return is_bounded(s) ? fur_far_unit_factor(row, s->shape->head_dim) : scale;
+    return fur_far_is_bounded(s->shape) ? fur_far_unit_factor(row, s->shape->head_dim) : scale;
 }
 
 /* |factor row - mean| */
@@ -137,11 +127,6 @@ static inline float near_logit(const fur_attention_shape *shape, float product, 
     return s;
 }
 
-static inline float bias_of(const fur_attention_shape *shape, int64_t head)
-{
-    return shape->far.bias_H ? shape->far.bias_H[head] : 0;
-}
-
 /* Moments of one query and head: of degrees up to that of backward's polynomial. */
 static inline int64_t moments_of_query(const fur_far_sample *s)
 {
@@ -169,9 +154,9 @@ typedef struct sampled_query {
 static inline sampled_query sampled_query_of(const fur_far_sample *s, int64_t m, int64_t head)
 {
     const fur_attention_shape *shape = s->shape;
-    int64_t D = shape->head_dim, kv_head = head / group_of(s), at = (m * shape->heads + head) * D;
+    int64_t D = shape->head_dim, kv_head = head / fur_far_group(s->shape), at = (m * shape->heads + head) * D;
     const float *q = s->q_MHD + at, *key_mean = shape->far.key_mean_KD + kv_head * D;
-    float factor = unit_factor(s, q, shape->far.scale), bound = bound_of(s);
+    float factor = unit_factor(s, q, shape->far.scale), bound = bound_of(s->shape);
     return (sampled_query){
         .head = head,
         .kv_head = kv_head,
@@ -179,7 +164,7 @@ static inline sampled_query sampled_query_of(const fur_far_sample *s, int64_t m,
         .d_o = s->do_MHD + at,
         .see = sight_of(shape, s->token[m], s->start[m], s->length[m]),
         .slope = bound * factor,
-        .bias = bias_of(shape, head),
+        .bias = fur_far_bias(shape, head),
         .centring = bound * (factor * dot(q, key_mean, D) - dot(shape->far.query_mean_KD + kv_head * D, key_mean, D))};
 }
 

@@ -48,8 +48,8 @@ typedef struct fur_attention_shape {
     float *exact_K; /* far.exact_K, where a head whose normaliser is not positive may be named */
     float *dbias_H; /* backward with far.bias_H: added to */
     const fur_comm *comm; /* other processes with other rows; NULL: there are none */
-    float *moment_THP; /* where query_backward puts fur_far_moments of its rows, 0 where a chunk has no far keys; NULL:
-                          not wanted */
+    float *moment_THP;    /* where query_backward puts the FUR_FAR_MOMENTS of its rows, 0 where a chunk has no far keys;
+                             NULL:    not wanted */
 } fur_attention_shape;
 
 /* Memory of one layer's state, used for one layer after the other. */

@@ -52,6 +52,27 @@ static bool is_measurable(const fur_run *run)
     return run->memory.errors.result_LH != NULL;
 }
 
+static void forget_results(fur_run *run)
+{
+    const fur_model_config *c = &run->model->config;
+    for (int64_t i = 0; i < c->layers * c->heads; i++)
+        run->memory.errors.result_LH[i] = (fur_head_error){.layer = -1};
+}
+
+void fur_head_errors_clear(fur_run *run)
+{
+    const fur_model_config *c = &run->model->config;
+    if (!is_measurable(run))
+        return;
+    memset(run->memory.errors.constants, 0, (size_t)(c->layers * c->kv_heads * constants_of_head(c)) * sizeof(float));
+    forget_results(run);
+}
+
+bool fur_head_errors_fitted(const fur_run *run, int64_t layer, int64_t kv_head)
+{
+    return constants_of(run, layer).range_K[kv_head] > 0;
+}
+
 /* ---- asking ------------------------------------------------------------------------------------------------------ */
 
 fur_status fur_run_measure_errors(fur_run *run, uint64_t seed, bool assume)
@@ -60,11 +81,14 @@ fur_status fur_run_measure_errors(fur_run *run, uint64_t seed, bool assume)
     const fur_model_config *c = &run->model->config;
     if (!is_measurable(run))
         return fur_error_set(run->exec.error, FUR_E_ARGUMENT, "this run was planned without measured errors");
+    (void)c;
+    if (!assume) /* of an audit, those of the row before are what is measured */
+        fur_head_errors_clear(run);
+    forget_results(run);
     e->wanted = 1;
+    e->fits = 1;
     e->assume = assume;
     e->seed = seed;
-    for (int64_t i = 0; i < c->layers * c->heads; i++)
-        e->result_LH[i] = (fur_head_error){.layer = -1};
     return FUR_OK;
 }
 
@@ -116,7 +140,7 @@ static void name_exact(fur_run *run)
         if (at < 0)
             continue;
         float *exact = run->model->data + at + e->head * c->kv_heads / c->heads;
-        if (!e->exact && e->o.value > c->far_max_error) {
+        if (!e->exact && e->fitted && e->o.value > c->far_max_error) {
             fur_log(run->context, FUR_LOG_WARNING,
                     "layer %lld, head %lld: its output is off by %.2g, the limit is %.2g: its far keys are seen one by "
                     "one from here on",
@@ -141,14 +165,6 @@ void fur_head_errors_install(const fur_run *run, fur_model *to)
 {
     for (int64_t layer = 0; layer < to->config.layers; layer++)
         install_layer(run, layer, to);
-}
-
-void fur_head_errors_clear(fur_run *run)
-{
-    const fur_model_config *c = &run->model->config;
-    if (is_measurable(run))
-        memset(run->memory.errors.constants, 0,
-               (size_t)(c->layers * c->kv_heads * constants_of_head(c)) * sizeof(float));
 }
 
 /* e^t cut off after its degree, where nothing was fitted yet. */
@@ -215,6 +231,15 @@ void fur_head_errors_gradients(fur_run *run, const fur_layer *layer, int64_t fir
         fur_far_sample_gradients(&run->exec, &e->sample, &layer->state, first, count, dk_BK, dv_BK);
 }
 
+/* Whether the layer was measured with a polynomial that was fitted to logits seen: that of a new model is for a range
+ * of the bound itself, a fitted one for more. */
+static bool was_fitted(const fur_run *run, int64_t layer, int64_t kv_head)
+{
+    int64_t at = run->model->table.layers[layer].far_fitted;
+    const float *fitted = run->model->data + at + 2 * kv_head;
+    return at < 0 || fitted[1] > fitted[0];
+}
+
 void fur_head_errors_end(fur_run *run)
 {
     fur_head_errors *e = &run->memory.errors;
@@ -226,9 +251,10 @@ void fur_head_errors_end(fur_run *run)
     for (int64_t head = 0; head < c->heads; head++) {
         result[head].layer = e->layer;
         set_exact(run, &result[head]);
+        result[head].fitted = was_fitted(run, e->layer, head * c->kv_heads / c->heads);
     }
     layer_constants to = constants_of(run, e->layer);
-    for (int64_t h = 0; h < c->kv_heads; h++) {
+    for (int64_t h = 0; h < c->kv_heads && e->fits; h++) {
         fur_far_constants fitted = {.query_mean_D = to.query_mean_KD + h * c->head_dim,
                                     .key_mean_D = to.key_mean_KD + h * c->head_dim,
                                     .coefficient_P = to.coefficient_KP + h * (c->far_degree + 1),

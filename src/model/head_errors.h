@@ -15,6 +15,7 @@ struct fur_layer;
 
 typedef struct fur_head_errors {
     int wanted; /* the row in progress is measured */
+    int fits;   /* and fitted to */
     int assume; /* exact layers too, as if they were almost-linear with the constants below */
     uint64_t seed;
     fur_far_sample sample;
@@ -30,7 +31,9 @@ bool fur_head_errors_apply(const fur_model_config *config, int64_t rows);
 void fur_head_errors_reserve(const fur_model_config *config, int64_t rows, int64_t block, fur_arena *arena,
                              fur_head_errors *out);
 
-/* When a run begins: nothing is fitted. */
+/* Whether the last measured row gave this head a polynomial. */
+bool fur_head_errors_fitted(const struct fur_run *run, int64_t layer, int64_t kv_head);
+/* Nothing is fitted or measured. */
 void fur_head_errors_clear(struct fur_run *run);
 
 /* What was fitted becomes the constants of another model of the same heads, where it has any. */

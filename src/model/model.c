@@ -268,6 +268,22 @@ int64_t fur_run_exact_heads(const fur_run *run)
     return count;
 }
 
+void fur_run_exact_flags(fur_run *run, float *flags, bool restore)
+{
+    fur_model *model = run->model;
+    size_t bytes = (size_t)model->config.kv_heads * sizeof(float);
+    for (int64_t layer = 0; layer < model->config.layers; layer++) {
+        int64_t at = model->table.layers[layer].far_exact;
+        if (at < 0)
+            continue;
+        if (restore)
+            memcpy(model->data + at, flags, bytes);
+        else
+            memcpy(flags, model->data + at, bytes);
+        flags += model->config.kv_heads;
+    }
+}
+
 bool fur_run_named_exact(const fur_run *run, int64_t *before)
 {
     int64_t now = fur_run_exact_heads(run), named = now - *before;
@@ -295,9 +311,11 @@ fur_status fur_model_loss_and_gradient(fur_run *run, const fur_row *row, const f
 {
     if (run->shape.purpose != FUR_FOR_TRAIN)
         return fur_error_set(run->exec.error, FUR_E_ARGUMENT, "this run was planned without gradients");
-    FUR_TRY(forward(run, row, 1));
-    FUR_TRY(fur_run_loss(run, loss, 1, weight, out_loss, NULL));
-    fur_status status = fur_sweep_backward(run);
+    fur_status status = forward(run, row, 1);
+    if (status == FUR_OK)
+        status = fur_run_loss(run, loss, 1, weight, out_loss, NULL);
+    if (status == FUR_OK)
+        status = fur_sweep_backward(run);
     run->memory.errors.wanted = 0;
     FUR_TRY(status);
     return fur_embed_row_backward(run, dx_TI);

@@ -132,6 +132,8 @@ fur_status fur_run_drop(const fur_run *run, int64_t layer, fur_drop_place place,
 
 /* Key heads of almost-linear layers whose far keys are seen one by one. */
 int64_t fur_run_exact_heads(const fur_run *run);
+/* Copies which those are to flags [layers * kv_heads], or back. */
+void fur_run_exact_flags(fur_run *run, float *flags, bool restore);
 /* Whether more heads are exact than *before, which becomes their number; then the context's error is said as a warning.
  */
 bool fur_run_named_exact(const fur_run *run, int64_t *before);

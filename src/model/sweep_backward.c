@@ -237,6 +237,8 @@ static fur_status layer_backward(fur_run *run, int64_t index)
             FUR_TRY(absorb_again(run, &layer, first, first < last ? first + step : first));
             fur_head_errors_keys(run, &layer, first, fur_superblock_rows(run, first));
         }
+        if (!keys_ready) /* what forward exchanged is not kept from layer to layer */
+            FUR_TRY(layer.kind->exchange(&run->exec, &layer.shape, &layer.state, &run->documents));
         FUR_TRY(rebuild(run, &layer, 0));
         absorbed = 0;
     } else {

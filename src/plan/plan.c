@@ -19,10 +19,10 @@
 #define ATTENTION_OVERHEAD_TOKENS         140.0 /* of a piece of queries: 0.65 of the rate at 256 tokens, 0.97 at 4,096 */
 #define ATTENTION_DROPOUT_FACTOR          1.7   /* time with its draws over time without */
 #define MEMORY_BYTES_PER_SECOND_PER_GFLOP 4e7   /* memory speed grows with cores much as the product rate does */
-/* Libraries hold more in larger models, whose products have more and larger shapes: 8 MB at 1M parameters, 22 at 124M.
+/* Libraries hold more in larger models, whose products have more and larger shapes: 8 MB at 1M parameters, 27 at 124M.
  */
-#define LARGE_MODEL_SHARE     128
-#define LARGE_MODEL_BYTES     ((int64_t)6 << 20)
+#define LARGE_MODEL_SHARE     48
+#define LARGE_MODEL_BYTES     ((int64_t)12 << 20)
 #define DISK_BYTES_PER_SECOND 0.7e9
 #define COPY_BYTES_PER_SECOND 4e9 /* what the store's thread takes from the others */
 
@@ -47,6 +47,9 @@ static fur_status check_request(fur_error *error, const fur_model_config *config
     if (document > config->context)
         return fur_error_set(error, FUR_E_ARGUMENT, "documents of %lld tokens, the model's context is %lld",
                              (long long)document, (long long)config->context);
+    if (r->error_rows < 0 || r->error_rows > 4096)
+        return fur_error_set(error, FUR_E_ARGUMENT, "%lld sampled tokens, expected 0 to 4096",
+                             (long long)r->error_rows);
     if (r->memory_bytes < 0 || r->data_bytes < 0 || r->data_bytes > FUR_RUN_MOST_BYTES)
         return fur_error_set(error, FUR_E_ARGUMENT, "memory of %lld bytes, %lld of them data: expected 0 to 2^60",
                              (long long)r->memory_bytes, (long long)r->data_bytes);

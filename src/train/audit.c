@@ -60,6 +60,7 @@ static fur_model_config mixed_config(const audit *a)
     c.far_unbounded = true;
     c.far_max_error = a->settings->max_error;
     c.far_bias = false;
+    c.attention_dropout = 0; /* of training, which almost-linear layers have not */
     return c;
 }
 
@@ -84,6 +85,11 @@ static fur_status begin(audit *a)
         return fur_error_set(error, FUR_E_ARGUMENT, "every layer has a window: there are no far keys to approximate");
     fur_model_config mixed = mixed_config(a);
     FUR_TRY(fur_config_check(a->context, &mixed));
+    if (s->context_tokens <= s->chunk + FUR_FAR_DEFAULT_WINDOW)
+        return fur_error_set(error, FUR_E_ARGUMENT,
+                             "of %lld tokens none is far from another: expected more than a chunk of %lld and a window "
+                             "of %d",
+                             (long long)s->context_tokens, (long long)s->chunk, FUR_FAR_DEFAULT_WINDOW);
     fur_model_config *c = &a->model->config;
     c->far_degree = mixed.far_degree;
     c->far_chunk = mixed.far_chunk;
@@ -94,7 +100,7 @@ static fur_status begin(audit *a)
 
 /* ---- measuring --------------------------------------------------------------------------------------------------- */
 
-static fur_status measure_row(audit *a, fur_run *run, fur_cutter *cutter, int64_t context, fur_cursor *cursor)
+static fur_status measure_row(audit *a, fur_run *run, fur_cutter *cutter, int64_t context, int fits, fur_cursor *cursor)
 {
     fur_row row;
     double loss;
@@ -105,12 +111,13 @@ static fur_status measure_row(audit *a, fur_run *run, fur_cutter *cutter, int64_
         FUR_TRY(fur_cutter_row(cutter, context, context, cursor, &run->memory, &row));
     }
     FUR_TRY(fur_run_measure_errors(run, fur_random_u64(a->settings->seed, 0xa0d, (uint64_t)cursor->index), a->assume));
+    run->memory.errors.fits = fits;
     fur_model_zero_gradients(a->model);
     return fur_model_loss_and_gradient(run, &row, NULL, 1.0, &loss, NULL);
 }
 
-/* A head stays exact where it, or one that shares its keys, errs too much. */
-static void decide(const audit *a)
+/* A head stays exact where it, or one that shares its keys, errs too much, or saw too little to be fitted. */
+static void decide(const audit *a, const fur_run *run)
 {
     const fur_model_config *c = &a->given;
     fur_head_error *e = a->result->errors;
@@ -118,7 +125,8 @@ static void decide(const audit *a)
     for (int64_t i = 0; i < a->result->error_count; i++)
         for (int64_t j = 0; j < a->result->error_count && a->assume; j++)
             if (e[i].layer == e[j].layer && e[i].head / group == e[j].head / group &&
-                !(e[j].o.value <= a->settings->max_error))
+                (!(e[j].o.value <= a->settings->max_error) ||
+                 !fur_head_errors_fitted(run, e[j].layer, e[j].head / group)))
                 e[i].exact = true;
 }
 
@@ -172,7 +180,7 @@ static fur_status measure(audit *a, fur_cutter *cutter, fur_model **mixed)
     fur_cursor cursor = {0};
     fur_status status = FUR_OK;
     for (int pass = a->assume ? 0 : 1; status == FUR_OK && pass < 2; pass++) /* fit, then measure */
-        status = measure_row(a, run, cutter, request.row_tokens, &cursor);
+        status = measure_row(a, run, cutter, request.row_tokens, pass == 0, &cursor);
     if (status == FUR_OK) {
         const fur_model_config *c = &a->given;
         a->result->errors = fur_calloc((size_t)(c->layers * c->heads), sizeof *a->result->errors);
@@ -181,7 +189,7 @@ static fur_status measure(audit *a, fur_cutter *cutter, fur_model **mixed)
     }
     if (status == FUR_OK) {
         a->result->error_count = fur_run_head_errors(run, a->result->errors);
-        decide(a);
+        decide(a, run);
         status = make_mixed(a, run, mixed);
     }
     fur_run_destroy(run);
@@ -220,6 +228,12 @@ fur_status fur_audit(fur_context *context, fur_model *model, const fur_corpus *c
         status = evaluate(&a, corpus, model, &result->exact_loss);
     if (status == FUR_OK && *mixed)
         status = evaluate(&a, corpus, *mixed, &result->mixed_loss);
+    for (int64_t i = 0; status == FUR_OK && *mixed && i < result->error_count; i++) {
+        fur_head_error *e = &result->errors[i]; /* a head whose normaliser failed there is exact in it now */
+        int64_t at = (*mixed)->table.layers[e->layer].far_exact;
+        if (at >= 0)
+            e->exact = (*mixed)->data[at + e->head * a.given.kv_heads / a.given.heads] > 0;
+    }
     result->seconds = fur_clock_seconds() - start;
     result->peak_rss_bytes = fur_process_peak_rss_bytes();
     if (status != FUR_OK) {

@@ -138,7 +138,7 @@ static json_t *settings_json(const fur_train_settings *s)
                                                 "context", (json_int_t)s->phases[i].context, "row_tokens",
                                                 (json_int_t)fur_phase_row_tokens(s, i)));
     return json_pack("{s:s*, s:I, s:o, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:f,"
-                     " s:I, s:I, s:I, s:s*, s:s, s:s, s:s, s:s, s:i, s:I, s:b}",
+                     " s:I, s:I, s:I, s:s*, s:s, s:s, s:s, s:s, s:i, s:I, s:b, s:I}",
                      "init_from", s->init_from, "row_tokens", (json_int_t)s->row_tokens, "phases", phases, "max_steps",
                      (json_int_t)s->max_steps, "grad_accum", (json_int_t)s->grad_accum, "lr", s->lr, "min_lr",
                      s->min_lr, "beta1", s->beta1, "beta2", s->beta2, "adam_eps", s->adam_eps, "weight_decay",
@@ -149,7 +149,8 @@ static json_t *settings_json(const fur_train_settings *s)
                      (json_int_t)s->memory_bytes, "disk_bytes", (json_int_t)s->disk_bytes, "disk_dir", s->disk_dir,
                      "inputs", fur_store_place_name(s->inputs), "attention", fur_store_place_name(s->attention),
                      "optimizer", fur_store_place_name(s->optimizer), "stored", fur_stored_type_name(s->stored), "keep",
-                     (int)s->keep, "superblock", (json_int_t)s->superblock, "skip_nonfinite", s->skip_nonfinite);
+                     (int)s->keep, "superblock", (json_int_t)s->superblock, "skip_nonfinite", s->skip_nonfinite,
+                     "error_steps", (json_int_t)s->error_steps);
 }
 
 static json_t *plan_json(const fur_plan *plan)

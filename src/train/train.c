@@ -236,9 +236,13 @@ static fur_status train_step(fur_trainer *t)
     int64_t tokens;
     t->step_start = t->last_progress = fur_clock_seconds();
     t->measures = measures_next(t);
+    if (t->exact_before)
+        fur_run_exact_flags(t->run, t->exact_before, false);
     fur_status status = accumulate(t, &loss, &tokens, &counted);
     if (status == FUR_OK)
         status = update(t, counted, &grad_norm);
+    if (status != FUR_OK && t->exact_before) /* heads that a failed step named were named in vain */
+        fur_run_exact_flags(t->run, t->exact_before, true);
     if (status == FUR_E_NONFINITE && t->settings->skip_nonfinite) {
         fur_log(t->context, FUR_LOG_WARNING, "step %lld skipped: %s", (long long)t->state.step + 1,
                 fur_context_error(t->context));

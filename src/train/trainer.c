@@ -146,6 +146,12 @@ static fur_status open_state(fur_trainer *t, const fur_trainer_state *saved)
     FUR_TRY(open_model(t, saved ? t->checkpoint : NULL));
     FUR_TRY(fur_run_create(context, t->model, &t->plan, &t->request, &t->run));
     fur_moments *moments = &t->run->memory.moments;
+    const fur_model_config *c = &t->model->config;
+    if (fur_config_has_far(c) && c->far_max_error > 0) {
+        t->exact_before = fur_calloc((size_t)(c->layers * c->kv_heads), sizeof *t->exact_before);
+        if (!t->exact_before)
+            return fur_error_set(&context->error, FUR_E_MEMORY, "no memory for the flags of heads");
+    }
     if (saved) {
         t->state = *saved;
         FUR_TRY(fur_checkpoint_read_moments(context, t->checkpoint, t->model, moments));
@@ -177,7 +183,11 @@ static fur_status tell_stored_error(fur_trainer *t)
     if (tokens < 1)
         return FUR_OK;
     FUR_TRY(fur_cutter_row(&t->train, tokens, tokens, &cursor, &t->run->memory, &row));
+    if (t->exact_before)
+        fur_run_exact_flags(t->run, t->exact_before, false);
     FUR_TRY(fur_run_stored_error(t->run, &row, &error));
+    if (t->exact_before)
+        fur_run_exact_flags(t->run, t->exact_before, true);
     fur_log(t->context, FUR_LOG_WARNING,
             "NOT EXACT: layer inputs are stored as %s; on %lld tokens the gradient is %.1e from the exact one",
             fur_stored_type_name(t->plan.stored), (long long)row.offsets[row.documents], error);
@@ -243,6 +253,7 @@ void fur_trainer_close(fur_trainer *t)
     fur_cutter_destroy(&t->eval);
     fur_lock_release(t->lock);
     fur_free(t->checkpoint);
+    fur_free(t->exact_before);
 }
 
 fur_status fur_train_plan(fur_context *context, const fur_train_settings *settings, const fur_corpus *corpus,

@@ -23,6 +23,7 @@ typedef struct fur_trainer {
     fur_metrics metrics;
     fur_trainer_state state;
     double start, step_start; /* seconds on the clock */
+    float *exact_before;      /* which heads were exact before the step in progress; NULL: none ever is */
     bool measures;            /* the step in progress measures the error of attention */
     int64_t first_step;       /* where this process began */
     double last_eval_loss, last_progress;

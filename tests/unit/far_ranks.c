@@ -108,7 +108,7 @@ static void run_layer(const fur_comm *comm, int64_t count, rows *r)
                              .head_dim = DIM,
                              .scale = 0.25f,
                              .causal = 1,
-                             .hold_all = 1, /* one process too keeps all rows */
+                             .hold_all = comm == NULL, /* one process too keeps all rows */
                              .chunk = CHUNK,
                              .comm = comm,
                              .dbias_H = r->dbias};

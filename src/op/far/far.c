@@ -371,37 +371,3 @@ fur_status fur_far_run(const fur_exec *exec, const fur_far *far, const fur_far_s
             FUR_TRY(check_normalisers(exec, far, &list[i].queries));
     return FUR_OK;
 }
-
-fur_status fur_far_add_keys(const fur_exec *exec, const fur_far *far, const fur_far_keys *keys, float sign,
-                            float *state_KER)
-{
-    const fur_far_step step = {FUR_FAR_ADD_KEYS, state_KER, .keys = *keys, .sign = sign};
-    return fur_far_run(exec, far, &step, 1);
-}
-
-fur_status fur_far_query(const fur_exec *exec, const fur_far *far, float *state_KER, const fur_far_queries *queries)
-{
-    const fur_far_step step = {FUR_FAR_QUERY, state_KER, .queries = *queries};
-    return fur_far_run(exec, far, &step, 1);
-}
-
-fur_status fur_far_query_backward(const fur_exec *exec, const fur_far *far, float *state_KER,
-                                  const fur_far_queries *queries)
-{
-    const fur_far_step step = {FUR_FAR_QUERY_BACKWARD, state_KER, .queries = *queries};
-    return fur_far_run(exec, far, &step, 1);
-}
-
-fur_status fur_far_add_queries(const fur_exec *exec, const fur_far *far, const fur_far_queries *queries,
-                               float *gradient_KER)
-{
-    const fur_far_step step = {FUR_FAR_ADD_QUERIES, gradient_KER, .queries = *queries};
-    return fur_far_run(exec, far, &step, 1);
-}
-
-fur_status fur_far_key_backward(const fur_exec *exec, const fur_far *far, float *gradient_KER, const fur_far_keys *keys,
-                                float sign)
-{
-    const fur_far_step step = {FUR_FAR_KEY_BACKWARD, gradient_KER, .keys = *keys, .sign = sign};
-    return fur_far_run(exec, far, &step, 1);
-}

@@ -78,8 +78,8 @@ typedef enum fur_far_step_type {
     FUR_FAR_QUERY_BACKWARD, /* dq and dbias, by S */
     FUR_FAR_ADD_QUERIES,    /* G += the queries' sum, with errors as of FUR_FAR_ADD_KEYS */
     FUR_FAR_KEY_BACKWARD,   /* dk and dv by G, times sign */
-    /* moment_THP [T, H, degree + 1] = sum over far j of a_j t_ij^l, l = 0..degree, in double from row D of S; degrees
-     * whose coefficient is 0 give 0. For bounds on an error; in plain C on every instruction set. */
+    /* moment_THP [T, H, degree + 1] = sum over far j of a_j t_ij^l, l = 0..degree, summed in double from row D of S;
+     * degrees whose coefficient is 0 give 0. For bounds on an error; in plain C on every instruction set. */
     FUR_FAR_MOMENTS
 } fur_far_step_type;
 
@@ -97,16 +97,5 @@ typedef struct fur_far_step {
  * FUR_E_SHAPE, FUR_E_ARGUMENT, FUR_E_MEMORY before anything is done; FUR_E_NONFINITE, after all is, names the first row
  * whose Z is not positive. Workspace: fur_far_workspace of the longest step. */
 fur_status fur_far_run(const fur_exec *exec, const fur_far *far, const fur_far_step *steps, int64_t count);
-
-/* A single step. */
-fur_status fur_far_add_keys(const fur_exec *exec, const fur_far *far, const fur_far_keys *keys, float sign,
-                            float *state_KER);
-fur_status fur_far_query(const fur_exec *exec, const fur_far *far, float *state_KER, const fur_far_queries *queries);
-fur_status fur_far_query_backward(const fur_exec *exec, const fur_far *far, float *state_KER,
-                                  const fur_far_queries *queries);
-fur_status fur_far_add_queries(const fur_exec *exec, const fur_far *far, const fur_far_queries *queries,
-                               float *gradient_KER);
-fur_status fur_far_key_backward(const fur_exec *exec, const fur_far *far, float *gradient_KER, const fur_far_keys *keys,
-                                float sign);
 
 #endif

@@ -71,7 +71,7 @@ typedef struct fur_far_kernel {
     /* dq; and df of the rows. */
     void (*query_backward)(const fur_far_call *call, int64_t kv_head, int64_t begin, int64_t end, float *df_T,
                            float *scratch);
-    /* moment[v - begin][l], l = 0..degree; the reference has it alone. */
+    /* FUR_FAR_MOMENTS of the rows, in [T, H, degree + 1]; the reference has it alone. */
     void (*moments)(const fur_far_call *call, int64_t kv_head, int64_t begin, int64_t end, float *moment_THP,
                     float *scratch);
     void (*key_backward)(const fur_far_call *call, int64_t kv_head, int64_t first, int64_t count, float *scratch);

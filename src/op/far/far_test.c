@@ -16,6 +16,46 @@
 #include "base/random.h"
 #include "op/far/far.h"
 
+/* ---- single steps ------------------------------------------------------------------------------------------------ */
+
+static fur_status run_add_keys(const fur_exec *exec, const fur_far *far, const fur_far_keys *keys, float sign,
+                               float *state_KER)
+{
+    const fur_far_step step = {.type = FUR_FAR_ADD_KEYS, .state_KER = state_KER, .keys = *keys, .sign = sign};
+    return fur_far_run(exec, far, &step, 1);
+}
+
+static fur_status run_key_backward(const fur_exec *exec, const fur_far *far, float *gradient_KER,
+                                   const fur_far_keys *keys, float sign)
+{
+    const fur_far_step step = {.type = FUR_FAR_KEY_BACKWARD, .state_KER = gradient_KER, .keys = *keys, .sign = sign};
+    return fur_far_run(exec, far, &step, 1);
+}
+
+static fur_status run_queries(const fur_exec *exec, const fur_far *far, fur_far_step_type type, float *state_KER,
+                              const fur_far_queries *queries)
+{
+    const fur_far_step step = {.type = type, .state_KER = state_KER, .queries = *queries};
+    return fur_far_run(exec, far, &step, 1);
+}
+
+static fur_status run_query(const fur_exec *exec, const fur_far *far, float *state_KER, const fur_far_queries *queries)
+{
+    return run_queries(exec, far, FUR_FAR_QUERY, state_KER, queries);
+}
+
+static fur_status run_query_backward(const fur_exec *exec, const fur_far *far, float *state_KER,
+                                     const fur_far_queries *queries)
+{
+    return run_queries(exec, far, FUR_FAR_QUERY_BACKWARD, state_KER, queries);
+}
+
+static fur_status run_add_queries(const fur_exec *exec, const fur_far *far, const fur_far_queries *queries,
+                                  float *gradient_KER)
+{
+    return run_queries(exec, far, FUR_FAR_ADD_QUERIES, gradient_KER, queries);
+}
+
 typedef struct shape {
     int64_t heads, kv_heads, D, degree, keys, queries;
     double bound;
@@ -404,11 +444,20 @@ static void run(const problem *x, fur_isa isa, int threads, output *out)
                                .do_THD = x->d_o,
                                .dq_THD = out->dq,
                                .dbias_H = s->bias ? out->db : NULL};
-    assert_int_equal(fur_far_add_keys(&kit.exec, &far, &keys, 1, sum), FUR_OK);
-    assert_int_equal(fur_far_query(&kit.exec, &far, sum, &queries), FUR_OK);
-    assert_int_equal(fur_far_query_backward(&kit.exec, &far, sum, &queries), FUR_OK);
-    assert_int_equal(fur_far_add_queries(&kit.exec, &far, &queries, gradient), FUR_OK);
-    assert_int_equal(fur_far_key_backward(&kit.exec, &far, gradient, &keys, 1), FUR_OK);
+    if (threads == 2) { /* all steps in one call: the same bits */
+        const fur_far_step steps[] = {{FUR_FAR_ADD_KEYS, sum, keys, {0}, 1, NULL},
+                                      {FUR_FAR_QUERY, sum, {0}, queries, 0, NULL},
+                                      {FUR_FAR_QUERY_BACKWARD, sum, {0}, queries, 0, NULL},
+                                      {FUR_FAR_ADD_QUERIES, gradient, {0}, queries, 0, NULL},
+                                      {FUR_FAR_KEY_BACKWARD, gradient, keys, {0}, 1, NULL}};
+        assert_int_equal(fur_far_run(&kit.exec, &far, steps, 5), FUR_OK);
+    } else {
+        assert_int_equal(run_add_keys(&kit.exec, &far, &keys, 1, sum), FUR_OK);
+        assert_int_equal(run_query(&kit.exec, &far, sum, &queries), FUR_OK);
+        assert_int_equal(run_query_backward(&kit.exec, &far, sum, &queries), FUR_OK);
+        assert_int_equal(run_add_queries(&kit.exec, &far, &queries, gradient), FUR_OK);
+        assert_int_equal(run_key_backward(&kit.exec, &far, gradient, &keys, 1), FUR_OK);
+    }
     assert_int_equal(kit.workspace.used, 0);
     assert_true(kit.workspace.peak <= bytes);
     kit_exec_clear(&kit);
@@ -479,19 +528,84 @@ static void test_sign(void **state)
         int64_t floats = fur_far_state_floats(s->kv_heads, s->D, s->degree);
         float *sum = zeros(floats), *dk = zeros(count_of(s, K)), *dv = zeros(count_of(s, V));
         fur_far_keys keys = {.k_SKD = x.k, .v_SKD = x.v, .dk_SKD = dk, .dv_SKD = dv, .count = s->keys};
-        assert_int_equal(fur_far_add_keys(&kit.exec, &far, &keys, 1, sum), FUR_OK);
+        assert_int_equal(run_add_keys(&kit.exec, &far, &keys, 1, sum), FUR_OK);
         float *full = kit_guard_copy(sum, floats);
-        assert_int_equal(fur_far_key_backward(&kit.exec, &far, full, &keys, 1), FUR_OK);
+        assert_int_equal(run_key_backward(&kit.exec, &far, full, &keys, 1), FUR_OK);
         double before = 0, after = 0;
         for (int64_t i = 0; i < count_of(s, K); i++)
             before = fmax(before, fabs((double)dk[i]) + fabs((double)dv[i]));
-        assert_int_equal(fur_far_key_backward(&kit.exec, &far, full, &keys, -1), FUR_OK);
-        assert_int_equal(fur_far_add_keys(&kit.exec, &far, &keys, -1, sum), FUR_OK);
+        assert_int_equal(run_key_backward(&kit.exec, &far, full, &keys, -1), FUR_OK);
+        assert_int_equal(run_add_keys(&kit.exec, &far, &keys, -1, sum), FUR_OK);
         for (int64_t i = 0; i < count_of(s, K); i++)
             after = fmax(after, fabs((double)dk[i]) + fabs((double)dv[i]));
         assert_true(before > 1 && after <= 4 * KIT_U * before);
         for (int64_t i = 0; i < floats; i++)
             assert_true(fabs((double)sum[i]) <= 256 * KIT_U * (double)s->keys);
+        kit_exec_clear(&kit);
+        problem_destroy(&x);
+    }
+}
+
+static void centred_unit(const shape *s, const float *values, const float *mean, double factor, double *unit,
+                         double *centred)
+{
+    double squares = 1e-12;
+    for (int64_t d = 0; d < s->D; d++)
+        squares += (double)values[d] * (double)values[d];
+    for (int64_t d = 0; d < s->D; d++) {
+        unit[d] = (double)values[d] * (s->bound > 0 ? 1 / sqrt(squares) : factor);
+        centred[d] = unit[d] - (double)mean[d];
+    }
+}
+
+/* Sums of a t^l over all keys, and a head that is left out keeps what it had. */
+static void test_moments(void **state)
+{
+    (void)state;
+    for (size_t at = 0; at < CASES; at++) {
+        problem x;
+        make_problem(&cases[at], &x);
+        const shape *s = &x.s;
+        fur_far far = far_of(&x);
+        float *exact = zeros(s->kv_heads);
+        int64_t floats = fur_far_state_floats(s->kv_heads, s->D, s->degree), P = s->degree + 1;
+        double bound = s->bound > 0 ? s->bound : 1;
+        kit_exec kit;
+        if (s->bf16)
+            continue;
+        kit_exec_init(&kit, kit_best_isa(), 2, 1 << 26);
+        float *sum = zeros(floats), *moment = zeros(s->queries * s->heads * P);
+        fur_far_keys keys = {.k_SKD = x.k, .v_SKD = x.v, .count = s->keys};
+        fur_far_queries queries = {.count = s->queries, .q_THD = x.q};
+        assert_int_equal(run_add_keys(&kit.exec, &far, &keys, 1, sum), FUR_OK);
+        const fur_far_step step = {.type = FUR_FAR_MOMENTS, .state_KER = sum, .queries = queries, .moment_THP = moment};
+        assert_int_equal(fur_far_run(&kit.exec, &far, &step, 1), FUR_OK);
+        for (int64_t i = 0; i < s->queries * s->heads; i++) {
+            int64_t g = i % s->heads * s->kv_heads / s->heads;
+            double q[FUR_FAR_MOST_DIM], k[FUR_FAR_MOST_DIM], unit[FUR_FAR_MOST_DIM], want[8] = {0}, size[8] = {0};
+            centred_unit(s, x.q + i * s->D, x.q_mean + g * s->D, scale_of(s), unit, q);
+            for (int64_t j = 0; j < s->keys; j++) {
+                double t = 0, longest = 0, a = 0, power = 1, most = 1;
+                centred_unit(s, x.k + (j * s->kv_heads + g) * s->D, x.k_mean + g * s->D, 1, unit, k);
+                for (int64_t d = 0; d < s->D; d++) {
+                    t += bound * q[d] * k[d];
+                    longest += bound * fabs(q[d] * k[d]);
+                    a += bound * (double)x.q_mean[g * s->D + d] * k[d];
+                }
+                for (int64_t l = 0; l < P; l++, power *= t, most *= longest) {
+                    want[l] += exp(a) * power;
+                    size[l] += exp(a) * most;
+                }
+            }
+            for (int64_t l = 0; l < P; l++)
+                assert_true(!(fabsf(x.c[g * P + l]) > 0) ||
+                            fabs((double)moment[i * P + l] - want[l]) <= 400 * KIT_U * size[l] + 1e-30);
+        }
+        exact[0] = 1;
+        far.exact_K = exact;
+        float *before = kit_guard_copy(sum, floats);
+        assert_int_equal(run_add_keys(&kit.exec, &far, &keys, 1, sum), FUR_OK);
+        kit_check_same_bits("left out", sum, before, (size_t)(floats / s->kv_heads) * sizeof(float));
         kit_exec_clear(&kit);
         problem_destroy(&x);
     }
@@ -508,32 +622,32 @@ static void test_refused(void **state)
     kit_exec kit;
     kit_exec_init(&kit, FUR_ISA_REF, 1, 1 << 20);
     far.degree = 7;
-    assert_int_equal(fur_far_add_keys(&kit.exec, &far, &keys, 1, sum), FUR_E_SHAPE);
+    assert_int_equal(run_add_keys(&kit.exec, &far, &keys, 1, sum), FUR_E_SHAPE);
     far = good;
     far.heads = 3;
     far.kv_heads = 2;
-    assert_int_equal(fur_far_add_keys(&kit.exec, &far, &keys, 1, sum), FUR_E_SHAPE);
+    assert_int_equal(run_add_keys(&kit.exec, &far, &keys, 1, sum), FUR_E_SHAPE);
     far = good;
     far.head_dim = 128;
-    assert_int_equal(fur_far_add_keys(&kit.exec, &far, &keys, 1, sum), FUR_E_SHAPE);
+    assert_int_equal(run_add_keys(&kit.exec, &far, &keys, 1, sum), FUR_E_SHAPE);
     assert_string_equal(kit.error.text, "far field: more than 1048576 features at width 128, degree 6");
     far = good;
     far.bound = -1;
-    assert_int_equal(fur_far_add_keys(&kit.exec, &far, &keys, 1, sum), FUR_E_ARGUMENT);
+    assert_int_equal(run_add_keys(&kit.exec, &far, &keys, 1, sum), FUR_E_ARGUMENT);
     far = good;
     x.c[3] = NAN;
-    assert_int_equal(fur_far_add_keys(&kit.exec, &far, &keys, 1, sum), FUR_E_ARGUMENT);
+    assert_int_equal(run_add_keys(&kit.exec, &far, &keys, 1, sum), FUR_E_ARGUMENT);
     assert_string_equal(kit.error.text, "far field: coefficient 3 of key head 0 is nan");
     /* a polynomial that is negative everywhere leaves no positive normaliser */
     for (int64_t l = 0; l <= 6; l++)
         x.c[l] = l ? 0 : -1e6f;
     fur_far_queries queries = {.count = 1, .q_THD = x.q, .o_THD = x.o_near, .lse_TH = x.near};
-    assert_int_equal(fur_far_add_keys(&kit.exec, &far, &keys, 1, sum), FUR_OK);
-    assert_int_equal(fur_far_query(&kit.exec, &far, sum, &queries), FUR_E_NONFINITE);
+    assert_int_equal(run_add_keys(&kit.exec, &far, &keys, 1, sum), FUR_OK);
+    assert_int_equal(run_query(&kit.exec, &far, sum, &queries), FUR_E_NONFINITE);
     assert_string_equal(kit.error.text, "far field: the normaliser of head 0 is not positive at row 0 of the call");
     kit_exec_clear(&kit);
     kit_exec_init(&kit, FUR_ISA_REF, 1, 64);
-    assert_int_equal(fur_far_add_keys(&kit.exec, &good, &keys, 1, sum), FUR_E_MEMORY);
+    assert_int_equal(run_add_keys(&kit.exec, &good, &keys, 1, sum), FUR_E_MEMORY);
     kit_exec_clear(&kit);
     problem_destroy(&x);
     assert_true(fur_far_features(32, 2) == 561 && fur_far_features(64, 3) == 47905);
@@ -543,10 +657,8 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_formulas),
-        cmocka_unit_test(test_cases),
-        cmocka_unit_test(test_sign),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_formulas), cmocka_unit_test(test_cases),   cmocka_unit_test(test_sign),
+        cmocka_unit_test(test_moments),  cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
