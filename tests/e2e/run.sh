@@ -107,7 +107,7 @@ grep -q 'The error of attention' far/report.html || fail 'no errors of heads in 
 expect 0 audit -m far -f text -c 64 -t 1
 grep -q 'dq' out || fail 'audit of almost-linear layers has no gradients'
 expect 0 train -f text -c 256 --max-steps 2 --eval-tokens 256 -o plain -t 1
-expect 0 audit -m plain -f text -c 256 --max-error 1e-9 -o nothing -t 1
+expect 0 audit -m plain -f text -c 256 --max-error 1e-9 --chunk 16 -o nothing -t 1
 grep -q 'all 16 heads stay exact' out || fail 'audit for 1e-9 found heads'
 [ ! -e nothing ] || fail 'audit saved a model that has not changed'
 expect 0 audit -m plain -f text -c 256 --max-error 10 --chunk 16 -o mixed -t 1 --json
@@ -120,6 +120,8 @@ expect 0 train --resume --output-dir limited --max-steps 5 -t 1
 refused 2 '--output-dir: mixed exists already' -- audit -m plain -f text -o mixed
 refused 2 '--degree: the model has almost-linear layers, which are measured as they are' -- audit -m far -f text --degree 3
 refused 2 'above the limit of 100 (--max-features)' -- audit -m plain -f text -c 64 --max-features 100
+refused 2 'of 256 tokens none is far from another' -- audit -m plain -f text -c 256
+refused 2 '--max-error: the model has almost-linear layers' -- audit -m far -f text --max-error 0.1
 refused 2 '--max-error: no layer is almost-linear' -- train -f text -c 64 --max-error 0.01 -o none
 expect 0 train -f text -c 64 --window 16 --max-steps 1 --eval-tokens 64 -o windowed -t 1
 refused 2 'audit: every layer has a window' -- audit -m windowed -f text -c 64
