@@ -176,8 +176,10 @@ static void certify(const fur_far_sample *s, int64_t head, fur_head_error *out)
         return;
     double range = fmax(1e-6, (double)bound_of(s->shape) * q->longest_centred * k->longest_centred);
     double error = fur_far_relative_error(c, degree, range), sizes = 0, power = 1;
-    for (int64_t l = 0; l <= degree; l++, power *= range)
+    for (int64_t l = 0; l <= degree; l++) {
         sizes += fabs((double)c[l]) * power;
+        power *= range;
+    }
     out->largest = range;
     out->weight_error = isfinite(error) ? error : 1e30;
     double rounded = roundings(s) * 0x1p-24 * sizes;

@@ -98,10 +98,11 @@ static void add_moments(const fur_far_sample *s, query_bounds *b, int64_t row, i
     b->y += y;
     b->most_x = fmax(b->most_x, x);
     b->most_y = fmax(b->most_y, y);
-    for (int i = 0; i < 3; i++, d *= distance) {
+    for (int i = 0; i < 3; i++) {
         b->xx[i] += d * x * x;
         b->xy[i] += d * x * y;
         b->yy[i] += d * y * y;
+        d *= distance;
     }
 }
 

@@ -361,7 +361,7 @@ fur_status fur_far_run(const fur_exec *exec, const fur_far *far, const fur_far_s
     t.at.features.slices = t.at.slices;
     make_multinomials(&t.at.features, t.at.multinomial, t.at.exponent);
     make_weights(far, &t.at.features, t.at.multinomial, t.at.w_KR);
-    if (K % exec->threads == 0 || K >= 4 * exec->threads)
+    if (K % exec->threads == 0 || K >= (int64_t)4 * exec->threads)
         run_by_heads(exec, &t, list, count);
     else
         run_by_steps(exec, &t, list, count);

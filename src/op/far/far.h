@@ -96,6 +96,6 @@ typedef struct fur_far_step {
  * state is in cache. Parallel over key heads, or over parts of a step; the same bits for any thread count. Errors:
  * FUR_E_SHAPE, FUR_E_ARGUMENT, FUR_E_MEMORY before anything is done; FUR_E_NONFINITE, after all is, names the first row
  * whose Z is not positive. Workspace: fur_far_workspace of the longest step. */
-fur_status fur_far_run(const fur_exec *exec, const fur_far *far, const fur_far_step *steps, int64_t count);
+fur_status fur_far_run(const fur_exec *exec, const fur_far *far, const fur_far_step *list, int64_t count);
 
 #endif

@@ -174,7 +174,7 @@ static void key_backward(const fur_far_call *call, int64_t kv_head, int64_t firs
     workspace w = workspace_of(l, scratch);
     const float *state = call->state_KER + kv_head * 2 * l->rows * l->stride;
     for (int64_t t = first; t < first + count; t++) {
-        float y[FUR_FAR_MOST_DIM + 1];
+        float y[FUR_FAR_MOST_DIM + 1] = {0};
         double a, reciprocal = one_key(call, kv_head, t, &w, scratch, &a, y);
         int64_t at = fur_far_key_offset(call, kv_head, t);
         form(l, w.x, w.phi);
@@ -258,7 +258,7 @@ static void query_backward(const fur_far_call *call, int64_t kv_head, int64_t be
     workspace w = workspace_of(l, scratch);
     const float *state = call->state_KER + kv_head * 2 * l->rows * l->stride;
     for (int64_t v = begin; v < end; v++) {
-        float y[FUR_FAR_MOST_DIM + 1];
+        float y[FUR_FAR_MOST_DIM + 1] = {0};
         double reciprocal = one_query_backward(call, kv_head, v, &w, y);
         form(l, w.x, w.phi);
         double inner = gradient(l, state, y, &w);

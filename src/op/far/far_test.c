@@ -592,9 +592,11 @@ static void test_moments(void **state)
                     longest += bound * fabs(q[d] * k[d]);
                     a += bound * (double)x.q_mean[g * s->D + d] * k[d];
                 }
-                for (int64_t l = 0; l < P; l++, power *= t, most *= longest) {
+                for (int64_t l = 0; l < P; l++) {
                     want[l] += exp(a) * power;
                     size[l] += exp(a) * most;
+                    power *= t;
+                    most *= longest;
                 }
             }
             for (int64_t l = 0; l < P; l++)
