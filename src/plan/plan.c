@@ -21,10 +21,18 @@
 #define MEMORY_BYTES_PER_SECOND_PER_GFLOP 4e7   /* memory speed grows with cores much as the product rate does */
 /* Libraries hold more in larger models, whose products have more and larger shapes: 8 MB at 1M parameters, 27 at 124M.
  */
-#define LARGE_MODEL_SHARE     48
-#define LARGE_MODEL_BYTES     ((int64_t)12 << 20)
+#define LARGE_MODEL_SHARE     128
+#define LARGE_MODEL_BYTES     ((int64_t)6 << 20)
+#define LARGER_MODEL_WEIGHTS  ((int64_t)256 << 20) /* above it, a larger share */
+#define LARGER_MODEL_SHARE    32
 #define DISK_BYTES_PER_SECOND 0.7e9
 #define COPY_BYTES_PER_SECOND 4e9 /* what the store's thread takes from the others */
+
+static int64_t library_bytes(int64_t weights)
+{
+    int64_t beyond = fur_max_i64(0, weights - LARGER_MODEL_WEIGHTS) / LARGER_MODEL_SHARE;
+    return fur_min_i64(weights / LARGE_MODEL_SHARE, LARGE_MODEL_BYTES) + fur_min_i64(beyond, LARGE_MODEL_BYTES);
+}
 
 void fur_plan_request_defaults(fur_plan_request *request)
 {
@@ -223,8 +231,7 @@ static void evaluate(const planner *p, const fur_run_shape *shape, fur_plan *out
     out->keep_attention = fur_run_keeps_attention(shape);
     out->keep_hidden = shape->keep_hidden;
     int64_t weights = p->table->elements * (int64_t)sizeof(float);
-    add_item(out, "process and libraries",
-             fur_context_process_bytes(p->context) + fur_min_i64(weights / LARGE_MODEL_SHARE, LARGE_MODEL_BYTES));
+    add_item(out, "process and libraries", fur_context_process_bytes(p->context) + library_bytes(weights));
     add_item(out, "data", r->data_bytes);
     add_item(out, "weights", weights);
     bool sane = fur_run_shape_is_sane(p->config, p->table, shape);
