@@ -22,8 +22,7 @@ fur_head_error *cli_head_errors_sorted(const fur_head_error *errors, int64_t cou
 
 cli_head_summary cli_head_errors_summary(const fur_head_error *errors, int64_t count)
 {
-    cli_head_summary out = {
-        .count = count, .median = (double)NAN, .dq = (double)NAN, .dk = (double)NAN, .dv = (double)NAN};
+    cli_head_summary out = {.median = (double)NAN, .dq = (double)NAN, .dk = (double)NAN, .dv = (double)NAN};
     fur_head_error *sorted = cli_head_errors_sorted(errors, count);
     int64_t measured = 0;
     for (int64_t i = 0; i < count; i++) {
@@ -34,7 +33,6 @@ cli_head_summary cli_head_errors_summary(const fur_head_error *errors, int64_t c
         out.dq = fmax(out.dq, e->dq.value); /* of NaN and a number, the number */
         out.dk = fmax(out.dk, e->dk.value);
         out.dv = fmax(out.dv, e->dv.value);
-        out.certificate = fmax(out.certificate, e->exact ? 0 : e->certificate);
     }
     for (int64_t i = 0; i < count; i++)
         if (!sorted[i].exact)

@@ -9,9 +9,9 @@
 #include "text.h"
 
 typedef struct cli_head_summary {
-    int64_t count, exact;                   /* heads; of them exact */
-    const fur_head_error *worst;            /* by output, among those that are not exact; NULL: there are none */
-    double median, dq, dk, dv, certificate; /* of outputs; the others' largest that are known */
+    int64_t exact;               /* heads */
+    const fur_head_error *worst; /* by output, among those that are not exact; NULL: there are none */
+    double median, dq, dk, dv;   /* of outputs; the others' largest that are known */
 } cli_head_summary;
 
 cli_head_summary cli_head_errors_summary(const fur_head_error *errors, int64_t count);

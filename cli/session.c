@@ -239,6 +239,21 @@ char *cli_model_folder(const cli_session *session, const char *name)
     return latest;
 }
 
+int cli_with_model(cli_session *session, int (*run)(cli_session *session, fur_model *model))
+{
+    fur_model *model = NULL;
+    int code = cli_session_open(session);
+    char *folder = code == CLI_OK ? cli_model_folder(session, session->options->model) : NULL;
+    if (folder == NULL)
+        return code != CLI_OK ? code : CLI_BAD_INPUT;
+    fur_status status = fur_model_load(session->context, folder, &model);
+    code = status != FUR_OK ? cli_fail_input(session, status) : run(session, model);
+    if (model != NULL)
+        fur_model_destroy(model);
+    cli_free(folder);
+    return code;
+}
+
 int cli_corpus_open(const cli_session *session, const cli_list *files, int64_t vocabulary, fur_corpus **corpus)
 {
     fur_corpus_settings settings;

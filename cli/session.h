@@ -60,6 +60,9 @@ int cli_disk_limit(const cli_session *session, const char *folder, cli_disk *out
 /* Folder that holds the model meant by `name`: itself, or the latest checkpoint of a run. NULL with one line said. */
 char *cli_model_folder(const cli_session *session, const char *name);
 
+/* Opens the session and the model of --model, which must be given, and runs on it. */
+int cli_with_model(cli_session *session, int (*run)(cli_session *session, fur_model *model));
+
 /* Corpus of --file (or another list). vocabulary 0: the tokenizer's own. */
 int cli_corpus_open(const cli_session *session, const cli_list *files, int64_t vocabulary, fur_corpus **corpus);
 

@@ -137,7 +137,6 @@ static int audit(cli_session *session, fur_model *model)
 int verb_audit(cli_session *session)
 {
     const cli_options *options = session->options;
-    fur_model *model = NULL;
     struct stat info;
     if (options->model == NULL)
         return cli_refuse(session, CLI_USAGE, "--model: expected the folder of a model, such as -m runs/book-1");
@@ -145,14 +144,5 @@ int verb_audit(cli_session *session)
         return cli_refuse(session, CLI_USAGE, "--file: expected a text to measure on, such as -f book.txt");
     if (options->output_dir != NULL && lstat(options->output_dir, &info) == 0)
         return cli_refuse(session, CLI_USAGE, "--output-dir: %s exists already", options->output_dir);
-    int code = cli_session_open(session);
-    char *folder = code == CLI_OK ? cli_model_folder(session, options->model) : NULL;
-    if (folder == NULL)
-        return code != CLI_OK ? code : CLI_BAD_INPUT;
-    fur_status status = fur_model_load(session->context, folder, &model);
-    code = status != FUR_OK ? cli_fail_input(session, status) : audit(session, model);
-    if (model != NULL)
-        fur_model_destroy(model);
-    cli_free(folder);
-    return code;
+    return cli_with_model(session, audit);
 }

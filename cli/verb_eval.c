@@ -99,19 +99,9 @@ static int evaluate(cli_session *session, fur_model *model)
 int verb_eval(cli_session *session)
 {
     const cli_options *options = session->options;
-    fur_model *model = NULL;
     if (options->model == NULL)
         return cli_refuse(session, CLI_USAGE, "--model: expected the folder of a model, such as -m runs/book-1");
     if (options->files.count == 0)
         return cli_refuse(session, CLI_USAGE, "--file: expected a text to evaluate on, such as -f book.txt");
-    int code = cli_session_open(session);
-    char *folder = code == CLI_OK ? cli_model_folder(session, options->model) : NULL;
-    if (folder == NULL)
-        return code != CLI_OK ? code : CLI_BAD_INPUT;
-    fur_status status = fur_model_load(session->context, folder, &model);
-    code = status != FUR_OK ? cli_fail_input(session, status) : evaluate(session, model);
-    if (model != NULL)
-        fur_model_destroy(model);
-    cli_free(folder);
-    return code;
+    return cli_with_model(session, evaluate);
 }

@@ -218,6 +218,18 @@ static fur_attention_args args_of(const fur_attention_shape *shape, const block_
                                 .lddk = fur_keys_width(shape)};
 }
 
+/* Workspace of a block, for one run after the other; the caller releases. */
+static fur_status begin_block(const fur_exec *exec, const fur_attention_shape *shape, const fur_documents *documents,
+                              int64_t first, int64_t count, block_rows *out)
+{
+    int64_t from, to;
+    fur_documents_touched(documents, first, count, &from, &to);
+    if (push(shape, count, to - from + 1, exec->workspace, out))
+        return FUR_OK;
+    return fur_error_set(exec->error, FUR_E_MEMORY, "attention: workspace too small for exact heads of %lld rows",
+                         (long long)count);
+}
+
 /* Pieces, and unit rows of the block's queries under the run. */
 static void begin_run(const fur_exec *exec, const fur_attention_shape *shape, const fur_attention_state *state,
                       const fur_documents *documents, int64_t first, int64_t count, const float *q_THD, head_run run,
@@ -267,13 +279,9 @@ fur_status fur_far_exact_query(const fur_exec *exec, const fur_attention_shape *
                                const fur_documents *documents, int64_t first, int64_t count, const float *q_THD,
                                float *o_THD, float *lse_TH)
 {
-    int64_t mark = fur_arena_mark(exec->workspace), from, to;
+    int64_t mark = fur_arena_mark(exec->workspace);
     block_rows b;
-    fur_documents_touched(documents, first, count, &from, &to);
-    fur_status status = FUR_OK;
-    if (!push(shape, count, to - from + 1, exec->workspace, &b))
-        status = fur_error_set(exec->error, FUR_E_MEMORY, "attention: workspace too small for exact heads of %lld rows",
-                               (long long)count);
+    fur_status status = begin_block(exec, shape, documents, first, count, &b);
     for (head_run run = next_run(shape, 0); status == FUR_OK && run.first < run.last; run = next_run(shape, run.last)) {
         begin_run(exec, shape, state, documents, first, count, q_THD, run, &b);
         status = far_alone(exec, shape, &b, count);
@@ -339,13 +347,9 @@ fur_status fur_far_exact_query_backward(const fur_exec *exec, const fur_attentio
                                         int64_t count, const float *q_THD, const float *o_THD, const float *lse_TH,
                                         const float *do_THD, float *dq_THD)
 {
-    int64_t mark = fur_arena_mark(exec->workspace), from, to;
+    int64_t mark = fur_arena_mark(exec->workspace);
     block_rows b;
-    fur_documents_touched(documents, first, count, &from, &to);
-    fur_status status = FUR_OK;
-    if (!push(shape, count, to - from + 1, exec->workspace, &b))
-        status = fur_error_set(exec->error, FUR_E_MEMORY, "attention: workspace too small for exact heads of %lld rows",
-                               (long long)count);
+    fur_status status = begin_block(exec, shape, documents, first, count, &b);
     for (head_run run = next_run(shape, 0); status == FUR_OK && run.first < run.last; run = next_run(shape, run.last)) {
         begin_run(exec, shape, state, documents, first, count, q_THD, run, &b);
         if (shape->dbias_H)

@@ -78,13 +78,12 @@ bool fur_head_errors_fitted(const fur_run *run, int64_t layer, int64_t kv_head)
 fur_status fur_run_measure_errors(fur_run *run, uint64_t seed, bool assume)
 {
     fur_head_errors *e = &run->memory.errors;
-    const fur_model_config *c = &run->model->config;
     if (!is_measurable(run))
         return fur_error_set(run->exec.error, FUR_E_ARGUMENT, "this run was planned without measured errors");
-    (void)c;
-    if (!assume) /* of an audit, those of the row before are what is measured */
+    if (assume) /* what the row before gave is what is measured */
+        forget_results(run);
+    else
         fur_head_errors_clear(run);
-    forget_results(run);
     e->wanted = 1;
     e->fits = 1;
     e->assume = assume;
