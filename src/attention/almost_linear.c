@@ -70,11 +70,11 @@ static void almost_linear_reserve(const fur_attention_shape *shape, int64_t rows
     fur_keys_reserve(shape, almost_linear_reach(shape), rows, block, backward, arena, out);
     out->block = block;
     out->slots = backward ? fur_div_up(rows, block) + 1 : 1;
-    out->far_floats = fur_far_state_floats(shape->kv_heads, shape->head_dim, shape->far.degree);
+    out->far_floats = fur_far_state_floats(shape->kv_heads, shape->head_dim, shape->head_dim, shape->far.degree);
     out->far_sums = fur_arena_push_f32(arena, out->slots * out->far_floats);
     int64_t gradient_floats = out->far_floats;
     if (shape->fine.degree) {
-        gradient_floats = fur_far_state_floats(shape->kv_heads, shape->head_dim, shape->fine.degree);
+        gradient_floats = fur_far_state_floats(shape->kv_heads, shape->head_dim, shape->head_dim, shape->fine.degree);
         out->fine_floats = gradient_floats;
     }
     if (backward && shape->fine.degree)
@@ -100,8 +100,10 @@ static int64_t almost_linear_workspace(const fur_exec *exec, const fur_attention
     int64_t pieces = fur_far_most_pieces(shape, rows, documents);
     int64_t near = fur_attention_workspace(exec, shape->heads, shape->kv_heads, shape->head_dim, rows, backward);
     /* a block shorter than a chunk may still be where a whole one becomes far */
-    int64_t degree = backward && shape->fine.degree ? shape->fine.degree : shape->far.degree;
-    int64_t far = fur_far_workspace(exec, shape->heads, shape->kv_heads, shape->head_dim, degree, shape->chunk);
+    fur_far function = shape->far;
+    if (backward && shape->fine.degree)
+        function.degree = shape->fine.degree;
+    int64_t far = fur_far_workspace(exec, &function, shape->chunk);
     int64_t exact = shape->hold_all ? fur_far_exact_workspace(exec, shape, rows, documents, backward) : 0;
     return fur_round_up(MOST_SPANS * pieces * (int64_t)sizeof(fur_key_span), FUR_ARENA_ALIGN) +
            /* twice: those of one call of the operator are picked from all */
@@ -162,13 +164,13 @@ static fur_status visit_keys(step_list *list, const fur_attention_shape *shape, 
         fur_key_span span;
         fur_keys_spans(shape, state, start, at, at + count, &span);
         const fur_far_step step = {.type = type,
-                                   .state_KER = sums,
+                                   .state_KRE = sums,
                                    .keys = {.k_SKD = span.k_SKD,
-                                            .v_SKD = span.v_SKD,
+                                            .v_SKV = span.v_SKD,
                                             .k_bf16_SKD = span.k_bf16_SKD,
-                                            .v_bf16_SKD = span.v_bf16_SKD,
+                                            .v_bf16_SKV = span.v_bf16_SKD,
                                             .dk_SKD = span.dk_SKD,
-                                            .dv_SKD = span.dv_SKD,
+                                            .dv_SKV = span.dv_SKD,
                                             .count = count},
                                    .sign = sign};
         FUR_TRY(add_step(list, &step));
@@ -209,9 +211,9 @@ static fur_far_queries queries_of(const fur_attention_shape *shape, const fur_fa
     fur_far_queries q = *block;
     q.count = count;
     q.q_THD += at;
-    q.o_THD += at;
+    q.o_THV += at;
     q.lse_TH += row * shape->heads;
-    q.do_THD = q.do_THD ? q.do_THD + at : NULL;
+    q.do_THV = q.do_THV ? q.do_THV + at : NULL;
     q.dq_THD = q.dq_THD ? q.dq_THD + at : NULL;
     return q;
 }
@@ -246,7 +248,7 @@ static fur_status walk_ascending(const fur_exec *exec, const fur_attention_shape
                 continue;
             int64_t row = part.start + p.first - first;
             fur_far_step step = {.type = what == WALK_FORWARD ? FUR_FAR_QUERY : FUR_FAR_QUERY_BACKWARD,
-                                 .state_KER = sums,
+                                 .state_KRE = sums,
                                  .queries = queries_of(shape, block, row, p.last - p.first + 1)};
             FUR_TRY(add_step(&list, &step));
             if (what != WALK_GRADIENT || !shape->moment_THP)
@@ -299,7 +301,7 @@ static fur_status walk_descending(const fur_exec *exec, const fur_attention_shap
                 continue;
             int64_t row = part.start + p.first - first;
             const fur_far_step step = {.type = FUR_FAR_ADD_QUERIES,
-                                       .state_KER = G,
+                                       .state_KRE = G,
                                        .queries = queries_of(shape, block, row, p.last - p.first + 1)};
             FUR_TRY(add_step(&list, &step));
         }
@@ -432,7 +434,7 @@ static fur_status almost_linear_query(const fur_exec *exec, const fur_attention_
     FUR_TRY(status);
     if (fur_far_exact_any(shape))
         FUR_TRY(fur_far_exact_query(exec, shape, state, documents, first, count, q_THD, o_THD, lse_TH));
-    const fur_far_queries block = {.q_THD = q_THD, .o_THD = o_THD, .lse_TH = lse_TH};
+    const fur_far_queries block = {.q_THD = q_THD, .o_THV = o_THD, .lse_TH = lse_TH};
     far_field field = forward_field(shape, state);
     status = walk_ascending(exec, shape, state, &field, documents, first, count, WALK_FORWARD, &block);
     if (status == FUR_E_NONFINITE && shape->exact_K)
@@ -467,7 +469,7 @@ static fur_status almost_linear_query_backward(const fur_exec *exec, const fur_a
         FUR_TRY(
             fur_far_exact_query_backward(exec, shape, state, documents, first, count, q_THD, o, lse, do_THD, dq_THD));
     const fur_far_queries block = {
-        .q_THD = q_THD, .o_THD = o, .lse_TH = lse, .do_THD = do_THD, .dq_THD = dq_THD, .dbias_H = shape->dbias_H};
+        .q_THD = q_THD, .o_THV = o, .lse_TH = lse, .do_THV = do_THD, .dq_THD = dq_THD, .dbias_H = shape->dbias_H};
     far_field gradient = gradient_field(shape, state);
     if (shape->moment_THP)
         memset(shape->moment_THP, 0, (size_t)(count * shape->heads * (gradient.far->degree + 1)) * sizeof(float));

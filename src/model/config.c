@@ -285,8 +285,8 @@ static fur_status check_far(fur_error *error, const fur_model_config *c)
             "degree %lld at head width %lld makes %lld features, %.3g MB of sums a key head, faster than "
             "exact attention from about %lld tokens on: above the limit of %lld (--max-features)",
             (long long)c->far_degree, (long long)c->head_dim, (long long)features,
-            4e-6 * (double)fur_far_state_floats(1, c->head_dim, c->far_degree), (long long)fur_config_far_crossover(c),
-            (long long)c->far_max_features);
+            4e-6 * (double)fur_far_state_floats(1, c->head_dim, c->head_dim, c->far_degree),
+            (long long)fur_config_far_crossover(c), (long long)c->far_max_features);
     int64_t fine = c->far_fine_gradient ? fur_far_features(c->head_dim, c->far_degree + 1) : 0;
     if (fine > c->far_max_features || (c->far_fine_gradient && c->far_degree == FUR_FAR_MOST_DEGREE))
         return fur_error_set(error, FUR_E_ARGUMENT,

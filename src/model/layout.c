@@ -19,6 +19,7 @@ static void set_far(const fur_model_config *c, fur_attention_shape *shape)
     shape->far = (fur_far){.heads = c->heads,
                            .kv_heads = c->kv_heads,
                            .head_dim = c->head_dim,
+                           .value_dim = c->head_dim,
                            .degree = c->far_degree,
                            .bound = c->far_unbounded ? 0 : (float)c->far_bound,
                            .scale = shape->scale};
@@ -257,9 +258,10 @@ bool fur_run_shape_is_sane(const fur_model_config *c, const fur_parameter_table 
                     (double)fur_config_head_width(c) + 8;
     double of_row = T * (double)(c->layers + 2) * 8 * widest, of_block = rows * 64 * widest;
     if (fur_config_has_far(c)) /* a sum before each block, and its gradient */
-        of_row += (T / rows + 3) * (double)fur_far_state_floats(c->kv_heads, c->head_dim, c->far_degree);
+        of_row += (T / rows + 3) * (double)fur_far_state_floats(c->kv_heads, c->head_dim, c->head_dim, c->far_degree);
     if (fur_config_has_far(c) && c->far_fine_gradient)
-        of_row += (T / rows + 3) * (double)fur_far_state_floats(c->kv_heads, c->head_dim, c->far_degree + 1);
+        of_row +=
+            (T / rows + 3) * (double)fur_far_state_floats(c->kv_heads, c->head_dim, c->head_dim, c->far_degree + 1);
     return shape->tokens > 0 && shape->superblock > 0 && shape->token_tile > 0 && shape->loss_tile > 0 &&
            shape->vocabulary_tile > 0 &&
            (of_row + of_block + 3 * (double)table->elements) * (double)sizeof(float) < (double)FUR_RUN_MOST_BYTES;

@@ -115,6 +115,7 @@ static void run_layer(const fur_comm *comm, int64_t count, rows *r)
     s.far = (fur_far){.heads = HEADS,
                       .kv_heads = KEY_HEADS,
                       .head_dim = DIM,
+                      .value_dim = DIM,
                       .degree = 3,
                       .bound = 1.5f,
                       .query_mean_KD = mean,

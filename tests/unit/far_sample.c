@@ -46,7 +46,11 @@ static shape_case case_of(uint64_t seed)
     s->causal = draw(seed, 4, 4) != 0;
     s->chunk = 16 << draw(seed, 5, 3);
     s->near = windows[draw(seed, 6, 3)];
-    s->far = (fur_far){.heads = s->heads, .kv_heads = s->kv_heads, .head_dim = s->head_dim, .scale = s->scale};
+    s->far = (fur_far){.heads = s->heads,
+                       .kv_heads = s->kv_heads,
+                       .head_dim = s->head_dim,
+                       .value_dim = s->head_dim,
+                       .scale = s->scale};
     s->far.bound = (float)(0.25 * pow(2, 5 * fur_random_uniform(seed, 7, 0))); /* 0.25 to 8 */
     s->far.degree = 1 + (int64_t)draw(seed, 8, 6);
     while (fur_far_features(s->head_dim, s->far.degree) > 4096)
@@ -411,7 +415,7 @@ static void test_fine(void **state)
             shape_case c = case_of(77);
             layer_run l;
             fur_far_sample sample;
-            c.shape.head_dim = c.shape.far.head_dim = 8;
+            c.shape.head_dim = c.shape.far.head_dim = c.shape.far.value_dim = 8;
             c.shape.far.bound = 1;
             c.shape.far.degree = degree;
             c.shape.fine.degree = fine;

@@ -19,10 +19,10 @@
 
 /* Virtual rows, or keys, of a task: as many lanes as the widest panel of any variant. */
 #define FUR_FAR_ROWS 32
-/* Columns are padded to a multiple of this where features end, so that panels of them may overrun. */
-#define FUR_FAR_PADDING 32
-/* Features of the highest degree that are formed at a time: whole register tiles of 12 rows and of 32 lanes. */
-#define FUR_FAR_BLOCK 192
+/* Floats past the last row of y that may be read. */
+#define FUR_FAR_SPARE 32
+/* Ranges of a state's features begin at multiples of it from the first of the highest degree on. */
+#define FUR_FAR_BLOCK 96
 /* Added to squared norms: a row of zeros has norm 1e-6, and its unit row is 0. */
 #define FUR_FAR_SQUARE_EPS 1e-12f
 
@@ -33,12 +33,11 @@ typedef struct fur_far_slice {
 } fur_far_slice;
 
 typedef struct fur_far_layout {
-    int64_t dim, degree;
-    int64_t rows;       /* D + 1, of a state */
-    int64_t features;   /* R */
-    int64_t lower;      /* features below the highest degree: columns 0 .. lower-1 of a state */
-    int64_t top_column; /* of the first of the highest degree; between the two are zeros */
-    int64_t stride;     /* floats from row to row of a state */
+    int64_t dim, value_dim, degree;
+    int64_t columns;  /* E = DV + 1, of a state */
+    int64_t features; /* R */
+    int64_t lower;    /* features below the highest degree */
+    int rounded;      /* products with the others have operands of bf16 */
     int64_t slice_count, top_slice;
     const fur_far_slice *slices; /* ascending by start; from top_slice on of the highest degree */
 } fur_far_layout;
@@ -50,19 +49,25 @@ typedef struct fur_far_call {
     int64_t group;
     const fur_far_keys *keys;
     const fur_far_queries *queries;
-    const float *state_KER;
-    float sign; /* of key_backward */
+    const float *state_KRE;
+    const uint32_t *packed; /* the key head's state as `pack` left it */
+    float sign;             /* of key_backward */
 } fur_far_call;
 
 typedef struct fur_far_kernel {
     int64_t (*scratch_floats)(const fur_far_layout *layout);
-    /* x = k~ and y = a [v, 1] of keys first .. first+count-1 under one key head. */
+    /* Words of a packed state, of one key head, and the packing of features [from, to) of the highest degree; NULL
+     * where states are read as they are. */
+    int64_t (*packed_words)(const fur_far_layout *layout);
+    void (*pack)(const fur_far_layout *layout, fur_far_step_type type, int64_t from, int64_t to, const float *state_RE,
+                 uint32_t *packed);
+    /* x = k~, as `add` wants it, and y = a [v, 1] of keys first .. first+count-1 under one key head. */
     void (*keys)(const fur_far_call *call, int64_t kv_head, int64_t first, int64_t count, float *x_TD, float *y_TE,
                  float *scratch);
-    /* state[e][m] += w[m] sum_t y[t][e] phi_m(x[t]) for the columns [from, to): 0, whole blocks after top_column, or
-     * the end. */
+    /* state[m][e] += w[m] sum_t y[t][e] phi_m(x[t]) for the features [from, to): the lower ones and some whole blocks,
+     * or from a block to a block or the end. */
     void (*add)(const fur_far_layout *layout, int64_t from, int64_t to, int64_t count, const float *x_TD,
-                const float *y_TE, const float *w_R, float *state_ER, float *scratch);
+                const float *y_TE, const float *w_R, float *state_RE, float *scratch);
     /* Virtual rows begin .. end-1, at most FUR_FAR_ROWS. lse becomes NaN where Z is not positive. */
     void (*query)(const fur_far_call *call, int64_t kv_head, int64_t begin, int64_t end, float *scratch);
     /* x = q~, y = dU of the rows. */
@@ -77,23 +82,25 @@ typedef struct fur_far_kernel {
     void (*key_backward)(const fur_far_call *call, int64_t kv_head, int64_t first, int64_t count, float *scratch);
 } fur_far_kernel;
 
-extern const fur_far_kernel fur_far_ref, fur_far_avx2, fur_far_avx512;
+extern const fur_far_kernel fur_far_ref, fur_far_avx2, fur_far_avx512, fur_far_avx512bf16;
 
-static inline int64_t fur_far_column(const fur_far_layout *l, int64_t feature)
+/* Floats of one key head's state. */
+static inline int64_t fur_far_head_floats(const fur_far_layout *l)
 {
-    return feature < l->lower ? feature : l->top_column + feature - l->lower;
+    return 2 * l->features * l->columns;
 }
 
-/* Offset of a virtual row in [T, H, D]; over D that in [T, H]. */
-static inline int64_t fur_far_query_offset(const fur_far_call *call, int64_t kv_head, int64_t v)
+/* Index of a virtual row in [T, H]. */
+static inline int64_t fur_far_query_row(const fur_far_call *call, int64_t kv_head, int64_t v)
 {
     int64_t head = kv_head * call->group + v % call->group;
-    return (v / call->group * call->far->heads + head) * call->far->head_dim;
+    return v / call->group * call->far->heads + head;
 }
 
-static inline int64_t fur_far_key_offset(const fur_far_call *call, int64_t kv_head, int64_t t)
+/* Index of a key in [T, K]. */
+static inline int64_t fur_far_key_row(const fur_far_call *call, int64_t kv_head, int64_t t)
 {
-    return (t * call->far->kv_heads + kv_head) * call->far->head_dim;
+    return t * call->far->kv_heads + kv_head;
 }
 
 /* B, or 1 where logits are not bounded; and what a row of queries is multiplied by then. */

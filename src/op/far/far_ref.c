@@ -13,12 +13,12 @@ typedef struct workspace {
 
 static int64_t doubles(const fur_far_layout *l)
 {
-    return 2 * l->features + 3 * l->dim + l->rows;
+    return 2 * l->features + 3 * l->dim + l->columns;
 }
 
 static int64_t scratch_floats(const fur_far_layout *l)
 {
-    return 2 * doubles(l) + 2 * l->dim; /* and rows widened from bf16 */
+    return 2 * doubles(l) + l->dim + l->value_dim; /* and rows widened from bf16 */
 }
 
 static workspace workspace_of(const fur_far_layout *l, float *scratch)
@@ -46,24 +46,30 @@ static void form(const fur_far_layout *l, const double *x, double *phi)
     }
 }
 
-/* u = S phi */
-static void read_state(const fur_far_layout *l, const float *state_ER, const double *phi, double *u)
+/* An operand of a product with feature m, as it goes in. */
+static double operand(const fur_far_layout *l, int64_t m, double x)
 {
-    for (int64_t e = 0; e < l->rows; e++) {
+    return l->rounded && m >= l->lower ? (double)fur_bf16_round((float)x) : x;
+}
+
+/* u = S phi */
+static void read_state(const fur_far_layout *l, const float *state_RE, const double *phi, double *u)
+{
+    for (int64_t e = 0; e < l->columns; e++) {
         u[e] = 0;
         for (int64_t m = 0; m < l->features; m++)
-            u[e] += (double)state_ER[e * l->stride + fur_far_column(l, m)] * phi[m];
+            u[e] += operand(l, m, (double)state_RE[m * l->columns + e]) * operand(l, m, phi[m]);
     }
 }
 
 /* dx = (d phi)^T S^T y; returns phi . S^T y */
-static double gradient(const fur_far_layout *l, const float *state_ER, const float *y_E, const workspace *w)
+static double gradient(const fur_far_layout *l, const float *state_RE, const float *y_E, const workspace *w)
 {
     double inner = 0;
     for (int64_t m = 0; m < l->features; m++) {
         w->dphi[m] = 0;
-        for (int64_t e = 0; e < l->rows; e++)
-            w->dphi[m] += (double)state_ER[e * l->stride + fur_far_column(l, m)] * (double)y_E[e];
+        for (int64_t e = 0; e < l->columns; e++)
+            w->dphi[m] += operand(l, m, (double)state_RE[m * l->columns + e]) * operand(l, m, (double)y_E[e]);
         inner += w->dphi[m] * w->phi[m];
     }
     memset(w->dx, 0, (size_t)l->dim * sizeof *w->dx);
@@ -116,18 +122,18 @@ static void uncentre(const fur_far_call *call, double reciprocal, const float *o
 static double one_key(const fur_far_call *call, int64_t kv_head, int64_t t, const workspace *w, float *scratch,
                       double *a_out, float *y_E)
 {
-    int64_t D = call->layout.dim, at = fur_far_key_offset(call, kv_head, t);
+    int64_t D = call->layout.dim, DV = call->layout.value_dim, row = fur_far_key_row(call, kv_head, t);
     const fur_far *far = call->far;
     float *wide = wide_rows(&call->layout, scratch);
-    const float *k = fur_bf16_row(call->keys->k_SKD, call->keys->k_bf16_SKD, at, D, wide);
-    const float *v = fur_bf16_row(call->keys->v_SKD, call->keys->v_bf16_SKD, at, D, wide + D);
+    const float *k = fur_bf16_row(call->keys->k_SKD, call->keys->k_bf16_SKD, row * D, D, wide);
+    const float *v = fur_bf16_row(call->keys->v_SKV, call->keys->v_bf16_SKV, row * DV, DV, wide + D);
     double reciprocal = centre(call, k, 1, far->key_mean_KD + kv_head * D, w), exponent = 0;
     for (int64_t d = 0; d < D; d++)
         exponent += (double)fur_far_factor(far) * (double)far->query_mean_KD[kv_head * D + d] * w->x[d];
     double a = exp(exponent);
-    for (int64_t d = 0; d < D; d++)
+    for (int64_t d = 0; d < DV; d++)
         y_E[d] = (float)(a * (double)v[d]);
-    y_E[D] = (float)a;
+    y_E[DV] = (float)a;
     *a_out = a;
     return reciprocal;
 }
@@ -139,29 +145,25 @@ static void keys(const fur_far_call *call, int64_t kv_head, int64_t first, int64
     int64_t D = call->layout.dim;
     double a;
     for (int64_t t = 0; t < count; t++) {
-        one_key(call, kv_head, first + t, &w, scratch, &a, y_TE + t * (D + 1));
+        one_key(call, kv_head, first + t, &w, scratch, &a, y_TE + t * call->layout.columns);
         for (int64_t d = 0; d < D; d++)
             x_TD[t * D + d] = (float)w.x[d];
     }
 }
 
 static void add(const fur_far_layout *l, int64_t from, int64_t to, int64_t count, const float *x_TD, const float *y_TE,
-                const float *w_R, float *state_ER, float *scratch)
+                const float *w_R, float *state_RE, float *scratch)
 {
     workspace w = workspace_of(l, scratch);
     for (int64_t t = 0; t < count; t++) {
         for (int64_t d = 0; d < l->dim; d++)
             w.x[d] = (double)x_TD[t * l->dim + d];
         form(l, w.x, w.phi);
-        for (int64_t e = 0; e < l->rows; e++)
-            for (int64_t m = 0; m < l->features; m++) {
-                int64_t column = fur_far_column(l, m);
-                float *s = &state_ER[e * l->stride + column];
-                if (column < from || column >= to)
-                    continue;
-                float *rest = s + l->rows * l->stride;
+        for (int64_t m = from; m < to; m++)
+            for (int64_t e = 0; e < l->columns; e++) {
+                float *s = &state_RE[m * l->columns + e], *rest = s + l->features * l->columns;
                 double sum = (double)*s + (double)*rest;
-                sum += (double)w_R[column] * w.phi[m] * (double)y_TE[t * l->rows + e];
+                sum += (double)w_R[m] * operand(l, m, w.phi[m]) * operand(l, m, (double)y_TE[t * l->columns + e]);
                 *s = (float)sum;
                 *rest = (float)(sum - (double)*s);
             }
@@ -172,20 +174,20 @@ static void key_backward(const fur_far_call *call, int64_t kv_head, int64_t firs
 {
     const fur_far_layout *l = &call->layout;
     workspace w = workspace_of(l, scratch);
-    const float *state = call->state_KER + kv_head * 2 * l->rows * l->stride;
+    const float *state = call->state_KRE + kv_head * fur_far_head_floats(l);
     for (int64_t t = first; t < first + count; t++) {
         float y[FUR_FAR_MOST_DIM + 1] = {0};
         double a, reciprocal = one_key(call, kv_head, t, &w, scratch, &a, y);
-        int64_t at = fur_far_key_offset(call, kv_head, t);
+        int64_t row = fur_far_key_row(call, kv_head, t);
         form(l, w.x, w.phi);
         read_state(l, state, w.phi, w.u);
         double inner = gradient(l, state, y, &w);
-        for (int64_t d = 0; d < l->dim; d++) {
-            float *dv = &call->keys->dv_SKD[at + d];
+        for (int64_t d = 0; d < l->value_dim; d++) {
+            float *dv = &call->keys->dv_SKV[row * l->value_dim + d];
             *dv = (float)((double)*dv + (double)call->sign * a * w.u[d]);
         }
         uncentre(call, reciprocal, call->far->query_mean_KD + kv_head * l->dim, inner, &w, (double)call->sign,
-                 call->keys->dk_SKD + at);
+                 call->keys->dk_SKD + row * l->dim);
     }
 }
 
@@ -196,7 +198,7 @@ static double one_query(const fur_far_call *call, int64_t kv_head, int64_t v, co
 {
     int64_t D = call->layout.dim;
     const fur_far *far = call->far;
-    double reciprocal = centre(call, call->queries->q_THD + fur_far_query_offset(call, kv_head, v), (double)far->scale,
+    double reciprocal = centre(call, call->queries->q_THD + fur_far_query_row(call, kv_head, v) * D, (double)far->scale,
                                far->query_mean_KD + kv_head * D, w);
     double f = far->bias_H ? (double)far->bias_H[kv_head * call->group + v % call->group] : 0;
     for (int64_t d = 0; d < D; d++)
@@ -209,17 +211,17 @@ static void query(const fur_far_call *call, int64_t kv_head, int64_t begin, int6
 {
     const fur_far_layout *l = &call->layout;
     workspace w = workspace_of(l, scratch);
-    const float *state = call->state_KER + kv_head * 2 * l->rows * l->stride;
+    const float *state = call->state_KRE + kv_head * fur_far_head_floats(l);
     for (int64_t v = begin; v < end; v++) {
-        int64_t at = fur_far_query_offset(call, kv_head, v);
-        float *o = call->queries->o_THD + at, *lse = call->queries->lse_TH + at / l->dim;
+        int64_t row = fur_far_query_row(call, kv_head, v);
+        float *o = call->queries->o_THV + row * l->value_dim, *lse = call->queries->lse_TH + row;
         double f, near = (double)*lse;
         one_query(call, kv_head, v, &w, &f);
         form(l, w.x, w.phi);
         read_state(l, state, w.phi, w.u);
-        double m = fmax(near, f), z = exp(near - m) + exp(f - m) * w.u[l->dim];
+        double m = fmax(near, f), z = exp(near - m) + exp(f - m) * w.u[l->value_dim];
         *lse = z > 0 ? (float)(m + log(z)) : NAN;
-        for (int64_t d = 0; d < l->dim; d++)
+        for (int64_t d = 0; d < l->value_dim; d++)
             o[d] = (float)((exp(near - m) * (double)o[d] + exp(f - m) * w.u[d]) / z);
     }
 }
@@ -227,15 +229,15 @@ static void query(const fur_far_call *call, int64_t kv_head, int64_t begin, int6
 /* x in the workspace and y = dU; returns 1 / |q| */
 static double one_query_backward(const fur_far_call *call, int64_t kv_head, int64_t v, const workspace *w, float *y_E)
 {
-    int64_t D = call->layout.dim, at = fur_far_query_offset(call, kv_head, v);
-    const float *d_o = call->queries->do_THD + at, *o = call->queries->o_THD + at;
+    int64_t DV = call->layout.value_dim, row = fur_far_query_row(call, kv_head, v);
+    const float *d_o = call->queries->do_THV + row * DV, *o = call->queries->o_THV + row * DV;
     double f, reciprocal = one_query(call, kv_head, v, w, &f), delta = 0;
-    double beta = exp(f - (double)call->queries->lse_TH[at / D]);
-    for (int64_t d = 0; d < D; d++) {
+    double beta = exp(f - (double)call->queries->lse_TH[row]);
+    for (int64_t d = 0; d < DV; d++) {
         y_E[d] = (float)(beta * (double)d_o[d]);
         delta += (double)d_o[d] * (double)o[d];
     }
-    y_E[D] = (float)(-beta * delta);
+    y_E[DV] = (float)(-beta * delta);
     return reciprocal;
 }
 
@@ -244,7 +246,7 @@ static void queries(const fur_far_call *call, int64_t kv_head, int64_t begin, in
 {
     workspace w = workspace_of(&call->layout, scratch);
     int64_t D = call->layout.dim;
-    for (int64_t v = begin; v < end; v++, x_TD += D, y_TE += D + 1) {
+    for (int64_t v = begin; v < end; v++, x_TD += D, y_TE += call->layout.columns) {
         one_query_backward(call, kv_head, v, &w, y_TE);
         for (int64_t d = 0; d < D; d++)
             x_TD[d] = (float)w.x[d];
@@ -256,7 +258,7 @@ static void query_backward(const fur_far_call *call, int64_t kv_head, int64_t be
 {
     const fur_far_layout *l = &call->layout;
     workspace w = workspace_of(l, scratch);
-    const float *state = call->state_KER + kv_head * 2 * l->rows * l->stride;
+    const float *state = call->state_KRE + kv_head * fur_far_head_floats(l);
     for (int64_t v = begin; v < end; v++) {
         float y[FUR_FAR_MOST_DIM + 1] = {0};
         double reciprocal = one_query_backward(call, kv_head, v, &w, y);
@@ -264,7 +266,7 @@ static void query_backward(const fur_far_call *call, int64_t kv_head, int64_t be
         double inner = gradient(l, state, y, &w);
         df_T[v - begin] = (float)inner;
         uncentre(call, reciprocal, call->far->key_mean_KD + kv_head * l->dim, inner, &w, 1,
-                 call->queries->dq_THD + fur_far_query_offset(call, kv_head, v));
+                 call->queries->dq_THD + fur_far_query_row(call, kv_head, v) * l->dim);
     }
 }
 
@@ -279,17 +281,17 @@ static void moments(const fur_far_call *call, int64_t kv_head, int64_t begin, in
 {
     const fur_far_layout *l = &call->layout;
     workspace w = workspace_of(l, scratch);
-    const float *ones = call->state_KER + (kv_head * 2 * l->rows + l->dim) * l->stride;
+    const float *ones = call->state_KRE + kv_head * fur_far_head_floats(l) + l->value_dim;
     const float *coefficient = call->far->coefficient_KP + kv_head * (l->degree + 1);
     for (int64_t v = begin; v < end; v++) {
         double f;
         one_query(call, kv_head, v, &w, &f);
         form(l, w.x, w.phi);
-        float *out = moment_THP + fur_far_query_offset(call, kv_head, v) / l->dim * (l->degree + 1);
+        float *out = moment_THP + fur_far_query_row(call, kv_head, v) * (l->degree + 1);
         for (int64_t degree = 0; degree <= l->degree; degree++) {
             double sum = 0;
             for (int64_t m = first_of_degree(l, degree); m < first_of_degree(l, degree + 1); m++)
-                sum += (double)ones[fur_far_column(l, m)] * w.phi[m];
+                sum += (double)ones[m * l->columns] * w.phi[m];
             bool known = fabsf(coefficient[degree]) > 0;
             out[degree] = known ? (float)(sum / (double)coefficient[degree]) : 0;
         }

@@ -1,360 +1,118 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The body of far's vector variants, over the vocabulary of op/simd (no include guard: each variant includes it once).
- *
- * Two layouts of features. Where a state is read or its gradient taken, tokens are in the lanes, [feature][PANEL]: the
- * product's rows are the D + 1 rows of the state (or, for the gradient, its columns), so that no lane is wasted on the
- * one column that the normaliser is. Where tokens are summed, features are in the lanes, [token][feature], for the same
- * reason. In both, features below the highest degree are formed once and those of the highest a block at a time, into
- * the innermost cache, just before the product that consumes them. */
-#include <math.h>
-#include <stddef.h>
-#include <string.h>
-
-#include "op/far/far_kernel.h"
-#include "op/simd/panel.h"
-#include "op/simd/simd_math.h"
-
-enum {
-    BLOCK = FUR_FAR_BLOCK,
-    ROWS = FUR_FAR_ROWS,
-    MOST_ROWS = TILE_MOST_ROWS,
-    LD_TOP = BLOCK + 16, /* of features in lanes: the last vector of a slice may overrun */
-    MOST_TOKENS = 128,   /* summed at a time: so many share a pass over the state */
-    LEAST_TOKENS = 16,
-    LOWER_FLOATS = 3 << 15, /* of lower features of all of them, for the second cache */
-};
-
-/* One panel of tokens: [.][PANEL] each. */
-typedef struct panel {
-    int64_t lanes;
-    float *unit, *x;             /* [D] row / |row|, and centred */
-    float *lower, *dlower, *top; /* features below the highest degree, their gradient; a block of the highest */
-    float *u, *y, *dx;           /* [D + 1] what a state gives; what it is multiplied by; [D] */
-    float *rows;                 /* [PANEL][D + 1] */
-    float reciprocal[ROWS] FUR_ALIGNED(64), inner[ROWS] FUR_ALIGNED(64); /* 1 / |row|; phi . S^T y */
-} panel;
-
-static int64_t ld_lower(const fur_far_layout *l)
-{
-    return l->top_column + 16;
-}
+/* The body of far's vector variants, over far_panel.h and one of far_top_f32.h and far_top_bf16.h (no include guard:
+ * each variant includes it once). */
 
 static int64_t tokens_at_once(const fur_far_layout *l)
 {
-    int64_t fit = LOWER_FLOATS / ld_lower(l) / LEAST_TOKENS * LEAST_TOKENS;
-    return fur_max_i64(LEAST_TOKENS, fur_min_i64(MOST_TOKENS, fit));
+    int64_t fit = LOWER_FLOATS / l->lower / PANEL * PANEL;
+    return fur_max_i64(PANEL, fur_min_i64(MOST_TOKENS, fit));
 }
 
 static int64_t scratch_floats(const fur_far_layout *l)
 {
-    int64_t lanes = (5 * l->dim + 2 + 2 * l->lower + BLOCK + l->rows) * PANEL;
-    return fur_max_i64(lanes, tokens_at_once(l) * (ld_lower(l) + LD_TOP));
+    int64_t tokens = tokens_at_once(l);
+    return fur_max_i64(panel_floats(l), (l->lower + SUM_BLOCK + 1) * tokens + sum_words(l, tokens));
 }
 
-static void panel_place(const fur_far_layout *l, int64_t lanes, float *scratch, panel *p)
-{
-    p->lanes = lanes;
-    p->unit = scratch;
-    p->x = p->unit + l->dim * PANEL;
-    p->lower = p->x + l->dim * PANEL;
-    p->dlower = p->lower + l->lower * PANEL;
-    p->top = p->dlower + l->lower * PANEL;
-    p->u = p->top + (ptrdiff_t)BLOCK * PANEL;
-    p->y = p->u + l->rows * PANEL;
-    p->dx = p->y + l->rows * PANEL;
-    p->rows = p->dx + l->dim * PANEL;
-}
-
-/* ---- products ---------------------------------------------------------------------------------------------------- */
-
-/* c[i][.] = or += sum over k of a[i a_row + k a_k] b[k][.], one panel wide */
-FUR_ALWAYS_INLINE void product_tile(int rows, int add, const float *a, int64_t a_row, int64_t a_k, const float *b,
-                                    int64_t depth, float *c)
-{
-    tile t;
-    if (add)
-        tile_load(rows, TILE_VECTORS, t, c, PANEL);
-    else
-        tile_zero(rows, TILE_VECTORS, t);
-    tile_multiply(rows, TILE_VECTORS, t, a, a_row, a_k, b, PANEL, 0, depth);
-    tile_store(rows, TILE_VECTORS, t, c, PANEL);
-}
-
-/* state[i][.] += w[.] sum over t of y[t][i] phi[t][.], what rounding leaves in the state's second half */
-FUR_ALWAYS_INLINE void sum_tile(int rows, const float *y, int64_t ldy, const float *phi, int64_t ld_phi, int64_t depth,
-                                const float *w, float *state, int64_t stride, int64_t second_half)
-{
-    tile t;
-    tile_zero(rows, TILE_VECTORS, t);
-    tile_multiply(rows, TILE_VECTORS, t, y, 1, ldy, phi, ld_phi, 0, depth);
-    FUR_UNROLL
-    for (int i = 0; i < rows; i++) {
-        FUR_UNROLL
-        for (int j = 0; j < TILE_VECTORS; j++) {
-            float *at = state + i * stride + j * VL, *rest = at + second_half;
-            V sum = vload(at), x = vfma(vload(w + j * VL), t[i][j], vload(rest));
-            V next = vadd(sum, x), part = vsub(next, sum); /* Knuth's exact sum of two */
-            vstore(at, next);
-            vstore(rest, vadd(vsub(sum, vsub(next, part)), vsub(x, part)));
-        }
-    }
-}
-
-/* A case for each number of rows that a tile may have; AVX2 has registers for six. */
-#if TILE_MOST_ROWS > 6
-#    define EACH_ROWS(CASE)                                                                                            \
-        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
-#else
-#    define EACH_ROWS(CASE) CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
-#endif
-
-/* Rows of a tile, so that `count` rows make tiles of about the same height. */
-static int64_t tile_height(int64_t count)
-{
-    return fur_div_up(count, fur_div_up(count, MOST_ROWS));
-}
-
-static void product(int add, int64_t count, const float *a, int64_t a_row, int64_t a_k, const float *b, int64_t depth,
-                    float *c)
-{
-    int64_t height = tile_height(count);
-    for (int64_t i = 0; i < count; i += height) {
-#define CASE(n)                                                                                                        \
-    case n:                                                                                                            \
-        if (add)                                                                                                       \
-            product_tile(n, 1, a + i * a_row, a_row, a_k, b, depth, c + i * PANEL);                                    \
-        else                                                                                                           \
-            product_tile(n, 0, a + i * a_row, a_row, a_k, b, depth, c + i * PANEL);                                    \
-        break;
-        switch (fur_min_i64(height, count - i)) {
-            EACH_ROWS(CASE)
-        default: break;
-        }
-#undef CASE
-    }
-}
-
-static void sum_panel(int64_t count, const float *y, int64_t ldy, const float *phi, int64_t ld_phi, int64_t depth,
-                      const float *w, float *state, int64_t stride, int64_t second_half)
-{
-    int64_t height = tile_height(count);
-    for (int64_t i = 0; i < count; i += height) {
-#define CASE(n)                                                                                                        \
-    case n: sum_tile(n, y + i, ldy, phi, ld_phi, depth, w, state + i * stride, stride, second_half); break;
-        switch (fur_min_i64(height, count - i)) {
-            EACH_ROWS(CASE)
-        default: break;
-        }
-#undef CASE
-    }
-}
-
-/* ---- features, tokens in the lanes ------------------------------------------------------------------------------- */
-
-/* Features [from, to) into out; *slice is that of `from`, and becomes that of `to`. */
-static void form(const fur_far_layout *l, int64_t *slice, int64_t from, int64_t to, const float *x, const float *lower,
-                 float *out)
-{
-    for (int64_t m = from; m < to;) {
-        const fur_far_slice *s = &l->slices[*slice];
-        int64_t end = fur_min_i64(s->start + s->length, to);
-        V factor[TILE_VECTORS];
-        FUR_UNROLL
-        for (int j = 0; j < TILE_VECTORS; j++)
-            factor[j] = vload(x + s->variable * PANEL + j * VL);
-        for (; m < end; m++) {
-            const float *source = lower + (s->source + m - s->start) * PANEL;
-            FUR_UNROLL
-            for (int j = 0; j < TILE_VECTORS; j++)
-                vstore(out + (m - from) * PANEL + j * VL, vmul(factor[j], vload(source + j * VL)));
-        }
-        *slice += m == s->start + s->length;
-    }
-}
-
-static void form_lower(const fur_far_layout *l, const panel *p)
-{
-    int64_t slice = 0;
-    FUR_UNROLL
-    for (int j = 0; j < TILE_VECTORS; j++)
-        vstore(p->lower + j * VL, vset(1.0f));
-    form(l, &slice, 1, l->lower, p->x, p->lower, p->lower + PANEL);
-}
+/* ---- states and features ----------------------------------------------------------------------------------------- */
 
 /* u = S phi */
-static void read_panel(const fur_far_layout *l, const float *state_ER, const panel *p)
+static void read_panel(const fur_far_call *call, const float *state_RE, const panel *p)
 {
-    product(0, l->rows, state_ER, l->stride, 1, p->lower, l->lower, p->u);
-    int64_t slice = l->top_slice;
-    for (int64_t m = l->lower; m < l->features; m += BLOCK) {
-        int64_t count = fur_min_i64(BLOCK, l->features - m);
-        form(l, &slice, m, m + count, p->x, p->lower, p->top);
-        product(1, l->rows, state_ER + fur_far_column(l, m), l->stride, 1, p->top, count, p->u);
-    }
+    const fur_far_layout *l = &call->layout;
+    product(0, l->columns, state_RE, 1, l->columns, p->lower, l->lower, p->u);
+    read_top(call, state_RE, p);
 }
 
-/* Through a slice's features m in [from, to), whose gradient is dphi: that by x_a is returned in sum, that of the
+/* Through a slice's features m in [from, to), whose gradient is dphi: that by x_a is returned in by_x, that of the
  * features of one degree less is added to dlower. */
 FUR_ALWAYS_INLINE void slice_backward(const fur_far_slice *s, int64_t from, int64_t to, const panel *p,
-                                      const float *dphi, V sum[TILE_VECTORS])
+                                      const float *dphi, V by_x[TILE_VECTORS])
 {
+    const float *lower = p->lower + (s->source + from - s->start) * PANEL;
+    float *dlower = p->dlower + (s->source + from - s->start) * PANEL, *dx = p->dx + s->variable * PANEL;
     V factor[TILE_VECTORS];
     FUR_UNROLL
     for (int j = 0; j < TILE_VECTORS; j++) {
         factor[j] = vload(p->x + s->variable * PANEL + j * VL);
-        sum[j] = vset(0.0f);
+        by_x[j] = vset(0.0f);
     }
-    for (int64_t m = from; m < to; m++) {
-        int64_t at = (s->source + m - s->start) * PANEL;
+    for (int64_t i = 0; i < (to - from) * PANEL; i += PANEL) {
         FUR_UNROLL
         for (int j = 0; j < TILE_VECTORS; j++) {
-            V d = vload(dphi + (m - from) * PANEL + j * VL);
-            sum[j] = vfma(d, vload(p->lower + at + j * VL), sum[j]);
-            vstore(p->dlower + at + j * VL, vfma(d, factor[j], vload(p->dlower + at + j * VL)));
+            V d = vload(dphi + i + j * VL);
+            by_x[j] = vfma(d, vload(lower + i + j * VL), by_x[j]);
+            vstore(dlower + i + j * VL, vfma(d, factor[j], vload(dlower + i + j * VL)));
         }
     }
     FUR_UNROLL
-    for (int j = 0; j < TILE_VECTORS; j++) {
-        float *dx = p->dx + s->variable * PANEL + j * VL;
-        vstore(dx, vadd(vload(dx), sum[j]));
-    }
+    for (int j = 0; j < TILE_VECTORS; j++)
+        vstore(dx + j * VL, vadd(vload(dx + j * VL), by_x[j]));
 }
 
 /* dx = (d phi)^T S^T y, inner = phi . S^T y */
-static void gradient_panel(const fur_far_layout *l, const float *state_ER, panel *p)
+static void gradient_panel(const fur_far_call *call, const float *state_RE, panel *p)
 {
-    V inner[TILE_VECTORS], sum[TILE_VECTORS];
+    const fur_far_layout *l = &call->layout;
+    V inner[TILE_VECTORS], by_x[TILE_VECTORS];
     memset(p->dx, 0, (size_t)(l->dim * PANEL) * sizeof(float));
-    product(0, l->lower, state_ER, 1, l->stride, p->y, l->rows, p->dlower);
+    product(0, l->lower, state_RE, l->columns, 1, p->y, l->columns, p->dlower);
     FUR_UNROLL
     for (int j = 0; j < TILE_VECTORS; j++) {
         inner[j] = vset(0.0f);
         for (int64_t m = 0; m < l->lower; m++)
             inner[j] = vfma(vload(p->lower + m * PANEL + j * VL), vload(p->dlower + m * PANEL + j * VL), inner[j]);
     }
+    gradient_pack(l, p);
     int64_t slice = l->top_slice;
     for (int64_t first = l->lower; first < l->features; first += BLOCK) {
         int64_t end = fur_min_i64(first + BLOCK, l->features);
-        product(0, end - first, state_ER + fur_far_column(l, first), 1, l->stride, p->y, l->rows, p->top);
+        gradient_top(call, state_RE, p, first, end - first);
         for (int64_t m = first; m < end;) {
             const fur_far_slice *s = &l->slices[slice];
             int64_t to = fur_min_i64(s->start + s->length, end);
-            slice_backward(s, m, to, p, p->top + (m - first) * PANEL, sum);
+            slice_backward(s, m, to, p, p->top + (m - first) * PANEL, by_x);
             FUR_UNROLL
             for (int j = 0; j < TILE_VECTORS; j++)
-                inner[j] = vfma(vload(p->x + s->variable * PANEL + j * VL), sum[j], inner[j]);
+                inner[j] = vfma(vload(p->x + s->variable * PANEL + j * VL), by_x[j], inner[j]);
             m = to;
             slice += m == s->start + s->length;
         }
     }
     for (slice = l->top_slice - 1; slice >= 0; slice--) {
         const fur_far_slice *s = &l->slices[slice];
-        slice_backward(s, s->start, s->start + s->length, p, p->dlower + s->start * PANEL, sum);
+        slice_backward(s, s->start, s->start + s->length, p, p->dlower + s->start * PANEL, by_x);
     }
     FUR_UNROLL
     for (int j = 0; j < TILE_VECTORS; j++)
         vstore(p->inner + j * VL, inner[j]);
 }
 
-/* ---- features in the lanes --------------------------------------------------------------------------------------- */
-
-/* to[i] = factor from[i]; whole vectors, so that up to VL - 1 more are read and written. */
-FUR_ALWAYS_INLINE void scaled_copy(float *to, const float *from, int64_t count, float factor)
-{
-    V f = vset(factor);
-    for (int64_t i = 0; i < count; i += VL)
-        vstore(to + i, vmul(f, vload(from + i)));
-}
-
-static void form_lower_row(const fur_far_layout *l, const float *x_D, float *out)
-{
-    out[0] = 1;
-    if (l->degree > 1) /* degree 1 is the row itself */
-        memcpy(out + 1, x_D, (size_t)l->dim * sizeof *out);
-    for (int64_t n = l->dim; n < l->top_slice; n++) {
-        const fur_far_slice *s = &l->slices[n];
-        scaled_copy(out + s->start, out + s->source, s->length, x_D[s->variable]);
-    }
-    memset(out + l->lower, 0, (size_t)(ld_lower(l) - l->lower) * sizeof *out);
-}
-
-/* Where the pieces of slices within a block come from. */
-typedef struct piece {
-    int64_t to, from, count, variable;
-} piece;
-
-static int64_t cut_block(const fur_far_layout *l, int64_t first, int64_t end, piece pieces[BLOCK])
-{
-    int64_t low = l->top_slice, high = l->slice_count - 1, count = 0;
-    while (low < high) { /* the slice of `first` */
-        int64_t middle = low + (high - low + 1) / 2;
-        if (l->slices[middle].start <= first)
-            low = middle;
-        else
-            high = middle - 1;
-    }
-    for (int64_t m = first; m < end; low++) {
-        const fur_far_slice *s = &l->slices[low];
-        int64_t to = fur_min_i64(s->start + s->length, end);
-        pieces[count++] = (piece){m - first, s->source + m - s->start, to - m, s->variable};
-        m = to;
-    }
-    return count;
-}
-
-/* One piece of the rows of all tokens: of a width known when compiled, or any (0). */
-FUR_ALWAYS_INLINE void form_piece(int vectors, const fur_far_layout *l, const piece *p, int64_t tokens,
-                                  const float *x_TD, const float *lower, float *top)
-{
-    int64_t ld = ld_lower(l), count = vectors ? vectors * VL : p->count;
-    for (int64_t t = 0; t < tokens; t++)
-        scaled_copy(top + t * LD_TOP + p->to, lower + t * ld + p->from, count, x_TD[t * l->dim + p->variable]);
-}
-
-/* Pieces ascend, so that the next one lies over what the last vector of one overran. */
-static void form_block(const fur_far_layout *l, const piece *pieces, int64_t count, int64_t tokens, const float *x_TD,
-                       const float *lower, float *top)
-{
-    for (int64_t i = 0; i < count; i++)
-        switch (fur_div_up(pieces[i].count, VL)) {
-        case 1: form_piece(1, l, &pieces[i], tokens, x_TD, lower, top); break;
-        case 2: form_piece(2, l, &pieces[i], tokens, x_TD, lower, top); break;
-        case 3: form_piece(3, l, &pieces[i], tokens, x_TD, lower, top); break;
-        case 4: form_piece(4, l, &pieces[i], tokens, x_TD, lower, top); break;
-        default: form_piece(0, l, &pieces[i], tokens, x_TD, lower, top); break;
-        }
-}
-
-static void sum_block(const fur_far_layout *l, int64_t first, int64_t tokens, const float *x_TD, const float *y_TE,
-                      const float *lower, const float *w_R, float *state_ER, float *top)
-{
-    piece pieces[BLOCK];
-    int64_t end = fur_min_i64(first + BLOCK, l->features), width = fur_round_up(end - first, PANEL);
-    int64_t count = cut_block(l, first, end, pieces), column = fur_far_column(l, first);
-    form_block(l, pieces, count, tokens, x_TD, lower, top);
-    for (int64_t t = 0; t < tokens && width > end - first; t++)
-        memset(top + t * LD_TOP + (end - first), 0, (size_t)(width - (end - first)) * sizeof *top);
-    for (int64_t m = 0; m < width; m += PANEL)
-        sum_panel(l->rows, y_TE, l->rows, top + m, LD_TOP, tokens, w_R + column + m, state_ER + column + m, l->stride,
-                  l->rows * l->stride);
-}
-
+/* x_TD: panel after panel */
 static void add(const fur_far_layout *l, int64_t from, int64_t to, int64_t count, const float *x_TD, const float *y_TE,
-                const float *w_R, float *state_ER, float *scratch)
+                const float *w_R, float *state_RE, float *scratch)
 {
-    int64_t most = tokens_at_once(l), ld = ld_lower(l);
-    float *lower = scratch, *top = scratch + most * ld;
+    int64_t most = tokens_at_once(l);
     for (int64_t t = 0; t < count; t += most) {
-        int64_t tokens = fur_min_i64(most, count - t);
-        const float *x = x_TD + t * l->dim, *y = y_TE + t * l->rows;
-        for (int64_t i = 0; i < tokens; i++)
-            form_lower_row(l, x + i * l->dim, lower + i * ld);
-        for (int64_t m = from; m < fur_min_i64(to, l->top_column); m += PANEL)
-            sum_panel(l->rows, y, l->rows, lower + m, ld, tokens, w_R + m, state_ER + m, l->stride,
-                      l->rows * l->stride);
-        int64_t end = fur_min_i64(to, l->top_column + l->features - l->lower);
-        for (int64_t m = fur_max_i64(from, l->top_column); m < end; m += BLOCK)
-            sum_block(l, m - l->top_column + l->lower, tokens, x, y, lower, w_R, state_ER, top);
+        float *lower = scratch, *top = lower + l->lower * most, *last = top + SUM_BLOCK * most;
+        const float *x = x_TD + t * l->dim;
+        token_sum s = {.tokens = fur_min_i64(most, count - t),
+                       .ld = most,
+                       .y_TE = y_TE + t * l->columns,
+                       .last_T = last,
+                       .w_R = w_R,
+                       .state_RE = state_RE,
+                       .columns = l->columns,
+                       .half = l->features * l->columns};
+        for (int64_t i = 0; i < most; i++)
+            last[i] = i < s.tokens ? s.y_TE[i * l->columns + l->value_dim] : 0.0f;
+        sum_pack(l, &s, (uint32_t *)(void *)(last + most));
+        for (int64_t i = 0; i < s.tokens; i += PANEL)
+            form_lower(l, x + i * l->dim, lower + i, most);
+        if (from < l->lower)
+            sum_rows(&s, 0, l->lower, lower);
+        for (int64_t m = fur_max_i64(from, l->lower); m < to; m += SUM_BLOCK)
+            sum_top(l, &s, m, fur_min_i64(SUM_BLOCK, to - m), x, lower, top);
     }
 }
 
@@ -451,29 +209,29 @@ static const float ones[ROWS] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
 /* x = k~, y = a [v, 1] of a panel; a */
 static void key_panel(const fur_far_call *call, int64_t kv_head, int64_t first, panel *p, float a[ROWS])
 {
-    int64_t D = call->layout.dim;
+    int64_t D = call->layout.dim, DV = call->layout.value_dim;
     const fur_far_keys *keys = call->keys;
     const float *rows[ROWS];
     /* rows widened from bf16 lie in p->rows, until they are turned */
-    for (int64_t i = 0; i < p->lanes; i++)
-        rows[i] = fur_bf16_row(keys->k_SKD, keys->k_bf16_SKD, fur_far_key_offset(call, kv_head, first + i), D,
-                               p->rows + i * D);
+    for (int64_t i = 0; i < p->lanes; i++) {
+        p->row[i] = fur_far_key_row(call, kv_head, first + i);
+        rows[i] = fur_bf16_row(keys->k_SKD, keys->k_bf16_SKD, p->row[i] * D, D, p->rows + i * D);
+    }
     turn_in(rows, p->lanes, D, p->unit);
     for (int64_t i = 0; i < p->lanes; i++)
-        rows[i] = fur_bf16_row(keys->v_SKD, keys->v_bf16_SKD, fur_far_key_offset(call, kv_head, first + i), D,
-                               p->rows + i * D);
-    turn_in(rows, p->lanes, D, p->y);
+        rows[i] = fur_bf16_row(keys->v_SKV, keys->v_bf16_SKV, p->row[i] * DV, DV, p->rows + i * DV);
+    turn_in(rows, p->lanes, DV, p->y);
     centre(call, 1.0f, call->far->key_mean_KD + kv_head * D, p);
     memset(a, 0, ROWS * sizeof *a);
     add_along(call, call->far->query_mean_KD + kv_head * D, p->x, a);
     for (int j = 0; j < TILE_VECTORS; j++) {
         V weight = vexp(vload(a + j * VL));
         vstore(a + j * VL, weight);
-        for (int64_t d = 0; d < D; d++) {
+        for (int64_t d = 0; d < DV; d++) {
             float *at = p->y + d * PANEL + j * VL;
             vstore(at, vmul(weight, vload(at)));
         }
-        vstore(p->y + D * PANEL + j * VL, weight);
+        vstore(p->y + DV * PANEL + j * VL, weight);
     }
 }
 
@@ -486,36 +244,34 @@ static void keys(const fur_far_call *call, int64_t kv_head, int64_t first, int64
         float a[ROWS] FUR_ALIGNED(64);
         panel_place(l, fur_min_i64(PANEL, count - t), scratch, &p);
         key_panel(call, kv_head, first + t, &p, a);
-        turn_out(p.x, ones, p.lanes, l->dim, x_TD + t * l->dim);
-        turn_out(p.y, ones, p.lanes, l->rows, y_TE + t * l->rows);
+        memcpy(x_TD + t * l->dim, p.x, (size_t)(l->dim * PANEL) * sizeof *x_TD);
+        turn_out(p.y, ones, p.lanes, l->columns, y_TE + t * l->columns);
     }
 }
 
 static void key_backward(const fur_far_call *call, int64_t kv_head, int64_t first, int64_t count, float *scratch)
 {
     const fur_far_layout *l = &call->layout;
-    const float *state = call->state_KER + kv_head * 2 * l->rows * l->stride;
+    const float *state = call->state_KRE + kv_head * fur_far_head_floats(l);
     for (int64_t t = 0; t < count; t += PANEL) {
         panel p;
         float a[ROWS] FUR_ALIGNED(64), sign[ROWS];
         panel_place(l, fur_min_i64(PANEL, count - t), scratch, &p);
         key_panel(call, kv_head, first + t, &p, a);
-        form_lower(l, &p);
-        read_panel(l, state, &p);
-        gradient_panel(l, state, &p);
+        form_lower(l, p.x, p.lower, PANEL);
+        read_panel(call, state, &p);
+        gradient_panel(call, state, &p);
         uncentre(call, call->far->query_mean_KD + kv_head * l->dim, &p);
         for (int64_t i = 0; i < p.lanes; i++) {
             sign[i] = call->sign;
             a[i] *= call->sign;
         }
-        turn_out(p.u, a, p.lanes, l->dim, p.rows);
+        turn_out(p.u, a, p.lanes, l->value_dim, p.rows);
         for (int64_t i = 0; i < p.lanes; i++)
-            merge_row(call->keys->dv_SKD + fur_far_key_offset(call, kv_head, first + t + i), p.rows + i * l->dim, 1,
-                      l->dim);
+            merge_row(call->keys->dv_SKV + p.row[i] * l->value_dim, p.rows + i * l->value_dim, 1, l->value_dim);
         turn_out(p.dx, sign, p.lanes, l->dim, p.rows);
         for (int64_t i = 0; i < p.lanes; i++)
-            merge_row(call->keys->dk_SKD + fur_far_key_offset(call, kv_head, first + t + i), p.rows + i * l->dim, 1,
-                      l->dim);
+            merge_row(call->keys->dk_SKD + p.row[i] * l->dim, p.rows + i * l->dim, 1, l->dim);
     }
 }
 
@@ -529,7 +285,8 @@ static void query_panel(const fur_far_call *call, int64_t kv_head, int64_t begin
     const float *rows[ROWS];
     memset(f, 0, ROWS * sizeof *f);
     for (int64_t i = 0; i < p->lanes; i++) {
-        rows[i] = call->queries->q_THD + fur_far_query_offset(call, kv_head, begin + i);
+        p->row[i] = fur_far_query_row(call, kv_head, begin + i);
+        rows[i] = call->queries->q_THD + p->row[i] * D;
         if (far->bias_H)
             f[i] = far->bias_H[kv_head * call->group + (begin + i) % call->group];
     }
@@ -539,39 +296,38 @@ static void query_panel(const fur_far_call *call, int64_t kv_head, int64_t begin
 }
 
 /* lse of the panel's rows */
-static void get_statistics(const fur_far_call *call, int64_t kv_head, int64_t begin, const panel *p, float lse[ROWS])
+static void get_statistics(const fur_far_call *call, const panel *p, float lse[ROWS])
 {
     memset(lse, 0, ROWS * sizeof *lse);
     for (int64_t i = 0; i < p->lanes; i++)
-        lse[i] = call->queries->lse_TH[fur_far_query_offset(call, kv_head, begin + i) / call->layout.dim];
+        lse[i] = call->queries->lse_TH[p->row[i]];
 }
 
 static void query(const fur_far_call *call, int64_t kv_head, int64_t begin, int64_t end, float *scratch)
 {
     const fur_far_layout *l = &call->layout;
-    const float *state = call->state_KER + kv_head * 2 * l->rows * l->stride;
+    const float *state = call->state_KRE + kv_head * fur_far_head_floats(l);
     for (int64_t v = begin; v < end; v += PANEL) {
         panel p;
         float f[ROWS] FUR_ALIGNED(64), near[ROWS] FUR_ALIGNED(64), most[ROWS] FUR_ALIGNED(64), z[ROWS] FUR_ALIGNED(64);
         panel_place(l, fur_min_i64(PANEL, end - v), scratch, &p);
         query_panel(call, kv_head, v, &p, f);
-        get_statistics(call, kv_head, v, &p, near);
-        form_lower(l, &p);
-        read_panel(l, state, &p);
+        get_statistics(call, &p, near);
+        form_lower(l, p.x, p.lower, PANEL);
+        read_panel(call, state, &p);
         for (int j = 0; j < TILE_VECTORS; j++) {
             V a = vload(near + j * VL), b = vload(f + j * VL), m = vmax(a, b);
             V near_weight = vexp(vsub(a, m)), far_weight = vexp(vsub(b, m));
-            V sum = vfma(far_weight, vload(p.u + l->dim * PANEL + j * VL), near_weight);
+            V sum = vfma(far_weight, vload(p.u + l->value_dim * PANEL + j * VL), near_weight);
             vstore(most + j * VL, m);
             vstore(z + j * VL, sum);
             vstore(near + j * VL, vdiv(near_weight, sum));
             vstore(f + j * VL, vdiv(far_weight, sum));
         }
-        turn_out(p.u, f, p.lanes, l->dim, p.rows);
+        turn_out(p.u, f, p.lanes, l->value_dim, p.rows);
         for (int64_t i = 0; i < p.lanes; i++) {
-            int64_t at = fur_far_query_offset(call, kv_head, v + i);
-            merge_row(call->queries->o_THD + at, p.rows + i * l->dim, near[i], l->dim);
-            call->queries->lse_TH[at / l->dim] = z[i] > 0 ? most[i] + logf(z[i]) : NAN;
+            merge_row(call->queries->o_THV + p.row[i] * l->value_dim, p.rows + i * l->value_dim, near[i], l->value_dim);
+            call->queries->lse_TH[p.row[i]] = z[i] > 0 ? most[i] + logf(z[i]) : NAN;
         }
     }
 }
@@ -579,26 +335,26 @@ static void query(const fur_far_call *call, int64_t kv_head, int64_t begin, int6
 /* x = q~, y = dU of a panel */
 static void query_backward_panel(const fur_far_call *call, int64_t kv_head, int64_t begin, panel *p)
 {
-    int64_t D = call->layout.dim;
+    int64_t DV = call->layout.value_dim;
     float f[ROWS] FUR_ALIGNED(64), lse[ROWS] FUR_ALIGNED(64);
     const float *rows[ROWS];
     query_panel(call, kv_head, begin, p, f);
-    get_statistics(call, kv_head, begin, p, lse);
+    get_statistics(call, p, lse);
     for (int64_t i = 0; i < p->lanes; i++)
-        rows[i] = call->queries->do_THD + fur_far_query_offset(call, kv_head, begin + i);
-    turn_in(rows, p->lanes, D, p->y);
+        rows[i] = call->queries->do_THV + p->row[i] * DV;
+    turn_in(rows, p->lanes, DV, p->y);
     for (int64_t i = 0; i < p->lanes; i++)
-        rows[i] = call->queries->o_THD + fur_far_query_offset(call, kv_head, begin + i);
-    turn_in(rows, p->lanes, D, p->u);
+        rows[i] = call->queries->o_THV + p->row[i] * DV;
+    turn_in(rows, p->lanes, DV, p->u);
     for (int j = 0; j < TILE_VECTORS; j++) {
         V beta = vexp(vsub(vload(f + j * VL), vload(lse + j * VL))), delta = vset(0.0f);
-        for (int64_t d = 0; d < D; d++) {
+        for (int64_t d = 0; d < DV; d++) {
             float *at = p->y + d * PANEL + j * VL;
             V d_o = vload(at);
             delta = vfma(d_o, vload(p->u + d * PANEL + j * VL), delta);
             vstore(at, vmul(beta, d_o));
         }
-        vstore(p->y + D * PANEL + j * VL, vsub(vset(0.0f), vmul(beta, delta)));
+        vstore(p->y + DV * PANEL + j * VL, vsub(vset(0.0f), vmul(beta, delta)));
     }
 }
 
@@ -610,8 +366,8 @@ static void queries(const fur_far_call *call, int64_t kv_head, int64_t begin, in
         panel p;
         panel_place(l, fur_min_i64(PANEL, end - v), scratch, &p);
         query_backward_panel(call, kv_head, v, &p);
-        turn_out(p.x, ones, p.lanes, l->dim, x_TD + (v - begin) * l->dim);
-        turn_out(p.y, ones, p.lanes, l->rows, y_TE + (v - begin) * l->rows);
+        memcpy(x_TD + (v - begin) * l->dim, p.x, (size_t)(l->dim * PANEL) * sizeof *x_TD);
+        turn_out(p.y, ones, p.lanes, l->columns, y_TE + (v - begin) * l->columns);
     }
 }
 
@@ -623,13 +379,12 @@ static void query_backward(const fur_far_call *call, int64_t kv_head, int64_t be
         panel p;
         panel_place(l, fur_min_i64(PANEL, end - v), scratch, &p);
         query_backward_panel(call, kv_head, v, &p);
-        form_lower(l, &p);
-        gradient_panel(l, call->state_KER + kv_head * 2 * l->rows * l->stride, &p);
+        form_lower(l, p.x, p.lower, PANEL);
+        gradient_panel(call, call->state_KRE + kv_head * fur_far_head_floats(l), &p);
         uncentre(call, call->far->key_mean_KD + kv_head * l->dim, &p);
         turn_out(p.dx, ones, p.lanes, l->dim, p.rows);
         for (int64_t i = 0; i < p.lanes; i++) {
-            merge_row(call->queries->dq_THD + fur_far_query_offset(call, kv_head, v + i), p.rows + i * l->dim, 1,
-                      l->dim);
+            merge_row(call->queries->dq_THD + p.row[i] * l->dim, p.rows + i * l->dim, 1, l->dim);
             df_T[v - begin + i] = p.inner[i];
         }
     }
@@ -638,5 +393,5 @@ static void query_backward(const fur_far_call *call, int64_t kv_head, int64_t be
 #define FAR_KERNEL                                                                                                     \
     {                                                                                                                  \
         .scratch_floats = scratch_floats, .keys = keys, .add = add, .query = query, .queries = queries,                \
-        .query_backward = query_backward, .key_backward = key_backward,                                                \
+        .query_backward = query_backward, .key_backward = key_backward, FAR_PACKING                                    \
     }
