@@ -7,8 +7,13 @@
 
 #include "op/far/far_kernel.h"
 
+/* Products of pairs where they are known to be faster; elsewhere f32 operands are within the bound of bf16 too. */
 static const fur_far_kernel *kernel_of(const fur_exec *exec)
 {
+#if FUR_HAVE_AVX512BF16
+    if (exec->compute == FUR_COMPUTE_BF16 && exec->isa == FUR_ISA_AVX512BF16)
+        return &fur_far_avx512bf16;
+#endif
 #if FUR_HAVE_AVX512
     if (exec->isa >= FUR_ISA_AVX512)
         return &fur_far_avx512;
