@@ -34,8 +34,8 @@ for layers in 2 8 16; do
             cat "$work/errors" >&2
             die "far_depth failed"
         }
-        while read -r degree whole worst bf16 bf16_worst; do
-            echo "$layers layers, $weights, degree $degree: gradient off by $whole (worst tensor $worst); exact attention in bf16: $bf16 ($bf16_worst)"
+        while read -r degree whole worst bf16 bf16_worst all all_exact; do
+            echo "$layers layers, $weights, degree $degree: gradient off by $whole (worst tensor $worst); exact attention in bf16: $bf16 ($bf16_worst); all products in bf16: $all, with exact attention $all_exact"
             echo "$layers-$weights $degree $whole $bf16" >>"$work/result"
         done <"$work/lines"
     done

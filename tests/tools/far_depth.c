@@ -3,7 +3,8 @@
  * attention of the same bounded model, for each degree, and what exact attention errs by when its operands are bf16.
  * MODEL is a folder, or random:LAYERS for a model of width 128 with heads of 32. Polynomials are fitted on the tokens
  * before the ones that are measured. Prints one line a degree: degree, gradient's error, worst tensor's, bf16's, and
- * bf16's worst tensor's. */
+ * bf16's worst tensor's; then with all products in bf16, projections too, the gradient's error and that of exact
+ * attention. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -99,11 +100,32 @@ static void run_row(fur_context *context, fur_run *run, const fur_row *row, int 
         fur_run_install_fits(run);
 }
 
+/* What the library errs by on `row`, with polynomials of a degree that were fitted on `before`. */
+static errors errors_at(fur_context *context, const fur_model *given, int64_t degree, const fur_row *before,
+                        const fur_row *row, const oracle *o, const oracle_output *exact)
+{
+    fur_model *model = with_degree(context, given, degree);
+    fur_plan_request request;
+    fur_plan plan;
+    fur_run *run;
+    fur_plan_request_defaults(&request);
+    request.row_tokens = row->offsets[1];
+    request.error_rows = FUR_ERROR_ROWS;
+    kit_ok(context, fur_plan_make(context, fur_model_config_of(model), &request, &plan));
+    kit_ok(context, fur_run_create(context, model, &plan, &request, &run));
+    run_row(context, run, before, 1);
+    run_row(context, run, row, 0);
+    errors out = errors_of(o, model, exact, NULL);
+    fur_run_destroy(run);
+    fur_model_destroy(model);
+    return out;
+}
+
 static void measure(void **state)
 {
     char **words = *state;
     int64_t tokens = strtoll(words[3], NULL, 10);
-    fur_context *context = kit_context(2);
+    fur_context *context = kit_context(2), *rounding = kit_context_of(2, "bf16");
     fur_model *given = open_model(context, words[1], tokens);
     int32_t *ids = calloc((size_t)(2 * tokens + 1), sizeof *ids);
     read_text(words[2], 2 * tokens + 1, ids);
@@ -111,36 +133,28 @@ static void measure(void **state)
     const fur_row before = {.documents = 1, .offsets = offsets, .ids_T = ids, .target_T = ids + 1};
     const fur_row row = {.documents = 1, .offsets = offsets, .ids_T = ids + tokens, .target_T = ids + tokens + 1};
     oracle *o = oracle_create(given);
-    oracle_output exact, bf16;
+    oracle_output exact, bf16, all_bf16;
     o->exact_far = 1;
     oracle_run(o, ORACLE_DOUBLE, &row, NULL, NULL, 1.0, 1, &exact);
     oracle_run(o, ORACLE_BF16_ATTENTION, &row, NULL, NULL, 1.0, 1, &bf16);
-    errors yardstick = errors_of(o, given, &exact, &bf16);
+    oracle_run(o, ORACLE_BF16, &row, NULL, NULL, 1.0, 1, &all_bf16);
+    errors yardstick = errors_of(o, given, &exact, &bf16), all_yardstick = errors_of(o, given, &exact, &all_bf16);
     for (int i = 4; words[i]; i++) {
         int64_t degree = strtoll(words[i], NULL, 10);
-        fur_model *model = with_degree(context, given, degree);
-        fur_plan_request request;
-        fur_plan plan;
-        fur_run *run;
-        fur_plan_request_defaults(&request);
-        request.row_tokens = tokens;
-        request.error_rows = FUR_ERROR_ROWS;
-        kit_ok(context, fur_plan_make(context, fur_model_config_of(model), &request, &plan));
-        kit_ok(context, fur_run_create(context, model, &plan, &request, &run));
-        run_row(context, run, &before, 1);
-        run_row(context, run, &row, 0);
-        errors e = errors_of(o, model, &exact, NULL);
-        printf("%" PRId64 " %.3e %.3e %.3e %.3e\n", degree, e.whole, e.worst, yardstick.whole, yardstick.worst);
+        errors e = errors_at(context, given, degree, &before, &row, o, &exact);
+        errors all = errors_at(rounding, given, degree, &before, &row, o, &exact);
+        printf("%" PRId64 " %.3e %.3e %.3e %.3e %.3e %.3e\n", degree, e.whole, e.worst, yardstick.whole,
+               yardstick.worst, all.whole, all_yardstick.whole);
         (void)fflush(stdout);
-        fur_run_destroy(run);
-        fur_model_destroy(model);
     }
     oracle_output_clear(&exact);
     oracle_output_clear(&bf16);
+    oracle_output_clear(&all_bf16);
     oracle_destroy(o);
     free(ids);
     fur_model_destroy(given);
     fur_context_destroy(context);
+    fur_context_destroy(rounding);
 }
 
 int main(int count, char **words)

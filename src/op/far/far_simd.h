@@ -134,6 +134,15 @@ static void turn_out(const float *from, const float *scale, int64_t lanes, int64
     unpack_panel(from, scale, lanes, depth, rows);
 }
 
+/* Asks memory for rows of `bytes` bytes, `ahead` rows behind those of the panel (0: the panel's own, to be added to),
+ * so that they come while products run. No base: none. */
+static void ask_for(const panel *p, const void *base, int64_t ahead, size_t bytes)
+{
+    for (int64_t i = 0; i < p->lanes && base; i++)
+        for (size_t at = 0; at < bytes; at += 64)
+            _mm_prefetch((const char *)base + (size_t)(p->row[i] + ahead) * bytes + at, _MM_HINT_T1);
+}
+
 /* to = keep to + from */
 static void merge_row(float *to, const float *from, float keep, int64_t count)
 {
@@ -221,6 +230,13 @@ static void key_panel(const fur_far_call *call, int64_t kv_head, int64_t first, 
     for (int64_t i = 0; i < p->lanes; i++)
         rows[i] = fur_bf16_row(keys->v_SKV, keys->v_bf16_SKV, p->row[i] * DV, DV, p->rows + i * DV);
     turn_in(rows, p->lanes, DV, p->y);
+    if (first + (int64_t)2 * PANEL <= keys->count) {
+        int64_t ahead = PANEL * call->far->kv_heads;
+        ask_for(p, keys->k_SKD, ahead, (size_t)D * sizeof(float));
+        ask_for(p, keys->v_SKV, ahead, (size_t)DV * sizeof(float));
+        ask_for(p, keys->k_bf16_SKD, ahead, (size_t)D * sizeof(uint16_t));
+        ask_for(p, keys->v_bf16_SKV, ahead, (size_t)DV * sizeof(uint16_t));
+    }
     centre(call, 1.0f, call->far->key_mean_KD + kv_head * D, p);
     memset(a, 0, ROWS * sizeof *a);
     add_along(call, call->far->query_mean_KD + kv_head * D, p->x, a);
@@ -258,6 +274,8 @@ static void key_backward(const fur_far_call *call, int64_t kv_head, int64_t firs
         float a[ROWS] FUR_ALIGNED(64), sign[ROWS];
         panel_place(l, fur_min_i64(PANEL, count - t), scratch, &p);
         key_panel(call, kv_head, first + t, &p, a);
+        ask_for(&p, call->keys->dk_SKD, 0, (size_t)l->dim * sizeof(float));
+        ask_for(&p, call->keys->dv_SKV, 0, (size_t)l->value_dim * sizeof(float));
         form_lower(l, p.x, p.lower, PANEL);
         read_panel(call, state, &p);
         gradient_panel(call, state, &p);
@@ -291,6 +309,12 @@ static void query_panel(const fur_far_call *call, int64_t kv_head, int64_t begin
             f[i] = far->bias_H[kv_head * call->group + (begin + i) % call->group];
     }
     turn_in(rows, p->lanes, D, p->unit);
+    if (PANEL % call->group == 0 && begin + (int64_t)2 * PANEL <= call->queries->count * call->group) {
+        int64_t ahead = PANEL / call->group * far->heads, values = call->layout.value_dim;
+        ask_for(p, call->queries->q_THD, ahead, (size_t)D * sizeof(float));
+        ask_for(p, call->queries->o_THV, ahead, (size_t)values * sizeof(float));
+        ask_for(p, call->queries->do_THV, ahead, (size_t)values * sizeof(float));
+    }
     centre(call, far->scale, far->query_mean_KD + kv_head * D, p);
     add_along(call, far->key_mean_KD + kv_head * D, p->unit, f);
 }
@@ -379,6 +403,7 @@ static void query_backward(const fur_far_call *call, int64_t kv_head, int64_t be
         panel p;
         panel_place(l, fur_min_i64(PANEL, end - v), scratch, &p);
         query_backward_panel(call, kv_head, v, &p);
+        ask_for(&p, call->queries->dq_THD, 0, (size_t)l->dim * sizeof(float));
         form_lower(l, p.x, p.lower, PANEL);
         gradient_panel(call, call->state_KRE + kv_head * fur_far_head_floats(l), &p);
         uncentre(call, call->far->key_mean_KD + kv_head * l->dim, &p);
