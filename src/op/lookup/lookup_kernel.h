@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What lookup.c and lookup_train.c ask of a variant: tasks of one thread, on raw arrays, that cannot fail.
+ *
+ * Tokens go in blocks of FUR_LOOKUP_BLOCK, over which tables are read once. */
+#ifndef FUR_OP_LOOKUP_KERNEL_H
+#define FUR_OP_LOOKUP_KERNEL_H
+
+#include "base/size.h"
+#include "op/lookup/lookup.h"
+
+/* Tokens of a block: index in 16 bits; a strip of 16 columns of its gradient fills half of a 1 MB cache. */
+#define FUR_LOOKUP_BLOCK 8192
+
+/* The tokens of a block in order of the rows they read. */
+typedef struct fur_lookup_sorted {
+    int64_t tokens, entries; /* entries of a table: a token has 1 or 2 */
+    int32_t *start_KN;       /* [K][R + 1]: row r of table k has start[r] .. start[r + 1] - 1 */
+    uint16_t *token_KE;
+    float *weight_KE;
+} fur_lookup_sorted;
+
+/* Weights times scales in 15 bits of a token's largest: the sums of I8 are whole numbers. */
+typedef struct fur_lookup_whole {
+    uint16_t *weight_ST; /* [S][tokens of the block] */
+    float *unit_T;       /* value of 1 */
+} fur_lookup_whole;
+#define FUR_LOOKUP_WHOLE 32767
+
+/* One forward call on a block: codes of its tokens begin at `first` of the call's. */
+typedef struct fur_lookup_call {
+    const fur_lookup *map;
+    const fur_lookup_codes *codes;
+    int64_t first;
+    fur_lookup_whole whole; /* where the kernel rounds weights of I8 */
+    int add;
+    float *y_TO; /* of the block's first token */
+    int64_t ldy;
+} fur_lookup_call;
+
+/* What the update does to a row: w <- keep w - rate m, m <- decay m + gain g. */
+typedef struct fur_lookup_row {
+    float keep, decay, rate;
+} fur_lookup_row;
+
+typedef struct fur_lookup_kernel {
+    int64_t strip; /* columns that table_gradient takes at a time, divides FUR_LOOKUP_TILE */
+    int whole;     /* I8 wants fur_lookup_whole */
+    /* Codes and weights of tokens first .. first+count-1. The first that is not finite, or -1. */
+    int64_t (*hash)(const fur_lookup *map, int64_t first, int64_t count, const float *x_TI, int64_t ldx,
+                    const fur_lookup_codes *out);
+    /* Tokens begin .. end-1 of the block, one tile of columns. scratch: [end - begin][FUR_LOOKUP_TILE] floats. */
+    void (*forward_tile)(const fur_lookup_call *call, int64_t tile, int64_t begin, int64_t end, float *scratch);
+    /* Likewise columns from .. to-1 of layout ROWS. */
+    void (*forward_rows)(const fur_lookup_call *call, int64_t from, int64_t to, int64_t begin, int64_t end);
+    /* Columns column .. column+strip-1 of dtable and dbias. scratch: [tokens][strip] floats. */
+    void (*table_gradient)(const fur_lookup *map, const fur_lookup_sorted *sorted, int64_t column, const float *dy_TO,
+                           int64_t lddy, float *dtable, const uint8_t *touched_KR, float *dbias_O, float *scratch);
+    /* g of slots s .. e-1 for tokens begin .. end-1 of the block. */
+    void (*scores)(const fur_lookup *map, const fur_lookup_codes *codes, int64_t first, int64_t s, int64_t e,
+                   int64_t begin, int64_t end, const float *dy_TO, int64_t lddy, float *g_TS);
+    /* dx of `count` rows. */
+    void (*input)(const fur_lookup *map, int64_t count, const float *x_TI, int64_t ldx, const float *g_TS, int add,
+                  float *dx_TI, int64_t lddx);
+    /* Sum of squares of a row of a tile. */
+    double (*square)(const float *dtable);
+    /* The update of a row of a tile: gain = (1 - beta1) grad_scale. dtable NULL: no gradient, no move. */
+    void (*update)(const fur_lookup_row *row, float gain, const float *dtable, float *table, uint16_t *m);
+} fur_lookup_kernel;
+
+extern const fur_lookup_kernel fur_lookup_ref, fur_lookup_avx2, fur_lookup_avx512, fur_lookup_avx512bf16;
+
+const fur_lookup_kernel *fur_lookup_kernel_of(const fur_exec *exec);
+
+/* Bytes of workspace of forward; lookup_train.c adds its own. */
+int64_t fur_lookup_forward_workspace(const fur_exec *exec, const fur_lookup *map, int64_t tokens);
+
+static inline int64_t fur_lookup_tiles(const fur_lookup *map)
+{
+    return fur_div_up(map->out, FUR_LOOKUP_TILE);
+}
+
+/* First element of a tile of a table. */
+static inline int64_t fur_lookup_tile_at(const fur_lookup *map, int64_t tile, int64_t table)
+{
+    int64_t R = (int64_t)1 << map->bits;
+    return (tile * (map->in / map->bits) + table) * R * FUR_LOOKUP_TILE;
+}
+
+/* Table that a slot reads. */
+static inline int64_t fur_lookup_table_of(const fur_lookup *map, int64_t slot)
+{
+    int64_t K = map->in / map->bits;
+    return slot < K ? slot : slot - K;
+}
+
+#endif

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Checks, workspace, threads of lookup's gradients and of the update of its tables. */
+#include <math.h>
+#include <omp.h>
+#include <string.h>
+
+#include "op/chunk.h"
+#include "op/lookup/lookup_kernel.h"
+
+/* Slots of a task of the score gradient: that many tables, 64 columns wide, fill half of a 1 MB cache. */
+#define GROUP 8
+
+/* ---- workspace -----------------------------------------------------------------------------------------------------
+ */
+
+typedef struct space {
+    fur_lookup_sorted sorted;
+    float *scratch; /* of each thread */
+    int64_t scratch_floats;
+    int fits;
+} space;
+
+static space lay_out(const fur_exec *exec, fur_arena *arena, const fur_lookup *map, int64_t tokens)
+{
+    int64_t K = fur_lookup_tables(map), block = fur_min_i64(tokens, FUR_LOOKUP_BLOCK);
+    space out = {.scratch_floats = block * fur_lookup_kernel_of(exec)->strip};
+    fur_lookup_sorted *s = &out.sorted;
+    s->entries = block * (map->two_rows ? 2 : 1);
+    s->start_KN = fur_arena_push(arena, K * (fur_lookup_rows(map) + 1) * (int64_t)sizeof *s->start_KN);
+    s->token_KE = fur_arena_push(arena, K * s->entries * (int64_t)sizeof *s->token_KE);
+    s->weight_KE = fur_arena_push_f32(arena, K * s->entries);
+    out.scratch = fur_arena_push_f32(arena, out.scratch_floats * exec->threads);
+    out.fits = s->start_KN && s->token_KE && s->weight_KE && out.scratch;
+    return out;
+}
+
+static int64_t input_floats(const fur_lookup *map, int64_t tokens)
+{
+    return fur_min_i64(tokens, FUR_LOOKUP_BLOCK) * fur_lookup_slots(map);
+}
+
+static int64_t row_bytes(const fur_lookup *map)
+{
+    return fur_lookup_tables(map) * fur_lookup_rows(map) * (int64_t)sizeof(fur_lookup_row);
+}
+
+int64_t fur_lookup_workspace(const fur_exec *exec, const fur_lookup *map, int64_t tokens, int backward)
+{
+    int64_t most = fur_lookup_forward_workspace(exec, map, tokens);
+    if (!backward)
+        return most;
+    fur_arena arena = fur_arena_counting();
+    lay_out(exec, &arena, map, tokens);
+    int64_t input = input_floats(map, tokens) * (int64_t)sizeof(float);
+    most = fur_max_i64(fur_max_i64(most, arena.peak), fur_max_i64(input, row_bytes(map)));
+    return fur_round_up(most, FUR_ARENA_ALIGN);
+}
+
+static fur_status too_small(const fur_exec *exec, int64_t mark, const fur_lookup *map)
+{
+    fur_arena_release(exec->workspace, mark);
+    return fur_error_set(exec->error, FUR_E_MEMORY, "lookup of %lld to %lld columns: workspace too small",
+                         (long long)map->in, (long long)map->out);
+}
+
+/* ---- gradient of the tables ----------------------------------------------------------------------------------------
+ */
+
+/* Counting sort of one table's entries: by row, within it by token, then by slot. */
+static void sort_table(const fur_lookup *map, const fur_lookup_codes *codes, int64_t first, int64_t k,
+                       const fur_lookup_sorted *out)
+{
+    int64_t R = fur_lookup_rows(map), K = fur_lookup_tables(map), slots = map->two_rows ? 2 : 1, T = codes->tokens;
+    int32_t *start = out->start_KN + k * (R + 1), sum = 0;
+    memset(start, 0, (size_t)(R + 1) * sizeof *start);
+    for (int64_t n = 0; n < slots; n++) {
+        const uint16_t *code = codes->code_ST + (k + n * K) * T + first;
+        for (int64_t t = 0; t < out->tokens; t++)
+            start[code[t]]++;
+    }
+    for (int64_t r = 0; r <= R; r++) {
+        int32_t count = start[r];
+        start[r] = sum;
+        sum += count;
+    }
+    uint16_t *token = out->token_KE + k * out->entries;
+    float *weight = out->weight_KE + k * out->entries;
+    for (int64_t t = 0; t < out->tokens; t++)
+        for (int64_t n = 0; n < slots; n++) {
+            int64_t at = (k + n * K) * T + first + t;
+            int32_t to = start[codes->code_ST[at]]++;
+            token[to] = (uint16_t)t;
+            weight[to] = codes->weight_ST[at];
+        }
+    /* each start has moved on to the next row's */
+    memmove(start + 1, start, (size_t)R * sizeof *start);
+    start[0] = 0;
+}
+
+static void touch(const fur_lookup *map, const fur_lookup_sorted *sorted, uint8_t *touched_KR)
+{
+    int64_t K = fur_lookup_tables(map), R = fur_lookup_rows(map);
+    for (int64_t k = 0; k < K; k++)
+        for (int64_t r = 0; r < R; r++) {
+            const int32_t *start = sorted->start_KN + k * (R + 1) + r;
+            touched_KR[k * R + r] |= start[1] > start[0];
+        }
+}
+
+static fur_status check_gradient(const fur_exec *exec, const fur_lookup *map, const fur_lookup_codes *codes,
+                                 int64_t lddy)
+{
+    FUR_TRY(fur_lookup_check(exec->error, map));
+    if (codes->tokens < 0 || lddy < map->out)
+        return fur_error_set(exec->error, FUR_E_SHAPE, "lookup backward of %lld rows of %lld columns, %lld apart",
+                             (long long)codes->tokens, (long long)map->out, (long long)lddy);
+    return FUR_OK;
+}
+
+fur_status fur_lookup_backward_tables(const fur_exec *exec, const fur_lookup *map, const fur_lookup_codes *codes,
+                                      const float *dy_TO, int64_t lddy, float *dtable, uint8_t *touched_KR,
+                                      float *dbias_O)
+{
+    FUR_TRY(check_gradient(exec, map, codes, lddy));
+    const fur_lookup_kernel *kernel = fur_lookup_kernel_of(exec);
+    int64_t mark = fur_arena_mark(exec->workspace), K = fur_lookup_tables(map);
+    space at = lay_out(exec, exec->workspace, map, codes->tokens);
+    if (!at.fits)
+        return too_small(exec, mark, map);
+    int64_t strips = fur_lookup_tiles(map) * (FUR_LOOKUP_TILE / kernel->strip);
+    for (int64_t first = 0; first < codes->tokens; first += FUR_LOOKUP_BLOCK) {
+        at.sorted.tokens = fur_min_i64(FUR_LOOKUP_BLOCK, codes->tokens - first);
+#pragma omp parallel num_threads(exec->threads) if (exec->threads > 1)
+        {
+#pragma omp for schedule(static)
+            for (int64_t k = 0; k < K; k++)
+                sort_table(map, codes, first, k, &at.sorted);
+#pragma omp for schedule(dynamic, 1)
+            for (int64_t n = 0; n < strips; n++)
+                kernel->table_gradient(map, &at.sorted, n * kernel->strip, dy_TO + first * lddy, lddy, dtable,
+                                       touched_KR, dbias_O, at.scratch + omp_get_thread_num() * at.scratch_floats);
+        }
+        touch(map, &at.sorted, touched_KR);
+    }
+    fur_arena_release(exec->workspace, mark);
+    return FUR_OK;
+}
+
+/* ---- gradient of the input -----------------------------------------------------------------------------------------
+ */
+
+static fur_status check_trained(const fur_exec *exec, const fur_lookup *map)
+{
+    FUR_TRY(fur_lookup_check(exec->error, map));
+    if (map->type != FUR_LOOKUP_F32 || map->layout != FUR_LOOKUP_TILES)
+        return fur_error_set(exec->error, FUR_E_UNSUPPORTED, "lookup: only f32 tables in tiles have gradients");
+    return FUR_OK;
+}
+
+fur_status fur_lookup_backward_input(const fur_exec *exec, const fur_lookup *map, const fur_lookup_codes *codes,
+                                     const float *x_TI, int64_t ldx, const float *dy_TO, int64_t lddy, int add,
+                                     float *dx_TI, int64_t lddx)
+{
+    FUR_TRY(check_trained(exec, map));
+    FUR_TRY(check_gradient(exec, map, codes, lddy));
+    if (ldx < map->in || lddx < map->in)
+        return fur_error_set(exec->error, FUR_E_SHAPE, "lookup backward to %lld columns, %lld and %lld apart",
+                             (long long)map->in, (long long)ldx, (long long)lddx);
+    const fur_lookup_kernel *kernel = fur_lookup_kernel_of(exec);
+    int64_t mark = fur_arena_mark(exec->workspace), S = fur_lookup_slots(map), groups = fur_div_up(S, GROUP);
+    float *g_TS = fur_arena_push_f32(exec->workspace, input_floats(map, codes->tokens));
+    if (!g_TS)
+        return too_small(exec, mark, map);
+    for (int64_t first = 0; first < codes->tokens; first += FUR_LOOKUP_BLOCK) {
+        int64_t tokens = fur_min_i64(FUR_LOOKUP_BLOCK, codes->tokens - first);
+        const float *dy = dy_TO + first * lddy, *x = x_TI + first * ldx;
+        float *dx = dx_TI + first * lddx;
+        fur_chunks part = fur_chunks_of(tokens, 64, fur_div_up(exec->threads, groups));
+        fur_chunks rows = fur_chunks_of_rows(tokens, map->in);
+#pragma omp parallel num_threads(exec->threads) if (exec->threads > 1)
+        {
+#pragma omp for schedule(dynamic, 1)
+            for (int64_t n = 0; n < groups * part.count; n++) {
+                int64_t s = n / part.count * GROUP, begin = n % part.count * part.size;
+                kernel->scores(map, codes, first, s, fur_min_i64(s + GROUP, S), begin,
+                               begin + fur_chunk_items(part, n % part.count, tokens), dy, lddy, g_TS);
+            }
+#pragma omp for schedule(static)
+            for (int64_t n = 0; n < rows.count; n++) {
+                int64_t t = n * rows.size;
+                kernel->input(map, fur_chunk_items(rows, n, tokens), x + t * ldx, ldx, g_TS + t * S, add, dx + t * lddx,
+                              lddx);
+            }
+        }
+    }
+    fur_arena_release(exec->workspace, mark);
+    return FUR_OK;
+}
+
+/* ---- update --------------------------------------------------------------------------------------------------------
+ */
+
+fur_status fur_lookup_sum_squares(const fur_exec *exec, const fur_lookup *map, const float *dtable,
+                                  const uint8_t *touched_KR, float *square_KR, double *sum)
+{
+    FUR_TRY(fur_lookup_check(exec->error, map));
+    const fur_lookup_kernel *kernel = fur_lookup_kernel_of(exec);
+    int64_t K = fur_lookup_tables(map), R = fur_lookup_rows(map), mark = fur_arena_mark(exec->workspace);
+    double *row_KR = fur_arena_push(exec->workspace, K * R * (int64_t)sizeof *row_KR);
+    if (!row_KR)
+        return too_small(exec, mark, map);
+#pragma omp parallel for schedule(static) num_threads(exec->threads)
+    for (int64_t k = 0; k < K; k++) {
+        double *row = row_KR + k * R;
+        memset(row, 0, (size_t)R * sizeof *row);
+        for (int64_t tile = 0; tile < fur_lookup_tiles(map); tile++) {
+            const float *d = dtable + fur_lookup_tile_at(map, tile, k);
+            for (int64_t r = 0; r < R; r++)
+                if (touched_KR[k * R + r])
+                    row[r] += kernel->square(d + r * FUR_LOOKUP_TILE);
+        }
+    }
+    *sum = 0;
+    for (int64_t n = 0; n < K * R; n++) {
+        square_KR[n] = (float)row_KR[n];
+        *sum += row_KR[n];
+    }
+    fur_arena_release(exec->workspace, mark);
+    return FUR_OK;
+}
+
+static fur_status check_update(const fur_exec *exec, const fur_lookup *map, const fur_lookup_moments *moments,
+                               const fur_lookup_update *a)
+{
+    FUR_TRY(check_trained(exec, map));
+    if (!(a->lr >= 0 && isfinite(a->lr)) || !(a->beta1 >= 0 && a->beta1 <= 0.99) || !(a->beta2 >= 0 && a->beta2 < 1) ||
+        !(a->eps > 0 && isfinite(a->eps)) || !(a->weight_decay >= 0 && a->lr * a->weight_decay <= 1) || a->step < 1 ||
+        a->step > UINT32_MAX || !isfinite(a->grad_scale))
+        return fur_error_set(
+            exec->error, FUR_E_ARGUMENT,
+            "lookup update: lr %g, betas %g (at most 0.99) and %g, eps %g, weight decay %g, step %lld, "
+            "scale %g: one is out of range",
+            a->lr, a->beta1, a->beta2, a->eps, a->weight_decay, (long long)a->step, (double)a->grad_scale);
+    int64_t rows = fur_lookup_tables(map) * fur_lookup_rows(map);
+    for (int64_t n = 0; n < rows; n++)
+        if (moments->last_KR[n] > (uint64_t)a->step)
+            return fur_error_set(exec->error, FUR_E_ARGUMENT,
+                                 "lookup update: step %lld, but row %lld was updated at %lld", (long long)a->step,
+                                 (long long)n, (long long)moments->last_KR[n]);
+    return FUR_OK;
+}
+
+/* Factors of a row's gap, and its second moment. square NULL: no gradient. */
+static fur_lookup_row move_row(const fur_lookup *map, const fur_lookup_moments *moments, const fur_lookup_update *a,
+                               int64_t n, const float *square)
+{
+    double gap = (double)(a->step - (int64_t)moments->last_KR[n]);
+    fur_lookup_row row = {.keep = (float)pow(1 - a->lr * a->weight_decay, gap), .decay = (float)pow(a->beta1, gap)};
+    double v = pow(a->beta2, gap) * (double)moments->v_KR[n];
+    if (square) {
+        double scale = (double)a->grad_scale;
+        v += (1 - a->beta2) * scale * scale * (double)*square / (double)map->out;
+        double below = sqrt(v / (1 - pow(a->beta2, (double)a->step))) + a->eps;
+        row.rate = (float)(a->lr / (1 - pow(a->beta1, (double)a->step)) / below);
+    }
+    moments->v_KR[n] = (float)v;
+    moments->last_KR[n] = (uint32_t)a->step;
+    return row;
+}
+
+/* Touched rows, or all. */
+static fur_status update_rows(const fur_exec *exec, const fur_lookup *map, float *table, const float *dtable,
+                              const uint8_t *touched_KR, const float *square_KR, const fur_lookup_moments *moments,
+                              const fur_lookup_update *args)
+{
+    const fur_lookup_kernel *kernel = fur_lookup_kernel_of(exec);
+    int64_t K = fur_lookup_tables(map), R = fur_lookup_rows(map), mark = fur_arena_mark(exec->workspace);
+    fur_lookup_row *row_KR = fur_arena_push(exec->workspace, row_bytes(map));
+    if (!row_KR)
+        return too_small(exec, mark, map);
+    float gain = (float)((1 - args->beta1) * (double)args->grad_scale);
+#pragma omp parallel num_threads(exec->threads) if (exec->threads > 1)
+    {
+#pragma omp for schedule(static)
+        for (int64_t n = 0; n < K * R; n++)
+            if (!touched_KR || touched_KR[n])
+                row_KR[n] = move_row(map, moments, args, n, square_KR ? square_KR + n : NULL);
+#pragma omp for schedule(static)
+        for (int64_t n = 0; n < fur_lookup_tiles(map) * K; n++) {
+            int64_t at = fur_lookup_tile_at(map, n / K, n % K), first = n % K * R;
+            for (int64_t r = 0; r < R; r++, at += FUR_LOOKUP_TILE)
+                if (!touched_KR || touched_KR[first + r])
+                    kernel->update(&row_KR[first + r], gain, dtable ? dtable + at : NULL, table + at, moments->m + at);
+        }
+    }
+    fur_arena_release(exec->workspace, mark);
+    return FUR_OK;
+}
+
+fur_status fur_lookup_update_lazy(const fur_exec *exec, const fur_lookup *map, float *table, const float *dtable,
+                                  const uint8_t *touched_KR, const float *square_KR, const fur_lookup_moments *moments,
+                                  const fur_lookup_update *args)
+{
+    FUR_TRY(check_update(exec, map, moments, args));
+    return update_rows(exec, map, table, dtable, touched_KR, square_KR, moments, args);
+}
+
+fur_status fur_lookup_catch_up(const fur_exec *exec, const fur_lookup *map, float *table,
+                               const fur_lookup_moments *moments, const fur_lookup_update *args)
+{
+    FUR_TRY(check_update(exec, map, moments, args));
+    return update_rows(exec, map, table, NULL, NULL, NULL, moments, args);
+}
