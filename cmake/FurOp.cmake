@@ -5,7 +5,8 @@
 set(fur_isa_flags_avx2 -mavx2 -mfma -O3)
 set(fur_isa_flags_avx512 -mavx512f -mavx512vl -mavx512bw -mavx512dq -mfma -mprefer-vector-width=512 -O3)
 
-set(fur_isa_flags_avx512bf16 ${fur_isa_flags_avx512} -mavx512bf16)
+# every core with AVX512-BF16 has VNNI
+set(fur_isa_flags_avx512bf16 ${fur_isa_flags_avx512} -mavx512bf16 -mavx512vnni)
 set(fur_isa_flags_amx ${fur_isa_flags_avx512bf16} -mamx-tile -mamx-bf16)
 
 string(TOLOWER "${CMAKE_SYSTEM_PROCESSOR}" fur_processor)

@@ -13,6 +13,18 @@
 
 const fur_lookup_kernel *fur_lookup_kernel_of(const fur_exec *exec)
 {
+#if FUR_HAVE_AVX512BF16
+    if (exec->isa >= FUR_ISA_AVX512BF16)
+        return &fur_lookup_avx512bf16;
+#endif
+#if FUR_HAVE_AVX512
+    if (exec->isa >= FUR_ISA_AVX512)
+        return &fur_lookup_avx512;
+#endif
+#if FUR_HAVE_AVX2
+    if (exec->isa >= FUR_ISA_AVX2)
+        return &fur_lookup_avx2;
+#endif
     (void)exec;
     return &fur_lookup_ref;
 }
@@ -137,17 +149,22 @@ typedef struct space {
     int fits;
 } space;
 
+static int wants_whole(const fur_exec *exec, const fur_lookup *map)
+{
+    return map->type == FUR_LOOKUP_I8 && map->layout == FUR_LOOKUP_TILES && fur_lookup_kernel_of(exec)->whole_weights;
+}
+
 static space lay_out(const fur_exec *exec, fur_arena *arena, const fur_lookup *map, int64_t tokens)
 {
     int64_t block = fur_min_i64(tokens, FUR_LOOKUP_BLOCK);
     space out = {.scratch_floats = map->layout == FUR_LOOKUP_TILES ? block * FUR_LOOKUP_TILE : 0};
     out.scratch = fur_arena_push_f32(arena, out.scratch_floats * exec->threads);
-    int64_t whole = map->type == FUR_LOOKUP_I8 && fur_lookup_kernel_of(exec)->whole ? block : 0;
-    out.whole.weight_ST = fur_arena_push(arena, fur_lookup_slots(map) * whole * (int64_t)sizeof(uint16_t));
-    out.whole.unit_T = fur_arena_push_f32(arena, whole);
-    out.fits = out.scratch && out.whole.weight_ST && out.whole.unit_T;
-    if (whole == 0)
-        out.whole = (fur_lookup_whole){0};
+    if (wants_whole(exec, map)) {
+        int64_t quads = fur_div_up(fur_lookup_slots(map), 4);
+        out.whole.quad_ST = fur_arena_push(arena, quads * 4 * block * (int64_t)sizeof(uint16_t));
+        out.whole.unit_T = fur_arena_push_f32(arena, block);
+    }
+    out.fits = out.scratch && (!wants_whole(exec, map) || (out.whole.quad_ST && out.whole.unit_T));
     return out;
 }
 
@@ -174,7 +191,16 @@ static void forward_tiles(const fur_exec *exec, const fur_lookup_call *call, int
 {
     const fur_lookup_kernel *kernel = fur_lookup_kernel_of(exec);
     int64_t tiles = fur_lookup_tiles(call->map);
-    fur_chunks part = fur_chunks_of(tokens, 64, fur_div_up(exec->threads, tiles));
+    fur_chunks part = fur_chunks_of(tokens, 64, fur_div_up(exec->threads, tiles)),
+               stretch = fur_chunks_of(tokens, 64, 64);
+    if (wants_whole(exec, call->map)) {
+#pragma omp parallel for schedule(static) num_threads(exec->threads) if (stretch.count > 1)
+        for (int64_t n = 0; n < stretch.count; n++) {
+            int64_t begin = n * stretch.size;
+            kernel->whole_weights(call->map, call->codes, call->first, begin,
+                                  begin + fur_chunk_items(stretch, n, tokens), tokens, &call->whole);
+        }
+    }
 #pragma omp parallel for schedule(dynamic, 1) num_threads(exec->threads) if (tiles * part.count > 1)
     for (int64_t n = 0; n < tiles * part.count; n++) {
         int64_t begin = n % part.count * part.size;

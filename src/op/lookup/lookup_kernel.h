@@ -8,7 +8,7 @@
 #include "base/size.h"
 #include "op/lookup/lookup.h"
 
-/* Tokens of a block: index in 16 bits; a strip of 16 columns of its gradient fills half of a 1 MB cache. */
+/* Tokens of a block: their numbers are of 16 bits. */
 #define FUR_LOOKUP_BLOCK 8192
 
 /* The tokens of a block in order of the rows they read. */
@@ -19,12 +19,17 @@ typedef struct fur_lookup_sorted {
     float *weight_KE;
 } fur_lookup_sorted;
 
-/* Weights times scales in 15 bits of a token's largest: the sums of I8 are whole numbers. */
+/* Weights times scales in 15 bits of a token's largest: the sums of I8 are whole numbers. A largest of no more than
+ * 1e-30 counts as 0. */
 typedef struct fur_lookup_whole {
-    uint16_t *weight_ST; /* [S][tokens of the block] */
-    float *unit_T;       /* value of 1 */
+    uint16_t *quad_ST; /* [ceil(S / 4)][tokens of the block][4], in the variant's own form */
+    float *unit_T;     /* value of 1 */
 } fur_lookup_whole;
-#define FUR_LOOKUP_WHOLE 32767
+#define FUR_LOOKUP_WHOLE_MOST  32767.0f
+#define FUR_LOOKUP_WHOLE_LEAST 1e-30f
+
+/* Slots whose scores go together; rows of scores are padded to a multiple. */
+#define FUR_LOOKUP_SCORES 8
 
 /* One forward call on a block: codes of its tokens begin at `first` of the call's. */
 typedef struct fur_lookup_call {
@@ -44,10 +49,12 @@ typedef struct fur_lookup_row {
 
 typedef struct fur_lookup_kernel {
     int64_t strip; /* columns that table_gradient takes at a time, divides FUR_LOOKUP_TILE */
-    int whole;     /* I8 wants fur_lookup_whole */
     /* Codes and weights of tokens first .. first+count-1. The first that is not finite, or -1. */
     int64_t (*hash)(const fur_lookup *map, int64_t first, int64_t count, const float *x_TI, int64_t ldx,
                     const fur_lookup_codes *out);
+    /* For tokens begin .. end-1 of a block of `tokens` that begins at `first`. NULL: forward does without. */
+    void (*whole_weights)(const fur_lookup *map, const fur_lookup_codes *codes, int64_t first, int64_t begin,
+                          int64_t end, int64_t tokens, const fur_lookup_whole *out);
     /* Tokens begin .. end-1 of the block, one tile of columns. scratch: [end - begin][FUR_LOOKUP_TILE] floats. */
     void (*forward_tile)(const fur_lookup_call *call, int64_t tile, int64_t begin, int64_t end, float *scratch);
     /* Likewise columns from .. to-1 of layout ROWS. */
@@ -55,9 +62,10 @@ typedef struct fur_lookup_kernel {
     /* Columns column .. column+strip-1 of dtable and dbias. scratch: [tokens][strip] floats. */
     void (*table_gradient)(const fur_lookup *map, const fur_lookup_sorted *sorted, int64_t column, const float *dy_TO,
                            int64_t lddy, float *dtable, const uint8_t *touched_KR, float *dbias_O, float *scratch);
-    /* g of slots s .. e-1 for tokens begin .. end-1 of the block. */
+    /* g of slots s .. e-1, s a multiple of FUR_LOOKUP_SCORES, for tokens begin .. end-1 of the block. scratch:
+     * [end - begin][FUR_LOOKUP_TILE] floats. */
     void (*scores)(const fur_lookup *map, const fur_lookup_codes *codes, int64_t first, int64_t s, int64_t e,
-                   int64_t begin, int64_t end, const float *dy_TO, int64_t lddy, float *g_TS);
+                   int64_t begin, int64_t end, const float *dy_TO, int64_t lddy, float *g_TS, float *scratch);
     /* dx of `count` rows. */
     void (*input)(const fur_lookup *map, int64_t count, const float *x_TI, int64_t ldx, const float *g_TS, int add,
                   float *dx_TI, int64_t lddx);
@@ -84,6 +92,12 @@ static inline int64_t fur_lookup_tile_at(const fur_lookup *map, int64_t tile, in
 {
     int64_t R = (int64_t)1 << map->bits;
     return (tile * (map->in / map->bits) + table) * R * FUR_LOOKUP_TILE;
+}
+
+/* Floats from row to row of scores. */
+static inline int64_t fur_lookup_score_stride(const fur_lookup *map)
+{
+    return fur_round_up(map->in / map->bits * (map->two_rows ? 2 : 1), FUR_LOOKUP_SCORES);
 }
 
 /* Table that a slot reads. */

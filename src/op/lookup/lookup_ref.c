@@ -64,8 +64,8 @@ static int64_t hash(const fur_lookup *map, int64_t first, int64_t count, const f
 static void input(const fur_lookup *map, int64_t count, const float *x_TI, int64_t ldx, const float *g_TS, int add,
                   float *dx_TI, int64_t lddx)
 {
-    int64_t K = map->in / map->bits, S = map->two_rows ? 2 * K : K;
-    for (int64_t t = 0; t < count; t++, x_TI += ldx, g_TS += S, dx_TI += lddx)
+    int64_t K = map->in / map->bits, stride = fur_lookup_score_stride(map);
+    for (int64_t t = 0; t < count; t++, x_TI += ldx, g_TS += stride, dx_TI += lddx)
         for (int64_t k = 0; k < K; k++) {
             chunk c = chunk_of(map, x_TI + k * map->bits);
             int magnitude = map->score == FUR_LOOKUP_MAGNITUDE;
@@ -158,9 +158,10 @@ static void table_gradient(const fur_lookup *map, const fur_lookup_sorted *sorte
 }
 
 static void scores(const fur_lookup *map, const fur_lookup_codes *codes, int64_t first, int64_t s, int64_t e,
-                   int64_t begin, int64_t end, const float *dy_TO, int64_t lddy, float *g_TS)
+                   int64_t begin, int64_t end, const float *dy_TO, int64_t lddy, float *g_TS, float *scratch)
 {
-    int64_t S = fur_lookup_slots(map);
+    (void)scratch;
+    int64_t S = fur_lookup_score_stride(map);
     for (int64_t t = begin; t < end; t++)
         for (int64_t slot = s; slot < e; slot++) {
             double sum = 0;

@@ -7,9 +7,6 @@
 #include "op/chunk.h"
 #include "op/lookup/lookup_kernel.h"
 
-/* Slots of a task of the score gradient: that many tables, 64 columns wide, fill half of a 1 MB cache. */
-#define GROUP 8
-
 /* ---- workspace -----------------------------------------------------------------------------------------------------
  */
 
@@ -34,9 +31,19 @@ static space lay_out(const fur_exec *exec, fur_arena *arena, const fur_lookup *m
     return out;
 }
 
-static int64_t input_floats(const fur_lookup *map, int64_t tokens)
+typedef struct input_space {
+    float *g_TS;
+    float *scratch; /* of each thread */
+    int64_t scratch_floats;
+} input_space;
+
+static input_space lay_out_input(const fur_exec *exec, fur_arena *arena, const fur_lookup *map, int64_t tokens)
 {
-    return fur_min_i64(tokens, FUR_LOOKUP_BLOCK) * fur_lookup_slots(map);
+    int64_t block = fur_min_i64(tokens, FUR_LOOKUP_BLOCK);
+    input_space out = {.scratch_floats = block * FUR_LOOKUP_TILE};
+    out.g_TS = fur_arena_push_f32(arena, block * fur_lookup_score_stride(map));
+    out.scratch = fur_arena_push_f32(arena, out.scratch_floats * exec->threads);
+    return out;
 }
 
 static int64_t row_bytes(const fur_lookup *map)
@@ -49,10 +56,10 @@ int64_t fur_lookup_workspace(const fur_exec *exec, const fur_lookup *map, int64_
     int64_t most = fur_lookup_forward_workspace(exec, map, tokens);
     if (!backward)
         return most;
-    fur_arena arena = fur_arena_counting();
-    lay_out(exec, &arena, map, tokens);
-    int64_t input = input_floats(map, tokens) * (int64_t)sizeof(float);
-    most = fur_max_i64(fur_max_i64(most, arena.peak), fur_max_i64(input, row_bytes(map)));
+    fur_arena tables = fur_arena_counting(), input = fur_arena_counting();
+    lay_out(exec, &tables, map, tokens);
+    lay_out_input(exec, &input, map, tokens);
+    most = fur_max_i64(fur_max_i64(most, tables.peak), fur_max_i64(input.peak, row_bytes(map)));
     return fur_round_up(most, FUR_ARENA_ALIGN);
 }
 
@@ -167,29 +174,33 @@ fur_status fur_lookup_backward_input(const fur_exec *exec, const fur_lookup *map
         return fur_error_set(exec->error, FUR_E_SHAPE, "lookup backward to %lld columns, %lld and %lld apart",
                              (long long)map->in, (long long)ldx, (long long)lddx);
     const fur_lookup_kernel *kernel = fur_lookup_kernel_of(exec);
-    int64_t mark = fur_arena_mark(exec->workspace), S = fur_lookup_slots(map), groups = fur_div_up(S, GROUP);
-    float *g_TS = fur_arena_push_f32(exec->workspace, input_floats(map, codes->tokens));
-    if (!g_TS)
+    int64_t mark = fur_arena_mark(exec->workspace), S = fur_lookup_slots(map), stride = fur_lookup_score_stride(map);
+    input_space at = lay_out_input(exec, exec->workspace, map, codes->tokens);
+    if (!at.g_TS || !at.scratch)
         return too_small(exec, mark, map);
+    /* a range of slots a thread: each copies all tiles of dy */
+    fur_chunks slots = fur_chunks_of(fur_div_up(S, FUR_LOOKUP_SCORES), 1, exec->threads);
+    slots.size *= FUR_LOOKUP_SCORES;
     for (int64_t first = 0; first < codes->tokens; first += FUR_LOOKUP_BLOCK) {
         int64_t tokens = fur_min_i64(FUR_LOOKUP_BLOCK, codes->tokens - first);
         const float *dy = dy_TO + first * lddy, *x = x_TI + first * ldx;
         float *dx = dx_TI + first * lddx;
-        fur_chunks part = fur_chunks_of(tokens, 64, fur_div_up(exec->threads, groups));
+        fur_chunks part = fur_chunks_of(tokens, 64, fur_div_up(exec->threads, slots.count));
         fur_chunks rows = fur_chunks_of_rows(tokens, map->in);
 #pragma omp parallel num_threads(exec->threads) if (exec->threads > 1)
         {
 #pragma omp for schedule(dynamic, 1)
-            for (int64_t n = 0; n < groups * part.count; n++) {
-                int64_t s = n / part.count * GROUP, begin = n % part.count * part.size;
-                kernel->scores(map, codes, first, s, fur_min_i64(s + GROUP, S), begin,
-                               begin + fur_chunk_items(part, n % part.count, tokens), dy, lddy, g_TS);
+            for (int64_t n = 0; n < slots.count * part.count; n++) {
+                int64_t s = n / part.count * slots.size, begin = n % part.count * part.size;
+                kernel->scores(map, codes, first, s, fur_min_i64(s + slots.size, S), begin,
+                               begin + fur_chunk_items(part, n % part.count, tokens), dy, lddy, at.g_TS,
+                               at.scratch + omp_get_thread_num() * at.scratch_floats);
             }
 #pragma omp for schedule(static)
             for (int64_t n = 0; n < rows.count; n++) {
                 int64_t t = n * rows.size;
-                kernel->input(map, fur_chunk_items(rows, n, tokens), x + t * ldx, ldx, g_TS + t * S, add, dx + t * lddx,
-                              lddx);
+                kernel->input(map, fur_chunk_items(rows, n, tokens), x + t * ldx, ldx, at.g_TS + t * stride, add,
+                              dx + t * lddx, lddx);
             }
         }
     }

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Forward, over the vocabularies of op/simd and lookup_words. Each element is summed over slots in ascending order, in
+ * whatever groups: its bits depend on its row alone.
+ *
+ * Tiles: so many slots at a time that their rows of the tile fill half of a 1 MB cache (GROUP_*), for all tokens; the
+ * sums wait in `scratch`, in the order of columns in which the type's registers come (`finish` puts them right). */
+#include <string.h>
+
+#include "base/bf16.h"
+#include "op/lookup/lookup_kernel.h"
+
+#define VECTORS    (FUR_LOOKUP_TILE / VL)
+#define GROUP_F32  8
+#define GROUP_BF16 16
+#define GROUP_I8   32
+
+/* What a group reads of each of its slots. */
+typedef struct group {
+    int64_t slots;
+    const void *rows[GROUP_I8]; /* of the tile */
+    const uint16_t *code[GROUP_I8];
+    const float *weight[GROUP_I8];
+} group;
+
+static group group_of(const fur_lookup_call *c, int64_t tile, int64_t s, int64_t most)
+{
+    const fur_lookup *map = c->map;
+    group g = {.slots = fur_min_i64(most, fur_lookup_slots(map) - s)};
+    for (int64_t i = 0; i < g.slots; i++) {
+        int64_t at = fur_lookup_tile_at(map, tile, fur_lookup_table_of(map, s + i)) * fur_lookup_type_bytes(map->type);
+        g.rows[i] = (const unsigned char *)map->table + at;
+        g.code[i] = c->codes->code_ST + (s + i) * c->codes->tokens + c->first;
+        g.weight[i] = c->codes->weight_ST + (s + i) * c->codes->tokens + c->first;
+    }
+    return g;
+}
+
+FUR_ALWAYS_INLINE void load_sums(V y[VECTORS], const float *from)
+{
+    FUR_UNROLL
+    for (int i = 0; i < VECTORS; i++)
+        y[i] = vload(from + i * VL);
+}
+
+FUR_ALWAYS_INLINE void store_sums(float *to, const V y[VECTORS])
+{
+    FUR_UNROLL
+    for (int i = 0; i < VECTORS; i++)
+        vstore(to + i * VL, y[i]);
+}
+
+FUR_ALWAYS_INLINE void add_f32(V y[VECTORS], const float *row, V w)
+{
+    FUR_UNROLL
+    for (int i = 0; i < VECTORS; i++)
+        y[i] = vfma(w, vload(row + i * VL), y[i]);
+}
+
+/* Registers of even columns, then of odd ones. */
+FUR_ALWAYS_INLINE void add_bf16(V y[VECTORS], const uint16_t *row, V w)
+{
+    FUR_UNROLL
+    for (int i = 0; i < VECTORS; i += 2) {
+        W pairs = wload((const uint32_t *)(const void *)(row + i * VL));
+        y[i] = vfma(w, wfirst(pairs), y[i]);
+        y[i + 1] = vfma(w, wsecond(pairs), y[i + 1]);
+    }
+}
+
+FUR_ALWAYS_INLINE void group_f32(const group *g, int64_t slots, int64_t begin, int64_t end, const float *start,
+                                 float *scratch)
+{
+    for (int64_t t = begin; t < end; t++) {
+        V y[VECTORS];
+        float *sums = scratch + (t - begin) * FUR_LOOKUP_TILE;
+        load_sums(y, start ? start : sums);
+        for (int64_t i = 0; i < slots; i++)
+            add_f32(y, (const float *)g->rows[i] + g->code[i][t] * FUR_LOOKUP_TILE, vset(g->weight[i][t]));
+        store_sums(sums, y);
+    }
+}
+
+FUR_ALWAYS_INLINE void group_bf16(const group *g, int64_t slots, int64_t begin, int64_t end, const float *start,
+                                  float *scratch)
+{
+    for (int64_t t = begin; t < end; t++) {
+        V y[VECTORS];
+        float *sums = scratch + (t - begin) * FUR_LOOKUP_TILE;
+        load_sums(y, start ? start : sums);
+        for (int64_t i = 0; i < slots; i++)
+            add_bf16(y, (const uint16_t *)g->rows[i] + g->code[i][t] * FUR_LOOKUP_TILE, vset(g->weight[i][t]));
+        store_sums(sums, y);
+    }
+}
+
+/* quads: weights of four slots of each token, as whole_place made them */
+FUR_ALWAYS_INLINE void group_i8(const group *g, int64_t slots, const fur_lookup_whole *whole, const uint16_t *quads,
+                                int64_t tokens, int64_t begin, int64_t end, const float *start, float *scratch)
+{
+    for (int64_t t = begin; t < end; t++) {
+        float *sums = scratch + (t - begin) * FUR_LOOKUP_TILE;
+        whole_sum sum;
+        memset(&sum, 0, sizeof sum);
+        for (int64_t i = 0; i < slots; i += 4) {
+            const int8_t *row[4];
+            FUR_UNROLL
+            for (int n = 0; n < 4; n++) /* beyond the last slot: its row again, with weight 0 */
+                row[n] = (const int8_t *)g->rows[fur_min_i64(i + n, g->slots - 1)] +
+                         g->code[fur_min_i64(i + n, g->slots - 1)][t] * FUR_LOOKUP_TILE;
+            whole_add(&sum, row, quads + (i * tokens + 4 * t));
+        }
+        V unit = vset(whole->unit_T[t]);
+        FUR_UNROLL
+        for (int v = 0; v < VECTORS; v++)
+            vstore(sums + v * VL, vfma(unit, whole_part(&sum, v), vload((start ? start : sums) + v * VL)));
+    }
+}
+
+/* Where the columns of a type's registers lie: y[4 n ..] are four of register v, lane l. */
+static void place_sums(fur_lookup_type type, const float *from, float *to)
+{
+    if (type == FUR_LOOKUP_F32)
+        memcpy(to, from, FUR_LOOKUP_TILE * sizeof *to);
+    if (type == FUR_LOOKUP_BF16)
+        for (int64_t i = 0; i < FUR_LOOKUP_TILE; i += 2 * VL)
+            wstore_mixed((uint32_t *)(void *)(to + i), wload((const uint32_t *)(const void *)(from + i)),
+                         wload((const uint32_t *)(const void *)(from + i + VL)));
+    if (type == FUR_LOOKUP_I8)
+        for (int64_t v = 0; v < VECTORS; v++)
+            for (int64_t l = 0; l < VL / 4; l++)
+                memcpy(to + FOUR(v, l), from + v * VL + 4 * l, 4 * sizeof *to);
+}
+
+/* The reverse, for the bias. */
+static void take_sums(fur_lookup_type type, const float *from, float *to)
+{
+    if (type == FUR_LOOKUP_F32)
+        memcpy(to, from, FUR_LOOKUP_TILE * sizeof *to);
+    for (int64_t i = 0; type == FUR_LOOKUP_BF16 && i < FUR_LOOKUP_TILE; i++)
+        to[i / (2 * VL) * 2 * VL + i % 2 * VL + i % (2 * VL) / 2] = from[i];
+    if (type == FUR_LOOKUP_I8)
+        for (int64_t v = 0; v < VECTORS; v++)
+            for (int64_t l = 0; l < VL / 4; l++)
+                memcpy(to + v * VL + 4 * l, from + FOUR(v, l), 4 * sizeof *to);
+}
+
+static void finish(const fur_lookup_call *c, int64_t tile, int64_t begin, int64_t end, const float *scratch)
+{
+    int64_t column = tile * FUR_LOOKUP_TILE, columns = fur_min_i64(FUR_LOOKUP_TILE, c->map->out - column);
+    float part[FUR_LOOKUP_TILE];
+    for (int64_t t = begin; t < end; t++, scratch += FUR_LOOKUP_TILE) {
+        float *y = c->y_TO + t * c->ldy + column;
+        if (columns == FUR_LOOKUP_TILE && !c->add) {
+            place_sums(c->map->type, scratch, y);
+            continue;
+        }
+        place_sums(c->map->type, scratch, part);
+        for (int64_t i = 0; i < columns; i++)
+            y[i] = c->add ? y[i] + part[i] : part[i];
+    }
+}
+
+static void forward_tile(const fur_lookup_call *c, int64_t tile, int64_t begin, int64_t end, float *scratch)
+{
+    const fur_lookup *map = c->map;
+    int64_t S = fur_lookup_slots(map), tokens = fur_min_i64(FUR_LOOKUP_BLOCK, c->codes->tokens - c->first);
+    int64_t most = map->type == FUR_LOOKUP_F32 ? GROUP_F32 : map->type == FUR_LOOKUP_BF16 ? GROUP_BF16 : GROUP_I8;
+    float bias[FUR_LOOKUP_TILE] = {0}, first[FUR_LOOKUP_TILE];
+    for (int64_t i = 0; map->bias_O && i < FUR_LOOKUP_TILE && tile * FUR_LOOKUP_TILE + i < map->out; i++)
+        bias[i] = map->bias_O[tile * FUR_LOOKUP_TILE + i];
+    take_sums(map->type, bias, first);
+    for (int64_t s = 0; s < S; s += most) {
+        group g = group_of(c, tile, s, most);
+        const float *start = s == 0 ? first : NULL;
+        if (map->type == FUR_LOOKUP_F32 && g.slots == GROUP_F32)
+            group_f32(&g, GROUP_F32, begin, end, start, scratch);
+        else if (map->type == FUR_LOOKUP_F32)
+            group_f32(&g, g.slots, begin, end, start, scratch);
+        else if (map->type == FUR_LOOKUP_BF16)
+            group_bf16(&g, g.slots, begin, end, start, scratch);
+        else
+            group_i8(&g, g.slots, &c->whole, c->whole.quad_ST + s * tokens, tokens, begin, end, start, scratch);
+    }
+    finish(c, tile, begin, end, scratch);
+}
+
+/* ---- weights of I8 in whole numbers --------------------------------------------------------------------------------
+ */
+
+static void whole_weights(const fur_lookup *map, const fur_lookup_codes *codes, int64_t first, int64_t begin,
+                          int64_t end, int64_t tokens, const fur_lookup_whole *out)
+{
+    enum { STRETCH = 64 };
+    int64_t S = fur_lookup_slots(map), T = codes->tokens;
+    for (int64_t t0 = begin; t0 < end; t0 += STRETCH) {
+        int64_t count = fur_min_i64(STRETCH, end - t0);
+        float largest[STRETCH] = {0}, inverse[STRETCH];
+        for (int64_t s = 0; s < S; s++) {
+            const float *scale = map->row_scale_KR + (fur_lookup_table_of(map, s) << map->bits);
+            const uint16_t *code = codes->code_ST + s * T + first + t0;
+            const float *weight = codes->weight_ST + s * T + first + t0;
+            for (int64_t t = 0; t < count; t++) {
+                float w = weight[t] * scale[code[t]];
+                largest[t] = w > largest[t] ? w : largest[t];
+            }
+        }
+        for (int64_t t = 0; t < count; t++) {
+            int counts = largest[t] > FUR_LOOKUP_WHOLE_LEAST; /* so that the inverse is finite */
+            inverse[t] = counts ? FUR_LOOKUP_WHOLE_MOST / largest[t] : 0;
+            out->unit_T[t0 + t] = counts ? largest[t] / FUR_LOOKUP_WHOLE_MOST : 0;
+        }
+        for (int64_t s = 0; s < S; s += 4)
+            for (int64_t t = 0; t < count; t++) {
+                uint32_t w[4] = {0};
+                for (int64_t n = 0; n < fur_min_i64(4, S - s); n++) {
+                    int64_t row = fur_lookup_table_of(map, s + n) << map->bits, at = (s + n) * T + first + t0 + t;
+                    float scaled = codes->weight_ST[at] * map->row_scale_KR[row + codes->code_ST[at]] * inverse[t];
+                    w[n] = scaled > 0
+                               ? (uint32_t)(scaled < FUR_LOOKUP_WHOLE_MOST ? scaled + 0.5f : FUR_LOOKUP_WHOLE_MOST)
+                               : 0;
+                }
+                whole_place(w, out->quad_ST + s * tokens + 4 * (t0 + t));
+            }
+    }
+}
+
+/* ---- rows: few tokens ----------------------------------------------------------------------------------------------
+ */
+
+/* Columns summed at a time, and rows whose memory is asked for ahead of their turn. */
+#define STRETCH_COLUMNS 1024
+#define AHEAD           8
+
+typedef struct slot_row {
+    const void *at;
+    V weight;
+} slot_row;
+
+static inline V load_as(fur_lookup_type type, const void *row, int64_t i)
+{
+    return type == FUR_LOOKUP_F32    ? vload((const float *)row + i)
+           : type == FUR_LOOKUP_BF16 ? wload_row((const uint16_t *)row + i)
+                                     : vload_i8((const int8_t *)row + i);
+}
+
+static const void *row_at(const fur_lookup_call *c, int64_t slot, int64_t t, int64_t column, float *weight)
+{
+    const fur_lookup *map = c->map;
+    int64_t at = slot * c->codes->tokens + c->first + t;
+    int64_t row = (fur_lookup_table_of(map, slot) << map->bits) + c->codes->code_ST[at];
+    *weight = c->codes->weight_ST[at] * (map->type == FUR_LOOKUP_I8 ? map->row_scale_KR[row] : 1);
+    return (const unsigned char *)map->table + (row * map->out + column) * fur_lookup_type_bytes(map->type);
+}
+
+static inline void ask_for(const void *row, int64_t bytes)
+{
+    for (int64_t i = 0; i < bytes; i += 64)
+        _mm_prefetch((const char *)row + i, _MM_HINT_T0);
+}
+
+/* sum[0 .. columns-1] += weights times n rows, n <= 4; ask[n]: rows of later */
+FUR_ALWAYS_INLINE void add_rows(fur_lookup_type type, int64_t n, const void *const row[4], const float weight[4],
+                                int64_t columns, float *sum)
+{
+    int64_t i = 0;
+    V w[4];
+    for (int64_t j = 0; j < n; j++)
+        w[j] = vset(weight[j]);
+    for (; i + VL <= columns; i += VL) {
+        V y = vload(sum + i);
+        for (int64_t j = 0; j < n; j++)
+            y = vfma(w[j], load_as(type, row[j], i), y);
+        vstore(sum + i, y);
+    }
+    for (; i < columns; i++)
+        for (int64_t j = 0; j < n; j++) {
+            float value = type == FUR_LOOKUP_F32    ? ((const float *)row[j])[i]
+                          : type == FUR_LOOKUP_BF16 ? fur_bf16_value(((const uint16_t *)row[j])[i])
+                                                    : ((const int8_t *)row[j])[i];
+            sum[i] = fmaf(weight[j], value, sum[i]);
+        }
+}
+
+FUR_ALWAYS_INLINE void sum_rows(fur_lookup_type type, const fur_lookup_call *c, int64_t t, int64_t column,
+                                int64_t columns, float *sum)
+{
+    int64_t S = fur_lookup_slots(c->map), bytes = columns * fur_lookup_type_bytes(type);
+    float weight[4];
+    const void *row[4];
+    for (int64_t s = 0; s < fur_min_i64(S, AHEAD); s++)
+        ask_for(row_at(c, s, t, column, weight), bytes);
+    for (int64_t s = 0; s < S; s += 4) {
+        int64_t n = fur_min_i64(4, S - s);
+        for (int64_t j = 0; j < n && s + AHEAD + j < S; j++)
+            ask_for(row_at(c, s + AHEAD + j, t, column, weight), bytes);
+        for (int64_t j = 0; j < n; j++)
+            row[j] = row_at(c, s + j, t, column, weight + j);
+        if (n == 4)
+            add_rows(type, 4, row, weight, columns, sum);
+        else
+            add_rows(type, n, row, weight, columns, sum);
+    }
+}
+
+static void forward_rows(const fur_lookup_call *c, int64_t from, int64_t to, int64_t begin, int64_t end)
+{
+    float sum[STRETCH_COLUMNS];
+    for (int64_t t = begin; t < end; t++)
+        for (int64_t column = from; column < to; column += STRETCH_COLUMNS) {
+            int64_t columns = fur_min_i64(STRETCH_COLUMNS, to - column);
+            for (int64_t i = 0; i < columns; i++)
+                sum[i] = c->map->bias_O ? c->map->bias_O[column + i] : 0;
+            if (c->map->type == FUR_LOOKUP_F32)
+                sum_rows(FUR_LOOKUP_F32, c, t, column, columns, sum);
+            else if (c->map->type == FUR_LOOKUP_BF16)
+                sum_rows(FUR_LOOKUP_BF16, c, t, column, columns, sum);
+            else
+                sum_rows(FUR_LOOKUP_I8, c, t, column, columns, sum);
+            float *y = c->y_TO + t * c->ldy + column;
+            for (int64_t i = 0; i < columns; i++)
+                y[i] = c->add ? y[i] + sum[i] : sum[i];
+        }
+}
