@@ -139,32 +139,61 @@ fur_status fur_lookup_hash(const fur_exec *exec, const fur_lookup *map, const fl
     return FUR_OK;
 }
 
+/* ---- plan ----------------------------------------------------------------------------------------------------------
+ */
+
+int fur_lookup_plan_push(fur_arena *arena, const fur_lookup *map, int64_t tokens, int64_t group, int weights,
+                         fur_lookup_plan *out)
+{
+    *out = (fur_lookup_plan){.tokens = tokens};
+    if (!group)
+        return 1;
+    int whole = weights && map->type == FUR_LOOKUP_I8;
+    int64_t entries = fur_round_up(fur_lookup_slots(map), group) * tokens;
+    out->code = fur_arena_push(arena, entries * (int64_t)sizeof *out->code);
+    if (weights && !whole)
+        out->weight = fur_arena_push_f32(arena, entries);
+    if (whole) {
+        out->whole = fur_arena_push(arena, entries * (int64_t)sizeof *out->whole);
+        out->unit_T = fur_arena_push_f32(arena, tokens);
+    }
+    return out->code && (!weights || out->weight || (out->whole && out->unit_T));
+}
+
+void fur_lookup_plan_make(const fur_exec *exec, const fur_lookup *map, const fur_lookup_codes *codes, int64_t first,
+                          int64_t group, const fur_lookup_plan *plan)
+{
+    if (!group)
+        return;
+    const fur_lookup_kernel *kernel = fur_lookup_kernel_of(exec);
+    fur_chunks part = fur_chunks_of(plan->tokens, 64, 64);
+#pragma omp parallel for schedule(static) num_threads(exec->threads) if (part.count > 1)
+    for (int64_t n = 0; n < part.count; n++) {
+        int64_t begin = n * part.size;
+        kernel->plan(map, codes, first, begin, begin + fur_chunk_items(part, n, plan->tokens), group, plan);
+    }
+}
+
 /* ---- forward -------------------------------------------------------------------------------------------------------
  */
 
 typedef struct space {
     float *scratch; /* of each thread */
-    int64_t scratch_floats;
-    fur_lookup_whole whole;
+    int64_t scratch_floats, group;
+    fur_lookup_plan plan;
     int fits;
 } space;
-
-static int wants_whole(const fur_exec *exec, const fur_lookup *map)
-{
-    return map->type == FUR_LOOKUP_I8 && map->layout == FUR_LOOKUP_TILES && fur_lookup_kernel_of(exec)->whole_weights;
-}
 
 static space lay_out(const fur_exec *exec, fur_arena *arena, const fur_lookup *map, int64_t tokens)
 {
     int64_t block = fur_min_i64(tokens, FUR_LOOKUP_BLOCK);
-    space out = {.scratch_floats = map->layout == FUR_LOOKUP_TILES ? block * FUR_LOOKUP_TILE : 0};
-    out.scratch = fur_arena_push_f32(arena, out.scratch_floats * exec->threads);
-    if (wants_whole(exec, map)) {
-        int64_t quads = fur_div_up(fur_lookup_slots(map), 4);
-        out.whole.quad_ST = fur_arena_push(arena, quads * 4 * block * (int64_t)sizeof(uint16_t));
-        out.whole.unit_T = fur_arena_push_f32(arena, block);
+    space out = {0};
+    if (map->layout == FUR_LOOKUP_TILES) {
+        out.scratch_floats = block * FUR_LOOKUP_TILE;
+        out.group = fur_lookup_kernel_of(exec)->group[map->type];
     }
-    out.fits = out.scratch && (!wants_whole(exec, map) || (out.whole.quad_ST && out.whole.unit_T));
+    out.scratch = fur_arena_push_f32(arena, out.scratch_floats * exec->threads);
+    out.fits = fur_lookup_plan_push(arena, map, block, out.group, 1, &out.plan) && out.scratch;
     return out;
 }
 
@@ -191,16 +220,8 @@ static void forward_tiles(const fur_exec *exec, const fur_lookup_call *call, int
 {
     const fur_lookup_kernel *kernel = fur_lookup_kernel_of(exec);
     int64_t tiles = fur_lookup_tiles(call->map);
-    fur_chunks part = fur_chunks_of(tokens, 64, fur_div_up(exec->threads, tiles)),
-               stretch = fur_chunks_of(tokens, 64, 64);
-    if (wants_whole(exec, call->map)) {
-#pragma omp parallel for schedule(static) num_threads(exec->threads) if (stretch.count > 1)
-        for (int64_t n = 0; n < stretch.count; n++) {
-            int64_t begin = n * stretch.size;
-            kernel->whole_weights(call->map, call->codes, call->first, begin,
-                                  begin + fur_chunk_items(stretch, n, tokens), tokens, &call->whole);
-        }
-    }
+    fur_chunks part = fur_chunks_of(tokens, 64, fur_div_up(exec->threads, tiles));
+    fur_lookup_plan_make(exec, call->map, call->codes, call->first, at->group, &call->plan);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(exec->threads) if (tiles * part.count > 1)
     for (int64_t n = 0; n < tiles * part.count; n++) {
         int64_t begin = n % part.count * part.size;
@@ -241,10 +262,11 @@ fur_status fur_lookup_forward(const fur_exec *exec, const fur_lookup *map, const
         fur_lookup_call call = {.map = map,
                                 .codes = codes,
                                 .first = first,
-                                .whole = at.whole,
+                                .plan = at.plan,
                                 .add = add,
                                 .y_TO = y_TO + first * ldy,
                                 .ldy = ldy};
+        call.plan.tokens = tokens;
         if (map->layout == FUR_LOOKUP_TILES)
             forward_tiles(exec, &call, tokens, &at);
         else

@@ -13,7 +13,9 @@
 
 const fur_lookup_kernel fur_lookup_avx512 = {.strip = STRIP,
                                              .hash = hash,
-                                             .whole_weights = whole_weights,
+                                             .group = GROUPS,
+                                             .score_group = FUR_LOOKUP_SCORES,
+                                             .plan = plan,
                                              .forward_tile = forward_tile,
                                              .forward_rows = forward_rows,
                                              .table_gradient = table_gradient,

@@ -86,13 +86,9 @@ static void pack_tile(const fur_lookup *map, int64_t tile, int64_t begin, int64_
     }
 }
 
-typedef struct score_group {
-    const float *rows[FUR_LOOKUP_SCORES]; /* of the tile; beyond the last slot: its rows again */
-    const uint16_t *code[FUR_LOOKUP_SCORES];
-} score_group;
-
-/* Products of a token with eight rows, not yet summed over lanes. */
-FUR_ALWAYS_INLINE void score_products(const score_group *g, int64_t t, const float *dy, V out[FUR_LOOKUP_SCORES])
+/* Products of a token with eight rows, not yet summed over lanes. rows: of the tile. */
+FUR_ALWAYS_INLINE void score_products(const float *const rows[FUR_LOOKUP_SCORES], const uint16_t *code, const float *dy,
+                                      V out[FUR_LOOKUP_SCORES])
 {
     V y[SCORE_VECTORS];
     FUR_UNROLL
@@ -100,7 +96,7 @@ FUR_ALWAYS_INLINE void score_products(const score_group *g, int64_t t, const flo
         y[i] = vload(dy + i * VL);
     FUR_UNROLL
     for (int n = 0; n < FUR_LOOKUP_SCORES; n++) {
-        const float *row = g->rows[n] + g->code[n][t] * FUR_LOOKUP_TILE;
+        const float *row = rows[n] + code[n] * FUR_LOOKUP_TILE;
         V sum = vmul(y[0], vload(row));
         FUR_UNROLL
         for (int i = 1; i < SCORE_VECTORS; i++)
@@ -109,20 +105,21 @@ FUR_ALWAYS_INLINE void score_products(const score_group *g, int64_t t, const flo
     }
 }
 
-/* One tile of eight slots. */
-static void score_tile(const score_group *g, int64_t begin, int64_t end, const float *dy, int first, float *g_TS,
-                       int64_t stride)
+/* One tile of eight slots; code, dy, g: of the first of the tokens. */
+static void score_tile(const float *const rows[FUR_LOOKUP_SCORES], int64_t tokens, const uint16_t *code,
+                       const float *dy, int first, float *g_TS, int64_t stride)
 {
-    for (int64_t t = begin; t < end; t += SCORE_TOKENS) {
+    for (int64_t t = 0; t < tokens; t += SCORE_TOKENS) {
         V product[VL];
         float sums[VL];
         FUR_UNROLL
         for (int n = 0; n < SCORE_TOKENS; n++) { /* beyond the last token: it again */
-            int64_t at = fur_min_i64(t + n, end - 1);
-            score_products(g, at, dy + (at - begin) * FUR_LOOKUP_TILE, product + n * FUR_LOOKUP_SCORES);
+            int64_t at = fur_min_i64(t + n, tokens - 1);
+            score_products(rows, code + at * FUR_LOOKUP_SCORES, dy + at * FUR_LOOKUP_TILE,
+                           product + n * FUR_LOOKUP_SCORES);
         }
         vstore(sums, vsums(product));
-        for (int64_t n = 0; n < fur_min_i64(SCORE_TOKENS, end - t); n++) {
+        for (int64_t n = 0; n < fur_min_i64(SCORE_TOKENS, tokens - t); n++) {
             float *to = g_TS + (t + n) * stride;
             __m256 s = _mm256_loadu_ps(sums + n * FUR_LOOKUP_SCORES);
             _mm256_storeu_ps(to, first ? s : _mm256_add_ps(_mm256_loadu_ps(to), s));
@@ -130,19 +127,23 @@ static void score_tile(const score_group *g, int64_t begin, int64_t end, const f
     }
 }
 
-static void scores(const fur_lookup *map, const fur_lookup_codes *codes, int64_t first, int64_t s, int64_t e,
-                   int64_t begin, int64_t end, const float *dy_TO, int64_t lddy, float *g_TS, float *scratch)
+static void scores(const fur_lookup *map, const fur_lookup_codes *codes, int64_t first, const fur_lookup_plan *plan,
+                   int64_t s, int64_t e, int64_t begin, int64_t end, const float *dy_TO, int64_t lddy, float *g_TS,
+                   float *scratch)
 {
+    (void)codes;
+    (void)first;
+    int64_t stride = fur_lookup_score_stride(map);
     for (int64_t tile = 0; tile < fur_lookup_tiles(map); tile++) {
         pack_tile(map, tile, begin, end, dy_TO, lddy, scratch);
         for (int64_t at = s; at < e; at += FUR_LOOKUP_SCORES) {
-            score_group g;
-            for (int64_t i = 0; i < FUR_LOOKUP_SCORES; i++) {
-                int64_t slot = fur_min_i64(at + i, e - 1);
-                g.rows[i] = (const float *)map->table + fur_lookup_tile_at(map, tile, fur_lookup_table_of(map, slot));
-                g.code[i] = codes->code_ST + slot * codes->tokens + first;
+            const float *rows[FUR_LOOKUP_SCORES];
+            for (int64_t i = 0; i < FUR_LOOKUP_SCORES; i++) { /* beyond the last slot: its rows again */
+                int64_t table = fur_lookup_table_of(map, fur_min_i64(at + i, e - 1));
+                rows[i] = (const float *)map->table + fur_lookup_tile_at(map, tile, table);
             }
-            score_tile(&g, begin, end, scratch, tile == 0, g_TS + at, fur_lookup_score_stride(map));
+            score_tile(rows, end - begin, plan->code + at * plan->tokens + begin * FUR_LOOKUP_SCORES, scratch,
+                       tile == 0, g_TS + begin * stride + at, stride);
         }
     }
 }

@@ -13,27 +13,10 @@
 #define GROUP_F32  8
 #define GROUP_BF16 16
 #define GROUP_I8   32
-
-/* What a group reads of each of its slots. */
-typedef struct group {
-    int64_t slots;
-    const void *rows[GROUP_I8]; /* of the tile */
-    const uint16_t *code[GROUP_I8];
-    const float *weight[GROUP_I8];
-} group;
-
-static group group_of(const fur_lookup_call *c, int64_t tile, int64_t s, int64_t most)
-{
-    const fur_lookup *map = c->map;
-    group g = {.slots = fur_min_i64(most, fur_lookup_slots(map) - s)};
-    for (int64_t i = 0; i < g.slots; i++) {
-        int64_t at = fur_lookup_tile_at(map, tile, fur_lookup_table_of(map, s + i)) * fur_lookup_type_bytes(map->type);
-        g.rows[i] = (const unsigned char *)map->table + at;
-        g.code[i] = c->codes->code_ST + (s + i) * c->codes->tokens + c->first;
-        g.weight[i] = c->codes->weight_ST + (s + i) * c->codes->tokens + c->first;
+#define GROUPS                                                                                                         \
+    {                                                                                                                  \
+        GROUP_F32, GROUP_BF16, GROUP_I8                                                                                \
     }
-    return g;
-}
 
 FUR_ALWAYS_INLINE void load_sums(V y[VECTORS], const float *from)
 {
@@ -67,52 +50,49 @@ FUR_ALWAYS_INLINE void add_bf16(V y[VECTORS], const uint16_t *row, V w)
     }
 }
 
-FUR_ALWAYS_INLINE void group_f32(const group *g, int64_t slots, int64_t begin, int64_t end, const float *start,
-                                 float *scratch)
+/* code and weight: of the first of the tokens, `group` a token, of which `slots` count. rows: of the tile. start: the
+ * sums' first values, the same for all tokens; NULL: those in scratch. */
+FUR_ALWAYS_INLINE void group_f32(const void *const *rows, int64_t slots, int64_t tokens, const uint16_t *code,
+                                 const float *weight, const float *start, float *scratch)
 {
-    for (int64_t t = begin; t < end; t++) {
+    for (int64_t t = 0; t < tokens; t++, scratch += FUR_LOOKUP_TILE, code += GROUP_F32, weight += GROUP_F32) {
         V y[VECTORS];
-        float *sums = scratch + (t - begin) * FUR_LOOKUP_TILE;
-        load_sums(y, start ? start : sums);
+        load_sums(y, start ? start : scratch);
         for (int64_t i = 0; i < slots; i++)
-            add_f32(y, (const float *)g->rows[i] + g->code[i][t] * FUR_LOOKUP_TILE, vset(g->weight[i][t]));
-        store_sums(sums, y);
+            add_f32(y, (const float *)rows[i] + code[i] * FUR_LOOKUP_TILE, vset(weight[i]));
+        store_sums(scratch, y);
     }
 }
 
-FUR_ALWAYS_INLINE void group_bf16(const group *g, int64_t slots, int64_t begin, int64_t end, const float *start,
-                                  float *scratch)
+FUR_ALWAYS_INLINE void group_bf16(const void *const *rows, int64_t slots, int64_t tokens, const uint16_t *code,
+                                  const float *weight, const float *start, float *scratch)
 {
-    for (int64_t t = begin; t < end; t++) {
+    for (int64_t t = 0; t < tokens; t++, scratch += FUR_LOOKUP_TILE, code += GROUP_BF16, weight += GROUP_BF16) {
         V y[VECTORS];
-        float *sums = scratch + (t - begin) * FUR_LOOKUP_TILE;
-        load_sums(y, start ? start : sums);
+        load_sums(y, start ? start : scratch);
         for (int64_t i = 0; i < slots; i++)
-            add_bf16(y, (const uint16_t *)g->rows[i] + g->code[i][t] * FUR_LOOKUP_TILE, vset(g->weight[i][t]));
-        store_sums(sums, y);
+            add_bf16(y, (const uint16_t *)rows[i] + code[i] * FUR_LOOKUP_TILE, vset(weight[i]));
+        store_sums(scratch, y);
     }
 }
 
-/* quads: weights of four slots of each token, as whole_place made them */
-FUR_ALWAYS_INLINE void group_i8(const group *g, int64_t slots, const fur_lookup_whole *whole, const uint16_t *quads,
-                                int64_t tokens, int64_t begin, int64_t end, const float *start, float *scratch)
+FUR_ALWAYS_INLINE void group_i8(const void *const *rows, int64_t slots, int64_t tokens, const uint16_t *code,
+                                const uint16_t *whole, const float *unit_T, const float *start, float *scratch)
 {
-    for (int64_t t = begin; t < end; t++) {
-        float *sums = scratch + (t - begin) * FUR_LOOKUP_TILE;
+    for (int64_t t = 0; t < tokens; t++, scratch += FUR_LOOKUP_TILE, code += GROUP_I8, whole += GROUP_I8) {
         whole_sum sum;
         memset(&sum, 0, sizeof sum);
         for (int64_t i = 0; i < slots; i += 4) {
             const int8_t *row[4];
             FUR_UNROLL
-            for (int n = 0; n < 4; n++) /* beyond the last slot: its row again, with weight 0 */
-                row[n] = (const int8_t *)g->rows[fur_min_i64(i + n, g->slots - 1)] +
-                         g->code[fur_min_i64(i + n, g->slots - 1)][t] * FUR_LOOKUP_TILE;
-            whole_add(&sum, row, quads + (i * tokens + 4 * t));
+            for (int n = 0; n < 4; n++)
+                row[n] = (const int8_t *)rows[i + n] + code[i + n] * FUR_LOOKUP_TILE;
+            whole_add(&sum, row, whole + i);
         }
-        V unit = vset(whole->unit_T[t]);
+        V unit = vset(unit_T[t]);
         FUR_UNROLL
         for (int v = 0; v < VECTORS; v++)
-            vstore(sums + v * VL, vfma(unit, whole_part(&sum, v), vload((start ? start : sums) + v * VL)));
+            vstore(scratch + v * VL, vfma(unit, whole_part(&sum, v), vload((start ? start : scratch) + v * VL)));
     }
 }
 
@@ -160,67 +140,110 @@ static void finish(const fur_lookup_call *c, int64_t tile, int64_t begin, int64_
     }
 }
 
-static void forward_tile(const fur_lookup_call *c, int64_t tile, int64_t begin, int64_t end, float *scratch)
+/* Slots s .. s+group-1 of the tile. */
+static void forward_group(const fur_lookup_call *c, int64_t tile, int64_t s, int64_t group, int64_t begin, int64_t end,
+                          const float *start, float *scratch)
 {
     const fur_lookup *map = c->map;
-    int64_t S = fur_lookup_slots(map), tokens = fur_min_i64(FUR_LOOKUP_BLOCK, c->codes->tokens - c->first);
-    int64_t most = map->type == FUR_LOOKUP_F32 ? GROUP_F32 : map->type == FUR_LOOKUP_BF16 ? GROUP_BF16 : GROUP_I8;
-    float bias[FUR_LOOKUP_TILE] = {0}, first[FUR_LOOKUP_TILE];
+    const void *rows[GROUP_I8];
+    int64_t S = fur_lookup_slots(map), slots = fur_min_i64(group, S - s), tokens = end - begin;
+    for (int64_t i = 0; i < group; i++) { /* beyond the last slot: its rows again */
+        int64_t at = fur_lookup_tile_at(map, tile, fur_lookup_table_of(map, fur_min_i64(s + i, S - 1)));
+        rows[i] = (const unsigned char *)map->table + at * fur_lookup_type_bytes(map->type);
+    }
+    int64_t at = s * c->plan.tokens + begin * group;
+    const uint16_t *code = c->plan.code + at;
+    if (map->type == FUR_LOOKUP_F32 && slots == GROUP_F32)
+        group_f32(rows, GROUP_F32, tokens, code, c->plan.weight + at, start, scratch);
+    else if (map->type == FUR_LOOKUP_F32)
+        group_f32(rows, slots, tokens, code, c->plan.weight + at, start, scratch);
+    else if (map->type == FUR_LOOKUP_BF16 && slots == GROUP_BF16)
+        group_bf16(rows, GROUP_BF16, tokens, code, c->plan.weight + at, start, scratch);
+    else if (map->type == FUR_LOOKUP_BF16)
+        group_bf16(rows, slots, tokens, code, c->plan.weight + at, start, scratch);
+    else
+        group_i8(rows, slots, tokens, code, c->plan.whole + at, c->plan.unit_T + begin, start, scratch);
+}
+
+static void forward_tile(const fur_lookup_call *c, int64_t tile, int64_t begin, int64_t end, float *scratch)
+{
+    static const int64_t groups[] = GROUPS;
+    const fur_lookup *map = c->map;
+    int64_t S = fur_lookup_slots(map), group = groups[map->type];
+    float bias[FUR_LOOKUP_TILE] = {0}, start[FUR_LOOKUP_TILE];
     for (int64_t i = 0; map->bias_O && i < FUR_LOOKUP_TILE && tile * FUR_LOOKUP_TILE + i < map->out; i++)
         bias[i] = map->bias_O[tile * FUR_LOOKUP_TILE + i];
-    take_sums(map->type, bias, first);
-    for (int64_t s = 0; s < S; s += most) {
-        group g = group_of(c, tile, s, most);
-        const float *start = s == 0 ? first : NULL;
-        if (map->type == FUR_LOOKUP_F32 && g.slots == GROUP_F32)
-            group_f32(&g, GROUP_F32, begin, end, start, scratch);
-        else if (map->type == FUR_LOOKUP_F32)
-            group_f32(&g, g.slots, begin, end, start, scratch);
-        else if (map->type == FUR_LOOKUP_BF16)
-            group_bf16(&g, g.slots, begin, end, start, scratch);
-        else
-            group_i8(&g, g.slots, &c->whole, c->whole.quad_ST + s * tokens, tokens, begin, end, start, scratch);
-    }
+    take_sums(map->type, bias, start);
+    for (int64_t s = 0; s < S; s += group)
+        forward_group(c, tile, s, group, begin, end, s == 0 ? start : NULL, scratch);
     finish(c, tile, begin, end, scratch);
 }
 
-/* ---- weights of I8 in whole numbers --------------------------------------------------------------------------------
+/* ---- plan ----------------------------------------------------------------------------------------------------------
  */
 
-static void whole_weights(const fur_lookup *map, const fur_lookup_codes *codes, int64_t first, int64_t begin,
-                          int64_t end, int64_t tokens, const fur_lookup_whole *out)
+/* The largest weight times scale of tokens t0 .. t0+count-1 of the block. */
+static void largest_weights(const fur_lookup *map, const fur_lookup_codes *codes, int64_t t0, int64_t count,
+                            float *largest)
+{
+    for (int64_t s = 0; s < fur_lookup_slots(map); s++) {
+        const float *scale = map->row_scale_KR + (fur_lookup_table_of(map, s) << map->bits);
+        const uint16_t *code = codes->code_ST + s * codes->tokens + t0;
+        const float *weight = codes->weight_ST + s * codes->tokens + t0;
+        for (int64_t t = 0; t < count; t++) {
+            float w = weight[t] * scale[code[t]];
+            largest[t] = w > largest[t] ? w : largest[t];
+        }
+    }
+}
+
+/* Nearest of 0 .. FUR_LOOKUP_WHOLE_MOST; 0 for NaN */
+static inline uint32_t whole_of(float w)
+{
+    w = w > 0 ? w : 0;
+    return (uint32_t)(w < FUR_LOOKUP_WHOLE_MOST ? w + 0.5f : FUR_LOOKUP_WHOLE_MOST);
+}
+
+/* Four slots from s on. */
+static void plan_whole(const fur_lookup *map, const fur_lookup_codes *codes, int64_t t0, int64_t count, int64_t s,
+                       const float *inverse, int64_t group, uint16_t *out)
+{
+    int64_t most = fur_lookup_slots(map) - s;
+    for (int64_t t = 0; t < count; t++) {
+        uint32_t w[4] = {0};
+        for (int64_t n = 0; n < fur_min_i64(4, most); n++) {
+            int64_t at = (s + n) * codes->tokens + t0 + t, row = fur_lookup_table_of(map, s + n) << map->bits;
+            w[n] = whole_of(codes->weight_ST[at] * map->row_scale_KR[row + codes->code_ST[at]] * inverse[t]);
+        }
+        whole_place(w, out + t * group);
+    }
+}
+
+static void plan(const fur_lookup *map, const fur_lookup_codes *codes, int64_t first, int64_t begin, int64_t end,
+                 int64_t group, const fur_lookup_plan *out)
 {
     enum { STRETCH = 64 };
-    int64_t S = fur_lookup_slots(map), T = codes->tokens;
+    int64_t S = fur_lookup_slots(map);
     for (int64_t t0 = begin; t0 < end; t0 += STRETCH) {
         int64_t count = fur_min_i64(STRETCH, end - t0);
         float largest[STRETCH] = {0}, inverse[STRETCH];
-        for (int64_t s = 0; s < S; s++) {
-            const float *scale = map->row_scale_KR + (fur_lookup_table_of(map, s) << map->bits);
-            const uint16_t *code = codes->code_ST + s * T + first + t0;
-            const float *weight = codes->weight_ST + s * T + first + t0;
-            for (int64_t t = 0; t < count; t++) {
-                float w = weight[t] * scale[code[t]];
-                largest[t] = w > largest[t] ? w : largest[t];
-            }
-        }
-        for (int64_t t = 0; t < count; t++) {
+        if (out->whole)
+            largest_weights(map, codes, first + t0, count, largest);
+        for (int64_t t = 0; out->whole && t < count; t++) {
             int counts = largest[t] > FUR_LOOKUP_WHOLE_LEAST; /* so that the inverse is finite */
             inverse[t] = counts ? FUR_LOOKUP_WHOLE_MOST / largest[t] : 0;
             out->unit_T[t0 + t] = counts ? largest[t] / FUR_LOOKUP_WHOLE_MOST : 0;
         }
-        for (int64_t s = 0; s < S; s += 4)
-            for (int64_t t = 0; t < count; t++) {
-                uint32_t w[4] = {0};
-                for (int64_t n = 0; n < fur_min_i64(4, S - s); n++) {
-                    int64_t row = fur_lookup_table_of(map, s + n) << map->bits, at = (s + n) * T + first + t0 + t;
-                    float scaled = codes->weight_ST[at] * map->row_scale_KR[row + codes->code_ST[at]] * inverse[t];
-                    w[n] = scaled > 0
-                               ? (uint32_t)(scaled < FUR_LOOKUP_WHOLE_MOST ? scaled + 0.5f : FUR_LOOKUP_WHOLE_MOST)
-                               : 0;
-                }
-                whole_place(w, out->quad_ST + s * tokens + 4 * (t0 + t));
-            }
+        for (int64_t s = 0; s < fur_round_up(S, group); s++) {
+            int64_t from = fur_min_i64(s, S - 1) * codes->tokens + first + t0;
+            int64_t to = s / group * group * out->tokens + t0 * group + s % group;
+            for (int64_t t = 0; t < count; t++)
+                out->code[to + t * group] = codes->code_ST[from + t];
+            for (int64_t t = 0; out->weight && t < count; t++)
+                out->weight[to + t * group] = codes->weight_ST[from + t];
+            if (out->whole && s % 4 == 0)
+                plan_whole(map, codes, first + t0, count, s, inverse, group, out->whole + to);
+        }
     }
 }
 

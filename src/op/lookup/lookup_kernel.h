@@ -19,16 +19,22 @@ typedef struct fur_lookup_sorted {
     float *weight_KE;
 } fur_lookup_sorted;
 
-/* Weights times scales in 15 bits of a token's largest: the sums of I8 are whole numbers. A largest of no more than
+/* Codes and weights of a block by groups of slots, token by token: [ceil(S / G)][tokens][G]. As the caller has them, by
+ * slots, dozens of streams fall into the same sets of the first cache.
+ *
+ * I8: weights times scales in 15 bits of a token's largest, so that sums are whole numbers. A largest of no more than
  * 1e-30 counts as 0. */
-typedef struct fur_lookup_whole {
-    uint16_t *quad_ST; /* [ceil(S / 4)][tokens of the block][4], in the variant's own form */
-    float *unit_T;     /* value of 1 */
-} fur_lookup_whole;
+typedef struct fur_lookup_plan {
+    int64_t tokens;
+    uint16_t *code;
+    float *weight;   /* F32 and BF16 */
+    uint16_t *whole; /* I8: of four slots in the variant's own form; 0 beyond the last slot */
+    float *unit_T;   /* I8: value of 1 */
+} fur_lookup_plan;
 #define FUR_LOOKUP_WHOLE_MOST  32767.0f
 #define FUR_LOOKUP_WHOLE_LEAST 1e-30f
 
-/* Slots whose scores go together; rows of scores are padded to a multiple. */
+/* Rows of scores are padded to a multiple of this. */
 #define FUR_LOOKUP_SCORES 8
 
 /* One forward call on a block: codes of its tokens begin at `first` of the call's. */
@@ -36,7 +42,7 @@ typedef struct fur_lookup_call {
     const fur_lookup *map;
     const fur_lookup_codes *codes;
     int64_t first;
-    fur_lookup_whole whole; /* where the kernel rounds weights of I8 */
+    fur_lookup_plan plan; /* layout TILES, where the kernel makes one */
     int add;
     float *y_TO; /* of the block's first token */
     int64_t ldy;
@@ -52,9 +58,11 @@ typedef struct fur_lookup_kernel {
     /* Codes and weights of tokens first .. first+count-1. The first that is not finite, or -1. */
     int64_t (*hash)(const fur_lookup *map, int64_t first, int64_t count, const float *x_TI, int64_t ldx,
                     const fur_lookup_codes *out);
-    /* For tokens begin .. end-1 of a block of `tokens` that begins at `first`. NULL: forward does without. */
-    void (*whole_weights)(const fur_lookup *map, const fur_lookup_codes *codes, int64_t first, int64_t begin,
-                          int64_t end, int64_t tokens, const fur_lookup_whole *out);
+    /* Slots that forward_tile and scores take at a time; 0: they need no plan. */
+    int64_t group[3], score_group;
+    /* The plan's tokens begin .. end-1; those of the block begin at `first`. weight or whole NULL: not wanted. */
+    void (*plan)(const fur_lookup *map, const fur_lookup_codes *codes, int64_t first, int64_t begin, int64_t end,
+                 int64_t group, const fur_lookup_plan *out);
     /* Tokens begin .. end-1 of the block, one tile of columns. scratch: [end - begin][FUR_LOOKUP_TILE] floats. */
     void (*forward_tile)(const fur_lookup_call *call, int64_t tile, int64_t begin, int64_t end, float *scratch);
     /* Likewise columns from .. to-1 of layout ROWS. */
@@ -62,10 +70,11 @@ typedef struct fur_lookup_kernel {
     /* Columns column .. column+strip-1 of dtable and dbias. scratch: [tokens][strip] floats. */
     void (*table_gradient)(const fur_lookup *map, const fur_lookup_sorted *sorted, int64_t column, const float *dy_TO,
                            int64_t lddy, float *dtable, const uint8_t *touched_KR, float *dbias_O, float *scratch);
-    /* g of slots s .. e-1, s a multiple of FUR_LOOKUP_SCORES, for tokens begin .. end-1 of the block. scratch:
-     * [end - begin][FUR_LOOKUP_TILE] floats. */
-    void (*scores)(const fur_lookup *map, const fur_lookup_codes *codes, int64_t first, int64_t s, int64_t e,
-                   int64_t begin, int64_t end, const float *dy_TO, int64_t lddy, float *g_TS, float *scratch);
+    /* g of slots s .. e-1, s a multiple of FUR_LOOKUP_SCORES, for tokens begin .. end-1 of the block, which begin at
+     * `first` of codes. scratch: [end - begin][FUR_LOOKUP_TILE] floats. */
+    void (*scores)(const fur_lookup *map, const fur_lookup_codes *codes, int64_t first, const fur_lookup_plan *plan,
+                   int64_t s, int64_t e, int64_t begin, int64_t end, const float *dy_TO, int64_t lddy, float *g_TS,
+                   float *scratch);
     /* dx of `count` rows. */
     void (*input)(const fur_lookup *map, int64_t count, const float *x_TI, int64_t ldx, const float *g_TS, int add,
                   float *dx_TI, int64_t lddx);
@@ -81,6 +90,12 @@ const fur_lookup_kernel *fur_lookup_kernel_of(const fur_exec *exec);
 
 /* Bytes of workspace of forward; lookup_train.c adds its own. */
 int64_t fur_lookup_forward_workspace(const fur_exec *exec, const fur_lookup *map, int64_t tokens);
+
+/* Pushes the plan of a block; 0 where it does not fit. group 0: none. Then makes it. */
+int fur_lookup_plan_push(fur_arena *arena, const fur_lookup *map, int64_t tokens, int64_t group, int weights,
+                         fur_lookup_plan *out);
+void fur_lookup_plan_make(const fur_exec *exec, const fur_lookup *map, const fur_lookup_codes *codes, int64_t first,
+                          int64_t group, const fur_lookup_plan *plan);
 
 static inline int64_t fur_lookup_tiles(const fur_lookup *map)
 {

@@ -157,9 +157,11 @@ static void table_gradient(const fur_lookup *map, const fur_lookup_sorted *sorte
     }
 }
 
-static void scores(const fur_lookup *map, const fur_lookup_codes *codes, int64_t first, int64_t s, int64_t e,
-                   int64_t begin, int64_t end, const float *dy_TO, int64_t lddy, float *g_TS, float *scratch)
+static void scores(const fur_lookup *map, const fur_lookup_codes *codes, int64_t first, const fur_lookup_plan *plan,
+                   int64_t s, int64_t e, int64_t begin, int64_t end, const float *dy_TO, int64_t lddy, float *g_TS,
+                   float *scratch)
 {
+    (void)plan;
     (void)scratch;
     int64_t S = fur_lookup_score_stride(map);
     for (int64_t t = begin; t < end; t++)

@@ -35,6 +35,8 @@ typedef struct input_space {
     float *g_TS;
     float *scratch; /* of each thread */
     int64_t scratch_floats;
+    fur_lookup_plan plan;
+    int fits;
 } input_space;
 
 static input_space lay_out_input(const fur_exec *exec, fur_arena *arena, const fur_lookup *map, int64_t tokens)
@@ -43,6 +45,8 @@ static input_space lay_out_input(const fur_exec *exec, fur_arena *arena, const f
     input_space out = {.scratch_floats = block * FUR_LOOKUP_TILE};
     out.g_TS = fur_arena_push_f32(arena, block * fur_lookup_score_stride(map));
     out.scratch = fur_arena_push_f32(arena, out.scratch_floats * exec->threads);
+    int64_t group = fur_lookup_kernel_of(exec)->score_group;
+    out.fits = fur_lookup_plan_push(arena, map, block, group, 0, &out.plan) && out.g_TS && out.scratch;
     return out;
 }
 
@@ -176,7 +180,7 @@ fur_status fur_lookup_backward_input(const fur_exec *exec, const fur_lookup *map
     const fur_lookup_kernel *kernel = fur_lookup_kernel_of(exec);
     int64_t mark = fur_arena_mark(exec->workspace), S = fur_lookup_slots(map), stride = fur_lookup_score_stride(map);
     input_space at = lay_out_input(exec, exec->workspace, map, codes->tokens);
-    if (!at.g_TS || !at.scratch)
+    if (!at.fits)
         return too_small(exec, mark, map);
     /* a range of slots a thread: each copies all tiles of dy */
     fur_chunks slots = fur_chunks_of(fur_div_up(S, FUR_LOOKUP_SCORES), 1, exec->threads);
@@ -187,12 +191,14 @@ fur_status fur_lookup_backward_input(const fur_exec *exec, const fur_lookup *map
         float *dx = dx_TI + first * lddx;
         fur_chunks part = fur_chunks_of(tokens, 64, fur_div_up(exec->threads, slots.count));
         fur_chunks rows = fur_chunks_of_rows(tokens, map->in);
+        at.plan.tokens = tokens;
+        fur_lookup_plan_make(exec, map, codes, first, kernel->score_group, &at.plan);
 #pragma omp parallel num_threads(exec->threads) if (exec->threads > 1)
         {
 #pragma omp for schedule(dynamic, 1)
             for (int64_t n = 0; n < slots.count * part.count; n++) {
                 int64_t s = n / part.count * slots.size, begin = n % part.count * part.size;
-                kernel->scores(map, codes, first, s, fur_min_i64(s + slots.size, S), begin,
+                kernel->scores(map, codes, first, &at.plan, s, fur_min_i64(s + slots.size, S), begin,
                                begin + fur_chunk_items(part, n % part.count, tokens), dy, lddy, at.g_TS,
                                at.scratch + omp_get_thread_num() * at.scratch_floats);
             }
