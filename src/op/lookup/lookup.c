@@ -215,17 +215,18 @@ static fur_status check_forward(const fur_exec *exec, const fur_lookup *map, con
     return FUR_OK;
 }
 
-/* One block of tokens: tiles, each in as many parts as give every thread one. */
+/* One block of tokens: tiles, each in as many parts as give every thread one. A thread's tiles follow each other: one
+ * asks for the memory of the next. */
 static void forward_tiles(const fur_exec *exec, const fur_lookup_call *call, int64_t tokens, const space *at)
 {
     const fur_lookup_kernel *kernel = fur_lookup_kernel_of(exec);
     int64_t tiles = fur_lookup_tiles(call->map);
     fur_chunks part = fur_chunks_of(tokens, 64, fur_div_up(exec->threads, tiles));
     fur_lookup_plan_make(exec, call->map, call->codes, call->first, at->group, &call->plan);
-#pragma omp parallel for schedule(dynamic, 1) num_threads(exec->threads) if (tiles * part.count > 1)
+#pragma omp parallel for schedule(static) num_threads(exec->threads) if (tiles * part.count > 1)
     for (int64_t n = 0; n < tiles * part.count; n++) {
-        int64_t begin = n % part.count * part.size;
-        kernel->forward_tile(call, n / part.count, begin, begin + fur_chunk_items(part, n % part.count, tokens),
+        int64_t begin = n / tiles * part.size;
+        kernel->forward_tile(call, n % tiles, begin, begin + fur_chunk_items(part, n / tiles, tokens),
                              at->scratch + omp_get_thread_num() * at->scratch_floats);
     }
 }
@@ -294,7 +295,8 @@ fur_status fur_lookup_count_rows(const fur_exec *exec, const fur_lookup *map, co
 /* Nearest even. |x| <= 127 by the choice of the scale, but for its own rounding. */
 static int8_t int8_of(float x)
 {
-    return (int8_t)fmaxf(-127, fminf(127, nearbyintf(x)));
+    long nearest = lrintf(x);
+    return (int8_t)(nearest > 127 ? 127 : nearest < -127 ? -127 : nearest);
 }
 
 /* `count` elements from one type to another. */
@@ -334,7 +336,7 @@ static float largest_of(const fur_lookup *from, int64_t k, int64_t r)
         stretch s = stretch_of(from, k, r, tile);
         const float *row = (const float *)from->table + s.at;
         for (int64_t i = 0; i < s.columns; i++)
-            largest = fmaxf(largest, isfinite(row[i]) ? fabsf(row[i]) : INFINITY);
+            largest = fabsf(row[i]) > largest ? fabsf(row[i]) : isnan(row[i]) ? INFINITY : largest;
     }
     return largest;
 }

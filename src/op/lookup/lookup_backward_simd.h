@@ -2,7 +2,7 @@
 /* Gradients and the update of tables, over the vocabularies of op/simd and lookup_words. */
 #include <string.h>
 
-#include "op/lookup/lookup_kernel.h"
+#include "op/lookup/lookup_ahead.h"
 
 /* ---- gradient of the tables ----------------------------------------------------------------------------------------
  */
@@ -107,11 +107,13 @@ FUR_ALWAYS_INLINE void score_products(const float *const rows[FUR_LOOKUP_SCORES]
 
 /* One tile of eight slots; code, dy, g: of the first of the tokens. */
 static void score_tile(const float *const rows[FUR_LOOKUP_SCORES], int64_t tokens, const uint16_t *code,
-                       const float *dy, int first, float *g_TS, int64_t stride)
+                       const float *dy, int first, ahead *next, float *g_TS, int64_t stride)
 {
     for (int64_t t = 0; t < tokens; t += SCORE_TOKENS) {
         V product[VL];
         float sums[VL];
+        for (int n = 0; n < SCORE_TOKENS; n++)
+            fetch(next);
         FUR_UNROLL
         for (int n = 0; n < SCORE_TOKENS; n++) { /* beyond the last token: it again */
             int64_t at = fur_min_i64(t + n, tokens - 1);
@@ -142,8 +144,11 @@ static void scores(const fur_lookup *map, const fur_lookup_codes *codes, int64_t
                 int64_t table = fur_lookup_table_of(map, fur_min_i64(at + i, e - 1));
                 rows[i] = (const float *)map->table + fur_lookup_tile_at(map, tile, table);
             }
+            int64_t coming = at + FUR_LOOKUP_SCORES;
+            ahead next = coming < e ? ahead_of(map, tile, coming, coming + FUR_LOOKUP_SCORES, end - begin)
+                                    : ahead_of(map, tile + 1, s, s + FUR_LOOKUP_SCORES, end - begin);
             score_tile(rows, end - begin, plan->code + at * plan->tokens + begin * FUR_LOOKUP_SCORES, scratch,
-                       tile == 0, g_TS + begin * stride + at, stride);
+                       tile == 0, &next, g_TS + begin * stride + at, stride);
         }
     }
 }

@@ -7,12 +7,12 @@
 #include <string.h>
 
 #include "base/bf16.h"
-#include "op/lookup/lookup_kernel.h"
+#include "op/lookup/lookup_ahead.h"
 
 #define VECTORS    (FUR_LOOKUP_TILE / VL)
 #define GROUP_F32  8
-#define GROUP_BF16 16
-#define GROUP_I8   32
+#define GROUP_BF16 12
+#define GROUP_I8   24
 #define GROUPS                                                                                                         \
     {                                                                                                                  \
         GROUP_F32, GROUP_BF16, GROUP_I8                                                                                \
@@ -53,10 +53,11 @@ FUR_ALWAYS_INLINE void add_bf16(V y[VECTORS], const uint16_t *row, V w)
 /* code and weight: of the first of the tokens, `group` a token, of which `slots` count. rows: of the tile. start: the
  * sums' first values, the same for all tokens; NULL: those in scratch. */
 FUR_ALWAYS_INLINE void group_f32(const void *const *rows, int64_t slots, int64_t tokens, const uint16_t *code,
-                                 const float *weight, const float *start, float *scratch)
+                                 const float *weight, const float *start, ahead *next, float *scratch)
 {
     for (int64_t t = 0; t < tokens; t++, scratch += FUR_LOOKUP_TILE, code += GROUP_F32, weight += GROUP_F32) {
         V y[VECTORS];
+        fetch(next);
         load_sums(y, start ? start : scratch);
         for (int64_t i = 0; i < slots; i++)
             add_f32(y, (const float *)rows[i] + code[i] * FUR_LOOKUP_TILE, vset(weight[i]));
@@ -65,10 +66,11 @@ FUR_ALWAYS_INLINE void group_f32(const void *const *rows, int64_t slots, int64_t
 }
 
 FUR_ALWAYS_INLINE void group_bf16(const void *const *rows, int64_t slots, int64_t tokens, const uint16_t *code,
-                                  const float *weight, const float *start, float *scratch)
+                                  const float *weight, const float *start, ahead *next, float *scratch)
 {
     for (int64_t t = 0; t < tokens; t++, scratch += FUR_LOOKUP_TILE, code += GROUP_BF16, weight += GROUP_BF16) {
         V y[VECTORS];
+        fetch(next);
         load_sums(y, start ? start : scratch);
         for (int64_t i = 0; i < slots; i++)
             add_bf16(y, (const uint16_t *)rows[i] + code[i] * FUR_LOOKUP_TILE, vset(weight[i]));
@@ -77,10 +79,12 @@ FUR_ALWAYS_INLINE void group_bf16(const void *const *rows, int64_t slots, int64_
 }
 
 FUR_ALWAYS_INLINE void group_i8(const void *const *rows, int64_t slots, int64_t tokens, const uint16_t *code,
-                                const uint16_t *whole, const float *unit_T, const float *start, float *scratch)
+                                const uint16_t *whole, const float *unit_T, const float *start, ahead *next,
+                                float *scratch)
 {
     for (int64_t t = 0; t < tokens; t++, scratch += FUR_LOOKUP_TILE, code += GROUP_I8, whole += GROUP_I8) {
         whole_sum sum;
+        fetch(next);
         memset(&sum, 0, sizeof sum);
         for (int64_t i = 0; i < slots; i += 4) {
             const int8_t *row[4];
@@ -151,18 +155,20 @@ static void forward_group(const fur_lookup_call *c, int64_t tile, int64_t s, int
         int64_t at = fur_lookup_tile_at(map, tile, fur_lookup_table_of(map, fur_min_i64(s + i, S - 1)));
         rows[i] = (const unsigned char *)map->table + at * fur_lookup_type_bytes(map->type);
     }
+    ahead next = s + group < S ? ahead_of(map, tile, s + group, s + 2 * group, tokens)
+                               : ahead_of(map, tile + 1, 0, group, tokens);
     int64_t at = s * c->plan.tokens + begin * group;
     const uint16_t *code = c->plan.code + at;
     if (map->type == FUR_LOOKUP_F32 && slots == GROUP_F32)
-        group_f32(rows, GROUP_F32, tokens, code, c->plan.weight + at, start, scratch);
+        group_f32(rows, GROUP_F32, tokens, code, c->plan.weight + at, start, &next, scratch);
     else if (map->type == FUR_LOOKUP_F32)
-        group_f32(rows, slots, tokens, code, c->plan.weight + at, start, scratch);
+        group_f32(rows, slots, tokens, code, c->plan.weight + at, start, &next, scratch);
     else if (map->type == FUR_LOOKUP_BF16 && slots == GROUP_BF16)
-        group_bf16(rows, GROUP_BF16, tokens, code, c->plan.weight + at, start, scratch);
+        group_bf16(rows, GROUP_BF16, tokens, code, c->plan.weight + at, start, &next, scratch);
     else if (map->type == FUR_LOOKUP_BF16)
-        group_bf16(rows, slots, tokens, code, c->plan.weight + at, start, scratch);
+        group_bf16(rows, slots, tokens, code, c->plan.weight + at, start, &next, scratch);
     else
-        group_i8(rows, slots, tokens, code, c->plan.whole + at, c->plan.unit_T + begin, start, scratch);
+        group_i8(rows, slots, tokens, code, c->plan.whole + at, c->plan.unit_T + begin, start, &next, scratch);
 }
 
 static void forward_tile(const fur_lookup_call *c, int64_t tile, int64_t begin, int64_t end, float *scratch)

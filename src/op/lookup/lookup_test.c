@@ -504,13 +504,66 @@ static void test_backward_input(void **state)
             }
 }
 
+/* ---- hash at the edges, counts, packing ----------------------------------------------------------------------------
+ */
+
+static void test_counts(void **state)
+{
+    (void)state;
+    for (int n = 0; n < CASES; n++) {
+        problem p;
+        kit_exec kit;
+        setup(&cases[n], &p);
+        ready(&kit, &p, FUR_ISA_REF, 1);
+        fur_lookup_codes codes = hashed(&kit, &p);
+        uint32_t *count = calloc((size_t)(p.K * p.R), sizeof *count), *want = calloc((size_t)(p.K * p.R), sizeof *want);
+        assert_true(count && want);
+        for (int64_t i = 0; i < p.S * p.c->T; i++)
+            want[i / p.c->T % p.K * p.R + p.code_ST[i]]++;
+        assert_int_equal(fur_lookup_count_rows(&kit.exec, &p.map, &codes, count), FUR_OK);
+        kit_check_same_bits("counts", count, want, (size_t)(p.K * p.R) * sizeof *count);
+        free(count);
+        free(want);
+        kit_exec_clear(&kit);
+        teardown(&p);
+    }
+}
+
+/* Every type through tiles and back is the same; values are the nearest of the type. */
+static void test_pack(void **state)
+{
+    (void)state;
+    for (int n = 0; n < CASES; n++)
+        for (fur_lookup_type type = FUR_LOOKUP_F32; type <= FUR_LOOKUP_I8; type++) {
+            problem p;
+            kit_exec kit;
+            setup(&cases[n], &p);
+            memset(p.table, 0, (size_t)p.c->out * sizeof(float)); /* a row of zeros */
+            ready(&kit, &p, FUR_ISA_REF, 2);
+            fur_lookup rows = packed(&kit, &p, FUR_LOOKUP_ROWS, type), tiles = packed(&kit, &p, FUR_LOOKUP_TILES, type);
+            size_t bytes = (size_t)(fur_lookup_table_elements(&rows) * fur_lookup_type_bytes(type));
+            void *back = kit_guard(bytes);
+            assert_int_equal(fur_lookup_pack(&kit.exec, &tiles, FUR_LOOKUP_ROWS, type, back, NULL), FUR_OK);
+            kit_check_same_bits("back", back, rows.table, bytes);
+            for (int64_t i = 0; i < p.K * p.R * p.c->out; i++) {
+                int64_t row = i / p.c->out;
+                double value = value_at(&tiles, row / p.R, row % p.R, i % p.c->out), x = (double)p.table[i];
+                double scale = type == FUR_LOOKUP_I8 ? (double)tiles.row_scale_KR[row] : 0;
+                double bound[] = {0, ldexp(fabs(x), -8), 0.5001 * scale};
+                assert_true(fabs(value - x) <= bound[type] && (type != FUR_LOOKUP_I8 || scale > 0));
+            }
+            for (int64_t i = p.c->out; i % FUR_LOOKUP_TILE; i++) /* padding of the last row */
+                assert_true(value_at(&tiles, p.K - 1, p.R - 1, i) == 0);
+            kit_exec_clear(&kit);
+            teardown(&p);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_hash),
-        cmocka_unit_test(test_forward),
-        cmocka_unit_test(test_backward_tables),
-        cmocka_unit_test(test_backward_input),
+        cmocka_unit_test(test_hash),           cmocka_unit_test(test_forward), cmocka_unit_test(test_backward_tables),
+        cmocka_unit_test(test_backward_input), cmocka_unit_test(test_counts),  cmocka_unit_test(test_pack),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

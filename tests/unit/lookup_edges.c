@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* lookup where op_lookup does not look: signs of zeros and NaN, the jump at a sign change, the update of tables against
+ * a plain loop in double, sizes, refusals. */
+#include "kit/kit.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bf16.h"
+#include "op/lookup/lookup.h"
+
+static double *doubles(int64_t count)
+{
+    double *x = calloc((size_t)count + 1, sizeof *x);
+    assert_non_null(x);
+    return x;
+}
+
+static float away_from_zero(float x)
+{
+    return x + (x < 0 ? -0.05f : 0.05f);
+}
+
+static int64_t element_at(const fur_lookup *map, int64_t k, int64_t r, int64_t o)
+{
+    int64_t K = map->in / map->bits, R = (int64_t)1 << map->bits;
+    if (map->layout == FUR_LOOKUP_ROWS)
+        return (k * R + r) * map->out + o;
+    return ((o / FUR_LOOKUP_TILE * K + k) * R + r) * FUR_LOOKUP_TILE + o % FUR_LOOKUP_TILE;
+}
+
+/* ---- hash ----------------------------------------------------------------------------------------------------------
+ */
+
+static void test_signs(void **state)
+{
+    (void)state;
+    for (fur_isa isa = FUR_ISA_REF; isa <= kit_best_isa(); isa++) {
+        kit_exec kit;
+        kit_exec_init(&kit, isa, 2, 64);
+        enum { T = 21, I = 9 };
+        fur_lookup map = {.in = I, .out = 4, .bits = 3, .two_rows = 1};
+        float *x = kit_guard_filled(T * I, KIT_NORMAL, 1);
+        static const float row[I] = {0.0f, -0.0f, -1, -1e-40f, 1e-40f, 3, -2, 2, 2};
+        memcpy(x + 19 * I, row, sizeof row);
+        fur_lookup_codes codes;
+        fur_lookup_codes_place(&map, T, kit_guard((size_t)fur_lookup_codes_bytes(&map, T)), &codes);
+        assert_int_equal(fur_lookup_hash(&kit.exec, &map, x, I, &codes), FUR_OK);
+        static const uint16_t want[6] = {6, 3, 3, 2, 7, 7}; /* the flipped bit: the first of the least */
+        for (int s = 0; s < 6; s++)
+            assert_int_equal(codes.code_ST[s * T + 19], want[s]);
+        x[20 * I + 4] = NAN;
+        x[17 * I + 8] = -INFINITY;
+        assert_int_equal(fur_lookup_hash(&kit.exec, &map, x, I, &codes), FUR_E_NONFINITE);
+        assert_string_equal(kit.error.text, "lookup: row 17 of the input is not finite");
+        assert_int_equal(codes.code_ST[T + 20] & 2, 0);
+        for (int64_t i = 0; i < 6 * T; i++)
+            assert_true(codes.code_ST[i] < 8);
+        kit_guard_free_all();
+        kit_exec_clear(&kit);
+    }
+}
+
+/* With two rows y has no jump where one coordinate of each chunk passes 0: across 2e-6 of it y moves by no more than
+ * its slope allows. With one row it does jump. */
+static void test_two_rows_have_no_jump(void **state)
+{
+    (void)state;
+    enum { I = 12, O = 16 };
+    for (int score = 0; score < 2; score++)
+        for (int two = 0; two < 2; two++) {
+            kit_exec kit;
+            fur_lookup map = {.in = I, .out = O, .bits = 4, .score = score, .temperature = 1, .two_rows = two};
+            map.layout = FUR_LOOKUP_ROWS;
+            kit_exec_init(&kit, FUR_ISA_REF, 1, 4096);
+            map.table = kit_guard_filled(I / 4 * 16 * O, KIT_NORMAL, 2);
+            float *x = kit_guard_filled(2 * I, KIT_NORMAL, 1), *y = kit_guard_f32(2 * O), largest = 0;
+            for (int i = 0; i < I; i++) {
+                x[i] = away_from_zero(x[i]);
+                x[I + i] = x[i];
+            }
+            for (int i = 1; i < I; i += 4) {
+                x[i] = -1e-6f;
+                x[I + i] = 1e-6f;
+            }
+            fur_lookup_codes codes;
+            fur_lookup_codes_place(&map, 2, kit_guard((size_t)fur_lookup_codes_bytes(&map, 2)), &codes);
+            assert_int_equal(fur_lookup_hash(&kit.exec, &map, x, I, &codes), FUR_OK);
+            assert_int_equal(fur_lookup_forward(&kit.exec, &map, &codes, 0, y, O), FUR_OK);
+            for (int o = 0; o < O; o++)
+                largest = fmaxf(largest, fabsf(y[o] - y[O + o]));
+            assert_true(two ? largest < 1e-4f : largest > 1e-2f);
+            kit_guard_free_all();
+            kit_exec_clear(&kit);
+        }
+}
+
+/* ---- update --------------------------------------------------------------------------------------------------------
+ */
+
+enum { STEPS = 5 };
+
+typedef struct training {
+    float *w, *d[STEPS];
+    uint8_t *touched[STEPS];
+    fur_lookup_moments moments;
+    fur_lookup map;
+    int64_t rows, elements;
+} training;
+
+static void begin_training(training *t, int every_row)
+{
+    t->map = (fur_lookup){.in = 12, .out = 100, .bits = 4};
+    t->rows = 3 * 16;
+    t->elements = fur_lookup_table_elements(&t->map);
+    t->w = kit_guard_filled(t->elements, KIT_NORMAL, 1);
+    for (int s = 0; s < STEPS; s++) {
+        t->d[s] = kit_guard_filled(t->elements, KIT_NORMAL, 10 + (uint64_t)s);
+        t->touched[s] = kit_guard((size_t)t->rows);
+        for (int64_t i = 0; i < t->elements; i++) {
+            int64_t row = i / FUR_LOOKUP_TILE % t->rows, column = i / FUR_LOOKUP_TILE / t->rows * FUR_LOOKUP_TILE;
+            int touched = every_row || (row * 7 + s) % 3 == 0;
+            t->touched[s][row] = (uint8_t)touched;
+            if (column + i % FUR_LOOKUP_TILE >= t->map.out)
+                t->d[s][i] = 0;
+            if (!touched)
+                t->d[s][i] = NAN; /* must not be read */
+        }
+    }
+    t->moments.m = kit_guard((size_t)t->elements * 2);
+    t->moments.v_KR = kit_guard_f32(t->rows);
+    t->moments.last_KR = kit_guard((size_t)t->rows * 4);
+    memset(t->moments.m, 0, (size_t)t->elements * 2);
+    memset(t->moments.v_KR, 0, (size_t)t->rows * 4);
+    memset(t->moments.last_KR, 0, (size_t)t->rows * 4);
+}
+
+static fur_lookup_update step_of(int64_t step)
+{
+    return (fur_lookup_update){.lr = 0.01 / (double)step,
+                               .beta1 = 0.9,
+                               .beta2 = 0.95,
+                               .eps = 1e-8,
+                               .weight_decay = 0.1,
+                               .step = step,
+                               .grad_scale = 0.5f};
+}
+
+/* All steps, then catch_up; w and the moments are the result. */
+static void train(training *t, fur_isa isa, int threads)
+{
+    kit_exec kit;
+    fur_exec probe = {.threads = threads, .isa = isa};
+    kit_exec_init(&kit, isa, threads, fur_lookup_workspace(&probe, &t->map, 0, 1));
+    float *square = kit_guard_f32(t->rows);
+    for (int s = 0; s < STEPS; s++) {
+        double sum, want = 0;
+        fur_lookup_update args = step_of(s + 1);
+        assert_int_equal(fur_lookup_sum_squares(&kit.exec, &t->map, t->d[s], t->touched[s], square, &sum), FUR_OK);
+        for (int64_t i = 0; i < t->elements; i++)
+            if (t->touched[s][i / FUR_LOOKUP_TILE % t->rows])
+                want += (double)t->d[s][i] * (double)t->d[s][i];
+        assert_true(fabs(sum - want) <= 1e-12 * want);
+        assert_int_equal(
+            fur_lookup_update_lazy(&kit.exec, &t->map, t->w, t->d[s], t->touched[s], square, &t->moments, &args),
+            FUR_OK);
+    }
+    fur_lookup_update args = step_of(STEPS);
+    assert_int_equal(fur_lookup_catch_up(&kit.exec, &t->map, t->w, &t->moments, &args), FUR_OK);
+    kit_exec_clear(&kit);
+}
+
+/* In double, row by row: AdamW over every step, with zero gradients for rows that are not touched, whose moves by m
+ * alone are left out and whose decay is that of the step at which they are next touched. m is bf16 between steps. The
+ * bound: each step rounds w, m, the products and the factors to f32, 8 u of each term; and m may fall on the other side
+ * of a tie of bf16, 2^-8 m, which moves w by the rate times that until the end. */
+static void check_training(const training *t, const float *w_first)
+{
+    for (int64_t row = 0; row < t->rows; row++) {
+        double v = 0;
+        double *w = doubles(t->map.out), *m = doubles(t->map.out), *bound = doubles(t->map.out);
+        int64_t tables = 3, last = 0;
+        for (int64_t o = 0; o < t->map.out; o++)
+            w[o] = (double)w_first[element_at(&t->map, row / 16 % tables, row % 16, o)];
+        for (int s = 0; s <= STEPS; s++) {
+            int catch_up = s == STEPS;
+            fur_lookup_update a = step_of(catch_up ? STEPS : s + 1);
+            if (!catch_up && !t->touched[s][row])
+                continue;
+            double gap = (double)(a.step - last), square = 0, scale = (double)a.grad_scale;
+            last = a.step;
+            for (int64_t o = 0; !catch_up && o < t->map.out; o++) {
+                double g = scale * (double)t->d[s][element_at(&t->map, row / 16, row % 16, o)];
+                square += g * g / (double)t->map.out;
+            }
+            v = pow(a.beta2, gap) * v + (1 - a.beta2) * square;
+            double rate =
+                a.lr / (1 - pow(a.beta1, (double)a.step)) / (sqrt(v / (1 - pow(a.beta2, (double)a.step))) + a.eps);
+            for (int64_t o = 0; o < t->map.out; o++) {
+                double g = catch_up ? 0 : scale * (double)t->d[s][element_at(&t->map, row / 16, row % 16, o)];
+                m[o] = pow(a.beta1, gap) * m[o] + (1 - a.beta1) * g;
+                double move = catch_up ? 0 : rate * m[o];
+                w[o] = w[o] * pow(1 - a.lr * a.weight_decay, gap) - move;
+                bound[o] += 8 * KIT_U * (fabs(w[o]) + fabs(move)) + (catch_up ? 0 : ldexp(fabs(move), -8));
+                m[o] = (double)fur_bf16_round((float)m[o]);
+            }
+        }
+        for (int64_t o = 0; o < t->map.out; o++) {
+            int64_t at = element_at(&t->map, row / 16, row % 16, o);
+            assert_true(fabs((double)t->w[at] - w[o]) <= bound[o]);
+            assert_true(fabs((double)fur_bf16_value(t->moments.m[at]) - m[o]) <= ldexp(fabs(m[o]), -7));
+        }
+        assert_true(fabs((double)t->moments.v_KR[row] - v) <= 16 * KIT_U * v);
+        assert_int_equal(t->moments.last_KR[row], STEPS);
+        free(w);
+        free(m);
+        free(bound);
+    }
+    for (int64_t i = 0; i < t->elements; i++) /* padding moves by decay alone */
+        assert_true(isfinite(t->w[i]));
+}
+
+static void test_update(void **state)
+{
+    (void)state;
+    for (fur_isa isa = FUR_ISA_REF; isa <= kit_best_isa(); isa++)
+        for (int every_row = 0; every_row < 2; every_row++) {
+            training t, two;
+            begin_training(&t, every_row);
+            begin_training(&two, every_row);
+            float *first = kit_guard_copy(t.w, t.elements);
+            train(&t, isa, 1);
+            train(&two, isa, 2);
+            check_training(&t, first);
+            kit_check_same_bits("threads", two.w, t.w, (size_t)t.elements * sizeof(float));
+            kit_check_same_bits("threads, m", two.moments.m, t.moments.m, (size_t)t.elements * 2);
+            kit_guard_free_all();
+        }
+}
+
+/* ---- refusals ------------------------------------------------------------------------------------------------------
+ */
+
+static void test_sizes(void **state)
+{
+    (void)state;
+    fur_lookup map = {.in = 768, .out = 700, .bits = 8};
+    assert_int_equal(fur_lookup_table_elements(&map), (int64_t)96 * 256 * 704);
+    map.layout = FUR_LOOKUP_ROWS;
+    assert_int_equal(fur_lookup_table_elements(&map), (int64_t)96 * 256 * 700);
+    map.in = map.out = INT64_MAX / 8 * 8;
+    assert_int_equal(fur_lookup_table_elements(&map), INT64_MAX);
+    map.layout = FUR_LOOKUP_TILES;
+    map.out = INT64_MAX;
+    assert_int_equal(fur_lookup_table_elements(&map), INT64_MAX);
+    assert_int_equal(fur_lookup_codes_bytes(&map, INT64_MAX), INT64_MAX);
+    /* what is planned for many tokens serves fewer */
+    for (fur_isa isa = FUR_ISA_REF; isa <= kit_best_isa(); isa++) {
+        fur_exec probe = {.threads = 2, .isa = isa};
+        fur_lookup m = {.in = 24, .out = 70, .bits = 3, .two_rows = 1};
+        int64_t before = 0;
+        for (int64_t T = 0; T < 9000; T += 7) {
+            int64_t bytes = fur_lookup_workspace(&probe, &m, T, 1);
+            assert_true(bytes >= before);
+            before = bytes;
+        }
+        assert_int_equal(fur_lookup_workspace(&probe, &m, 1 << 20, 1), fur_lookup_workspace(&probe, &m, 8192, 1));
+    }
+}
+
+static void test_refused(void **state)
+{
+    (void)state;
+    kit_exec kit;
+    kit_exec_init(&kit, kit_best_isa(), 1, 64);
+    float x[64] = {0}, y[64];
+    float memory[256];
+    const fur_lookup good = {.in = 8, .out = 8, .bits = 4};
+    fur_lookup bad[8];
+    for (int i = 0; i < 8; i++)
+        bad[i] = good;
+    bad[0].bits = 3;
+    bad[1].bits = 13;
+    bad[1].in = 13;
+    bad[2].out = 0;
+    bad[3].in = bad[3].out = (int64_t)1 << 40;
+    bad[4].score = FUR_LOOKUP_PROBABILITY;
+    bad[5].bits = 1;
+    bad[5].two_rows = 1;
+    bad[6].type = (fur_lookup_type)7;
+    bad[7].score = FUR_LOOKUP_PROBABILITY;
+    bad[7].temperature = INFINITY;
+    for (int i = 0; i < 8; i++)
+        assert_int_equal(fur_lookup_check(&kit.error, &bad[i]), i < 4 ? FUR_E_SHAPE : FUR_E_ARGUMENT);
+    assert_int_equal(fur_lookup_check(&kit.error, &good), FUR_OK);
+    fur_lookup_codes codes;
+    fur_lookup_codes_place(&good, 4, memory, &codes);
+    assert_int_equal(fur_lookup_hash(&kit.exec, &good, x, 7, &codes), FUR_E_SHAPE);
+    assert_int_equal(fur_lookup_hash(&kit.exec, &good, x, 8, &codes), FUR_OK);
+    fur_lookup map = good;
+    float table[2 * 16 * 64] = {0}, scale[32];
+    uint8_t touched[32] = {0};
+    map.table = table;
+    assert_int_equal(fur_lookup_forward(&kit.exec, &map, &codes, 0, y, 7), FUR_E_SHAPE);
+    assert_int_equal(fur_lookup_forward(&kit.exec, &map, &codes, 0, y, 8), FUR_E_MEMORY);
+    assert_int_equal(fur_lookup_backward_tables(&kit.exec, &map, &codes, y, 8, table, touched, NULL), FUR_E_MEMORY);
+    assert_int_equal(fur_lookup_backward_input(&kit.exec, &map, &codes, x, 8, y, 8, 0, x, 8), FUR_E_MEMORY);
+    assert_int_equal(kit.workspace.used, 0);
+    map.layout = FUR_LOOKUP_ROWS;
+    assert_int_equal(fur_lookup_backward_input(&kit.exec, &map, &codes, x, 8, y, 8, 0, x, 8), FUR_E_UNSUPPORTED);
+    map.type = FUR_LOOKUP_I8;
+    assert_int_equal(fur_lookup_forward(&kit.exec, &map, &codes, 0, y, 8), FUR_E_ARGUMENT);
+    assert_int_equal(fur_lookup_pack(&kit.exec, &map, FUR_LOOKUP_ROWS, FUR_LOOKUP_F32, table, NULL), FUR_E_UNSUPPORTED);
+    map.type = FUR_LOOKUP_F32;
+    table[8 * 17 + 3] = NAN;
+    assert_int_equal(fur_lookup_pack(&kit.exec, &map, FUR_LOOKUP_ROWS, FUR_LOOKUP_I8, memory, scale), FUR_E_NONFINITE);
+    assert_string_equal(kit.error.text, "lookup: row 1 of table 1 is not finite");
+    uint32_t last[32] = {0};
+    last[30] = 9;
+    fur_lookup_moments moments = {.last_KR = last};
+    fur_lookup_update args = step_of(3);
+    assert_int_equal(fur_lookup_update_lazy(&kit.exec, &good, table, table, touched, scale, &moments, &args),
+                     FUR_E_ARGUMENT);
+    last[30] = 0;
+    args.beta1 = 0.995;
+    assert_int_equal(fur_lookup_catch_up(&kit.exec, &good, table, &moments, &args), FUR_E_ARGUMENT);
+    kit_exec_clear(&kit);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_signs),   cmocka_unit_test(test_two_rows_have_no_jump),
+        cmocka_unit_test(test_update),  cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
