@@ -162,7 +162,7 @@ static const cli_option table[] = {
 
     {"mode", 0, NULL, CLI_CHOICE, "MODE", "peak", "peak|attention|projection|step|longest", 0, 0, "Bench",
      "what to measure; the word after bench", BENCH, NULL, AT(mode)},
-    {"kind", 0, NULL, CLI_CHOICE, "KIND", "(exact, dense)", "exact|almost-linear|dense", 0, 0, "Bench",
+    {"kind", 0, NULL, CLI_CHOICE, "KIND", "(exact, dense)", "exact|almost-linear|dense|lookup", 0, 0, "Bench",
      "kind of attention or projection", BENCH, NULL, AT(kind)},
     {"tokens", 0, NULL, CLI_COUNT, "TOKENS", "4096", NULL, 1, TEBI, "Bench", "length of the sequence",
      BENCH, NULL, AT(tokens)},
@@ -176,6 +176,14 @@ static const cli_option table[] = {
      BENCH, NULL, AT(in)},
     {"out", 0, NULL, CLI_INT, "WIDTH", "3072", NULL, 1, 1e6, "Bench", "output width of the projection",
      BENCH, NULL, AT(out)},
+    {"bits", 0, NULL, CLI_INT, "COUNT", "8", NULL, 1, 12, "Bench", "numbers that pick a row of a lookup's table",
+     BENCH, NULL, AT(bits)},
+    {"table-type", 0, NULL, CLI_CHOICE, "TYPE", "f32", "f32|bf16|int8", 0, 0, "Bench", "type of a lookup's tables",
+     BENCH, NULL, AT(table_type)},
+    {"codes", 0, NULL, CLI_CHOICE, "HOW", "uniform", "uniform|skewed", 0, 0, "Bench",
+     "which rows tokens read: any alike, or as words by Zipf's law", BENCH, NULL, AT(codes)},
+    {"cold", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Bench",
+     "lookup: empty the caches before each call (with --tokens 1 always)", BENCH, NULL, AT(cold)},
 
     {"quick", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Demo", "30 seconds of training and a step over 8,192 bytes",
      DEMO, NULL, AT(quick)},

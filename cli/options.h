@@ -79,7 +79,7 @@ typedef struct cli_option {
 /* Weakest first. A file named by --config was asked for in this very command, so it wins over the environment. */
 typedef enum cli_source { CLI_FROM_DEFAULT = 0, CLI_FROM_ENVIRONMENT, CLI_FROM_CONFIG, CLI_FROM_COMMAND } cli_source;
 
-#define CLI_MAX_OPTIONS 80
+#define CLI_MAX_OPTIONS 96
 
 typedef struct cli_options {
     cli_verb verb;
@@ -115,9 +115,9 @@ typedef struct cli_options {
     int64_t predict, top_k, max_tokens;
     double temperature, top_p;
     /* plan, bench, demo */
-    const char *purpose, *mode, *kind;
-    bool longest, bidirectional, quick;
-    int64_t tokens, heads, kv_heads, head_dim, in, out;
+    const char *purpose, *mode, *kind, *table_type, *codes;
+    bool longest, bidirectional, quick, cold;
+    int64_t tokens, heads, kv_heads, head_dim, in, out, bits;
     double train_seconds;
     /* output */
     bool json, help;

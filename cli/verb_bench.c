@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "bench_lookup.h"
 #include "plan_view.h"
 #include "verb.h"
 
@@ -97,8 +98,8 @@ static int bench_attention(bench *b)
     char name[96], tokens[CLI_UNIT];
     const char *kind = o->kind != NULL ? o->kind : "exact";
     bool exact = strcmp(kind, "exact") == 0;
-    if (strcmp(kind, "dense") == 0)
-        return cli_refuse(b->session, CLI_USAGE, "--kind: expected exact or almost-linear for attention, got dense");
+    if (strcmp(kind, "dense") == 0 || strcmp(kind, "lookup") == 0)
+        return cli_refuse(b->session, CLI_USAGE, "--kind: expected exact or almost-linear for attention, got %s", kind);
     if (o->window != NULL && (!cli_parse_count(o->window, &window) || window < exact))
         return cli_refuse(b->session, CLI_USAGE, "--window: expected a count of at least %d, got '%s'", exact,
                           o->window);
@@ -138,8 +139,10 @@ static int bench_projection(bench *b)
 {
     const cli_options *o = b->session->options;
     char name[96], tokens[CLI_UNIT];
+    if (o->kind != NULL && strcmp(o->kind, "lookup") == 0)
+        return bench_lookup(b->session);
     if (o->kind != NULL && strcmp(o->kind, "dense") != 0)
-        return cli_refuse(b->session, CLI_USAGE, "--kind: expected dense for projection, got %s", o->kind);
+        return cli_refuse(b->session, CLI_USAGE, "--kind: expected dense or lookup for projection, got %s", o->kind);
     fur_status status = fur_bench_projection(b->session->context, o->tokens, o->in, o->out, &b->result);
     if (status != FUR_OK)
         return cli_fail(b->session, status);
@@ -253,6 +256,10 @@ static int check_options(const cli_session *session)
                 {"max-features", "attention, step or longest"},
                 {"attention", "step or longest"},
                 {"layers", "step or longest"},
+                {"bits", "projection"},
+                {"table-type", "projection"},
+                {"codes", "projection"},
+                {"cold", "projection"},
                 {"disk", "step"},
                 {"disk-dir", "step"},
                 {"store", "step"},

@@ -42,6 +42,32 @@ FUR_API fur_status fur_bench_attention(fur_context *context, const fur_bench_att
                                        fur_bench_result *out);
 FUR_API fur_status fur_bench_projection(fur_context *context, int64_t tokens, int64_t in, int64_t out_width,
                                         fur_bench_result *out);
+typedef struct fur_bench_lookup_settings {
+    int64_t tokens, in, out, bits;
+    const char *table_type; /* f32, bf16 or int8; NULL: f32 */
+    bool skewed;            /* rows around words drawn by Zipf's law; else independent numbers: codes are uniform */
+    bool cold;              /* caches are emptied before each call */
+} fur_bench_lookup_settings;
+
+/* Best of `repetitions` rounds, in each of which all of these were called in turn; infinite where not called. */
+typedef struct fur_bench_lookup_result {
+    int repetitions;
+    double hash_seconds, forward_seconds;
+    double tables_seconds, input_seconds;                 /* backward; tables of f32 and more than 16 tokens */
+    double dense_forward_seconds, dense_backward_seconds; /* the dense map of equal shape in f32; both its gradients */
+    double dense_bf16_forward_seconds;                    /* the same with products of bf16; more than 16 tokens */
+    double code_entropy;                                  /* bits, mean over tables */
+    int64_t table_bytes, row_bytes;                       /* of the map; of the rows that a call reads */
+    int64_t dense_bytes;                                  /* of a dense map's weights in the type of the tables */
+    /* cold: plain reads of dense_bytes in one piece, and of the call's rows; a dense map cannot be faster than
+     * dense_bytes by the first */
+    double stream_bytes_per_second, random_bytes_per_second;
+} fur_bench_lookup_result;
+
+/* A lookup projection of the released score (op/lookup): up to 16 tokens in rows, as in decoding, beyond that in tiles.
+ * FUR_E_SHAPE: bits do not divide `in`; FUR_E_ARGUMENT. */
+FUR_API fur_status fur_bench_lookup(fur_context *context, const fur_bench_lookup_settings *settings,
+                                    fur_bench_lookup_result *out);
 /* Whole optimizer steps of a model on random tokens, one document of request->row_tokens, by the plan that the request
  * gets (for training). A step of 20 s or more is taken once. */
 FUR_API fur_status fur_bench_step(fur_context *context, const fur_model_config *config, const fur_plan_request *request,

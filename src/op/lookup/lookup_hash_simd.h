@@ -132,12 +132,48 @@ static int64_t hash_lanes(const fur_lookup *map, int64_t t, int64_t tokens, cons
     return -1;
 }
 
+static inline void scatter_codes(V code, V weight, int64_t chunks, int64_t stride, uint16_t *code_K, float *weight_K)
+{
+    float number[VL], size[VL];
+    vstore(number, code);
+    vstore(size, weight);
+    for (int64_t i = 0; i < chunks; i++) {
+        code_K[i * stride] = (uint16_t)number[i];
+        weight_K[i * stride] = size[i];
+    }
+}
+
+/* One token: lanes are chunks. The same bits as among others. */
+static int64_t hash_token(const fur_lookup *map, int64_t t, const float *x, const fur_lookup_codes *out)
+{
+    int64_t K = map->in / map->bits, stride = out->tokens;
+    panel p;
+    codes_of_lanes c = {.bad = vset(0)};
+    for (int64_t k = 0; k < K; k += VL) {
+        int64_t chunks = fur_min_i64(VL, K - k), at = k * stride + t, flipped = at + K * stride;
+        turn_in(chunks, map->bits, x + k * map->bits, map->bits, p.lane);
+        hash_chunk(map, p.lane, &c);
+        scatter_codes(c.code, c.weight, chunks, stride, out->code_ST + at, out->weight_ST + at);
+        if (map->two_rows)
+            scatter_codes(c.flipped, c.flipped_weight, chunks, stride, out->code_ST + flipped,
+                          out->weight_ST + flipped);
+    }
+    float bad[VL];
+    vstore(bad, c.bad);
+    for (int64_t i = 0; i < VL; i++)
+        if (bad[i] != 0)
+            return t;
+    return -1;
+}
+
 static int64_t hash(const fur_lookup *map, int64_t first, int64_t count, const float *x_TI, int64_t ldx,
                     const fur_lookup_codes *out)
 {
     int64_t bad = -1;
-    for (int64_t t = first; t < first + count; t += VL) {
-        int64_t found = hash_lanes(map, t, fur_min_i64(VL, first + count - t), x_TI, ldx, out);
+    for (int64_t t = first, step; t < first + count; t += step) {
+        int64_t left = first + count - t;
+        step = left <= VL / 4 ? 1 : fur_min_i64(VL, left);
+        int64_t found = step == 1 ? hash_token(map, t, x_TI + t * ldx, out) : hash_lanes(map, t, step, x_TI, ldx, out);
         bad = bad < 0 ? found : bad;
     }
     return bad;
