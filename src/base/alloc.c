@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 static atomic_llong live_count;
 static atomic_llong fail_countdown; /* 0: off */
@@ -63,6 +64,18 @@ void *fur_pages_map(size_t bytes)
         return NULL;
     void *pointer = mmap(NULL, bytes ? bytes : 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     return pointer == MAP_FAILED ? NULL : counted(pointer);
+}
+
+void fur_pages_large(void *from, size_t bytes)
+{
+#ifdef MADV_HUGEPAGE
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), skip = (page - (uintptr_t)from % page) % page;
+    if (bytes > skip)
+        (void)madvise((unsigned char *)from + skip, (bytes - skip) / page * page, MADV_HUGEPAGE);
+#else
+    (void)from;
+    (void)bytes;
+#endif
 }
 
 void fur_pages_unmap(void *pointer, size_t bytes)

@@ -15,6 +15,10 @@ char *fur_strdup(const char *text);
 
 /* Pages straight from the system, zeroed, aligned to a page; release with the same size. */
 void *fur_pages_map(size_t bytes);
+/* Asks that what lies wholly inside this range of fur_pages_map, not yet written, be backed by large pages: for what is
+ * read by chance, a few KB at a time, where the walk through page tables costs as much as the read. A hint; the range then
+ * takes memory in steps of 2 MB. */
+void fur_pages_large(void *from, size_t bytes);
 void fur_pages_unmap(void *pointer, size_t bytes);
 
 /* Fault injection for tests: the k-th allocation from now on (k >= 1) fails, once; 0 turns it off. */

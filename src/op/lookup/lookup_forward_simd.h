@@ -256,14 +256,19 @@ static void plan(const fur_lookup *map, const fur_lookup_codes *codes, int64_t f
 /* ---- rows: few tokens ----------------------------------------------------------------------------------------------
  */
 
-/* Columns summed at a time, and rows whose memory is asked for ahead of their turn. */
-#define STRETCH_COLUMNS 1024
-#define AHEAD           8
+/* Columns summed at a time, slots whose places are found together (so that the misses of codes and scales overlap), and
+ * bytes of rows asked for ahead of their turn. */
+#define STRETCH_COLUMNS 4096
+#define PLACES          128
+#ifndef AHEAD_BYTES
+#    define AHEAD_BYTES 32768
+#endif
 
-typedef struct slot_row {
-    const void *at;
-    V weight;
-} slot_row;
+typedef struct places {
+    int64_t slots;
+    const char *row[PLACES];
+    float weight[PLACES];
+} places;
 
 static inline V load_as(fur_lookup_type type, const void *row, int64_t i)
 {
@@ -272,62 +277,65 @@ static inline V load_as(fur_lookup_type type, const void *row, int64_t i)
                                      : vload_i8((const int8_t *)row + i);
 }
 
-static const void *row_at(const fur_lookup_call *c, int64_t slot, int64_t t, int64_t column, float *weight)
+static void find_places(const fur_lookup_call *c, int64_t t, int64_t s, int64_t column, places *out)
 {
     const fur_lookup *map = c->map;
-    int64_t at = slot * c->codes->tokens + c->first + t;
-    int64_t row = (fur_lookup_table_of(map, slot) << map->bits) + c->codes->code_ST[at];
-    *weight = c->codes->weight_ST[at] * (map->type == FUR_LOOKUP_I8 ? map->row_scale_KR[row] : 1);
-    return (const unsigned char *)map->table + (row * map->out + column) * fur_lookup_type_bytes(map->type);
+    out->slots = fur_min_i64(PLACES, fur_lookup_slots(map) - s);
+    for (int64_t i = 0; i < out->slots; i++) {
+        int64_t at = (s + i) * c->codes->tokens + c->first + t;
+        int64_t row = (fur_lookup_table_of(map, s + i) << map->bits) + c->codes->code_ST[at];
+        out->row[i] = (const char *)map->table + (row * map->out + column) * fur_lookup_type_bytes(map->type);
+        out->weight[i] = c->codes->weight_ST[at] * (map->type == FUR_LOOKUP_I8 ? map->row_scale_KR[row] : 1);
+    }
 }
 
-static inline void ask_for(const void *row, int64_t bytes)
+static void ask_for(const char *row, int64_t bytes)
 {
     for (int64_t i = 0; i < bytes; i += 64)
-        _mm_prefetch((const char *)row + i, _MM_HINT_T0);
+        _mm_prefetch(row + i, _MM_HINT_T0);
 }
 
-/* sum[0 .. columns-1] += weights times n rows, n <= 4; ask[n]: rows of later */
-FUR_ALWAYS_INLINE void add_rows(fur_lookup_type type, int64_t n, const void *const row[4], const float weight[4],
-                                int64_t columns, float *sum)
+/* sum[0 .. columns-1] += weights times n rows, n <= 4; of later rows, a line for each line read. */
+FUR_ALWAYS_INLINE void add_rows(fur_lookup_type type, int64_t n, const char *const *row, const float *weight,
+                                const char *const *later, int64_t later_rows, int64_t columns, float *sum)
 {
+    const int64_t size = type == FUR_LOOKUP_F32 ? 4 : type == FUR_LOOKUP_BF16 ? 2 : 1, line = 64 / size;
     int64_t i = 0;
     V w[4];
     for (int64_t j = 0; j < n; j++)
         w[j] = vset(weight[j]);
-    for (; i + VL <= columns; i += VL) {
-        V y = vload(sum + i);
-        for (int64_t j = 0; j < n; j++)
-            y = vfma(w[j], load_as(type, row[j], i), y);
-        vstore(sum + i, y);
+    for (; i + line <= columns; i += line) {
+        for (int64_t j = 0; j < later_rows; j++)
+            _mm_prefetch(later[j] + i * size, _MM_HINT_T0);
+        FUR_UNROLL
+        for (int64_t v = 0; v < line; v += VL) {
+            V y = vload(sum + i + v);
+            for (int64_t j = 0; j < n; j++)
+                y = vfma(w[j], load_as(type, row[j], i + v), y);
+            vstore(sum + i + v, y);
+        }
     }
     for (; i < columns; i++)
         for (int64_t j = 0; j < n; j++) {
-            float value = type == FUR_LOOKUP_F32    ? ((const float *)row[j])[i]
-                          : type == FUR_LOOKUP_BF16 ? fur_bf16_value(((const uint16_t *)row[j])[i])
+            float value = type == FUR_LOOKUP_F32    ? ((const float *)(const void *)row[j])[i]
+                          : type == FUR_LOOKUP_BF16 ? fur_bf16_value(((const uint16_t *)(const void *)row[j])[i])
                                                     : ((const int8_t *)row[j])[i];
             sum[i] = fmaf(weight[j], value, sum[i]);
         }
 }
 
-FUR_ALWAYS_INLINE void sum_rows(fur_lookup_type type, const fur_lookup_call *c, int64_t t, int64_t column,
-                                int64_t columns, float *sum)
+FUR_ALWAYS_INLINE void sum_rows(fur_lookup_type type, const places *p, int64_t columns, float *sum)
 {
-    int64_t S = fur_lookup_slots(c->map), bytes = columns * fur_lookup_type_bytes(type);
-    float weight[4];
-    const void *row[4];
-    for (int64_t s = 0; s < fur_min_i64(S, AHEAD); s++)
-        ask_for(row_at(c, s, t, column, weight), bytes);
-    for (int64_t s = 0; s < S; s += 4) {
-        int64_t n = fur_min_i64(4, S - s);
-        for (int64_t j = 0; j < n && s + AHEAD + j < S; j++)
-            ask_for(row_at(c, s + AHEAD + j, t, column, weight), bytes);
-        for (int64_t j = 0; j < n; j++)
-            row[j] = row_at(c, s + j, t, column, weight + j);
-        if (n == 4)
-            add_rows(type, 4, row, weight, columns, sum);
+    int64_t bytes = columns * fur_lookup_type_bytes(type);
+    int64_t ahead_rows = fur_min_i64(p->slots, fur_max_i64(4, fur_round_up(AHEAD_BYTES / fur_max_i64(bytes, 64), 4)));
+    for (int64_t s = 0; s < ahead_rows; s++)
+        ask_for(p->row[s], bytes);
+    for (int64_t s = 0; s < p->slots; s += 4) {
+        int64_t n = fur_min_i64(4, p->slots - s), later = fur_max_i64(0, fur_min_i64(4, p->slots - s - ahead_rows));
+        if (n == 4 && later == 4)
+            add_rows(type, 4, p->row + s, p->weight + s, p->row + s + ahead_rows, 4, columns, sum);
         else
-            add_rows(type, n, row, weight, columns, sum);
+            add_rows(type, n, p->row + s, p->weight + s, p->row + s + ahead_rows, later, columns, sum);
     }
 }
 
@@ -339,12 +347,16 @@ static void forward_rows(const fur_lookup_call *c, int64_t from, int64_t to, int
             int64_t columns = fur_min_i64(STRETCH_COLUMNS, to - column);
             for (int64_t i = 0; i < columns; i++)
                 sum[i] = c->map->bias_O ? c->map->bias_O[column + i] : 0;
-            if (c->map->type == FUR_LOOKUP_F32)
-                sum_rows(FUR_LOOKUP_F32, c, t, column, columns, sum);
-            else if (c->map->type == FUR_LOOKUP_BF16)
-                sum_rows(FUR_LOOKUP_BF16, c, t, column, columns, sum);
-            else
-                sum_rows(FUR_LOOKUP_I8, c, t, column, columns, sum);
+            for (int64_t s = 0; s < fur_lookup_slots(c->map); s += PLACES) {
+                places p;
+                find_places(c, t, s, column, &p);
+                if (c->map->type == FUR_LOOKUP_F32)
+                    sum_rows(FUR_LOOKUP_F32, &p, columns, sum);
+                else if (c->map->type == FUR_LOOKUP_BF16)
+                    sum_rows(FUR_LOOKUP_BF16, &p, columns, sum);
+                else
+                    sum_rows(FUR_LOOKUP_I8, &p, columns, sum);
+            }
             float *y = c->y_TO + t * c->ldy + column;
             for (int64_t i = 0; i < columns; i++)
                 y[i] = c->add ? y[i] + sum[i] : sum[i];
