@@ -59,7 +59,8 @@ typedef struct fur_bench_lookup_result {
     double code_entropy;                                  /* bits, mean over tables */
     int64_t table_bytes, row_bytes;                       /* of the map; of the rows that a call reads */
     int64_t dense_bytes;                                  /* of a dense map's weights in the type of the tables */
-    /* cold: plain reads of dense_bytes in one piece, and of the call's rows; a dense map cannot be faster than
+    /* cold: plain reads of dense_bytes in one piece, and of the call's rows (one by one or eight
+     * side by side, what is faster); a dense map cannot be faster than
      * dense_bytes by the first */
     double stream_bytes_per_second, random_bytes_per_second;
 } fur_bench_lookup_result;

@@ -231,18 +231,25 @@ static void forward_tiles(const fur_exec *exec, const fur_lookup_call *call, int
     }
 }
 
+/* Bytes that are worth a thread: in less time than it takes to start and join threads, one of them reads half of that.
+ */
+#define THREAD_BYTES ((int64_t)1 << 20)
+
 /* One block of tokens: by tokens, and where these are few by columns. */
 static void forward_rows(const fur_exec *exec, const fur_lookup_call *call, int64_t tokens)
 {
     const fur_lookup_kernel *kernel = fur_lookup_kernel_of(exec);
-    fur_chunks part = fur_chunks_of(tokens, 1, exec->threads);
-    fur_chunks columns = fur_chunks_of(call->map->out, 256, fur_div_up(exec->threads, part.count));
+    const fur_lookup *map = call->map;
+    int64_t bytes = tokens * fur_lookup_slots(map) * map->out * fur_lookup_type_bytes(map->type);
+    int64_t threads = fur_max_i64(1, fur_min_i64(exec->threads, bytes / THREAD_BYTES));
+    fur_chunks part = fur_chunks_of(tokens, 1, threads);
+    fur_chunks columns = fur_chunks_of(map->out, 256, fur_div_up(threads, fur_max_i64(1, part.count)));
     columns.size = fur_round_up(columns.size, FUR_LOOKUP_TILE);
-    columns.count = fur_div_up(call->map->out, columns.size);
+    columns.count = fur_div_up(map->out, columns.size);
 #pragma omp parallel for schedule(static) num_threads(exec->threads) if (columns.count * part.count > 1)
     for (int64_t n = 0; n < part.count * columns.count; n++) {
         int64_t begin = n / columns.count * part.size, from = n % columns.count * columns.size;
-        kernel->forward_rows(call, from, from + fur_chunk_items(columns, n % columns.count, call->map->out), begin,
+        kernel->forward_rows(call, from, from + fur_chunk_items(columns, n % columns.count, map->out), begin,
                              begin + fur_chunk_items(part, n / columns.count, tokens));
     }
 }

@@ -260,9 +260,7 @@ static void plan(const fur_lookup *map, const fur_lookup_codes *codes, int64_t f
  * bytes of rows asked for ahead of their turn. */
 #define STRETCH_COLUMNS 4096
 #define PLACES          128
-#ifndef AHEAD_BYTES
-#    define AHEAD_BYTES 32768
-#endif
+#define AHEAD_BYTES     4096
 
 typedef struct places {
     int64_t slots;
@@ -277,22 +275,37 @@ static inline V load_as(fur_lookup_type type, const void *row, int64_t i)
                                      : vload_i8((const int8_t *)row + i);
 }
 
-static void find_places(const fur_lookup_call *c, int64_t t, int64_t s, int64_t column, places *out)
-{
-    const fur_lookup *map = c->map;
-    out->slots = fur_min_i64(PLACES, fur_lookup_slots(map) - s);
-    for (int64_t i = 0; i < out->slots; i++) {
-        int64_t at = (s + i) * c->codes->tokens + c->first + t;
-        int64_t row = (fur_lookup_table_of(map, s + i) << map->bits) + c->codes->code_ST[at];
-        out->row[i] = (const char *)map->table + (row * map->out + column) * fur_lookup_type_bytes(map->type);
-        out->weight[i] = c->codes->weight_ST[at] * (map->type == FUR_LOOKUP_I8 ? map->row_scale_KR[row] : 1);
-    }
-}
-
 static void ask_for(const char *row, int64_t bytes)
 {
     for (int64_t i = 0; i < bytes; i += 64)
         _mm_prefetch(row + i, _MM_HINT_T0);
+}
+
+/* Rows to ask for ahead: whole fours. */
+static int64_t rows_ahead(int64_t bytes)
+{
+    return fur_max_i64(4, fur_round_up(AHEAD_BYTES / fur_max_i64(bytes, 64), 4));
+}
+
+/* Asks for the first rows and for all scales before it waits for a scale. */
+static void find_places(const fur_lookup_call *c, int64_t t, int64_t s, int64_t column, int64_t columns, places *out)
+{
+    const fur_lookup *map = c->map;
+    int64_t size = fur_lookup_type_bytes(map->type), ahead_rows = rows_ahead(columns * size);
+    int64_t stride = c->codes->tokens, at = s * stride + c->first + t;
+    const float *scale[PLACES];
+    out->slots = fur_min_i64(PLACES, fur_lookup_slots(map) - s);
+    for (int64_t i = 0; i < out->slots; i++) {
+        int64_t row = (fur_lookup_table_of(map, s + i) << map->bits) + c->codes->code_ST[at + i * stride];
+        out->row[i] = (const char *)map->table + (row * map->out + column) * size;
+        scale[i] = map->row_scale_KR + row;
+        if (map->type == FUR_LOOKUP_I8)
+            _mm_prefetch((const char *)scale[i], _MM_HINT_T0);
+        if (i < ahead_rows)
+            ask_for(out->row[i], columns * size);
+    }
+    for (int64_t i = 0; i < out->slots; i++)
+        out->weight[i] = c->codes->weight_ST[at + i * stride] * (map->type == FUR_LOOKUP_I8 ? *scale[i] : 1);
 }
 
 /* sum[0 .. columns-1] += weights times n rows, n <= 4; of later rows, a line for each line read. */
@@ -326,10 +339,7 @@ FUR_ALWAYS_INLINE void add_rows(fur_lookup_type type, int64_t n, const char *con
 
 FUR_ALWAYS_INLINE void sum_rows(fur_lookup_type type, const places *p, int64_t columns, float *sum)
 {
-    int64_t bytes = columns * fur_lookup_type_bytes(type);
-    int64_t ahead_rows = fur_min_i64(p->slots, fur_max_i64(4, fur_round_up(AHEAD_BYTES / fur_max_i64(bytes, 64), 4)));
-    for (int64_t s = 0; s < ahead_rows; s++)
-        ask_for(p->row[s], bytes);
+    int64_t ahead_rows = rows_ahead(columns * fur_lookup_type_bytes(type));
     for (int64_t s = 0; s < p->slots; s += 4) {
         int64_t n = fur_min_i64(4, p->slots - s), later = fur_max_i64(0, fur_min_i64(4, p->slots - s - ahead_rows));
         if (n == 4 && later == 4)
@@ -349,7 +359,7 @@ static void forward_rows(const fur_lookup_call *c, int64_t from, int64_t to, int
                 sum[i] = c->map->bias_O ? c->map->bias_O[column + i] : 0;
             for (int64_t s = 0; s < fur_lookup_slots(c->map); s += PLACES) {
                 places p;
-                find_places(c, t, s, column, &p);
+                find_places(c, t, s, column, columns, &p);
                 if (c->map->type == FUR_LOOKUP_F32)
                     sum_rows(FUR_LOOKUP_F32, &p, columns, sum);
                 else if (c->map->type == FUR_LOOKUP_BF16)
