@@ -29,7 +29,8 @@ static const cli_option table[] = {
      TRAIN | EVAL | AUDIT | GENERATE | PLAN | INSPECT | LONG_STEP, "FURLONG_MODEL", AT(model)},
     {"preset", 0, NULL, CLI_TEXT, "NAME", "(bytes-1m)", NULL, 0, 0, "Model",
      "shape of a new model: bytes-1m, bytes-4m, gpt2-124m, llama-135m, llama-1b; with -almost-linear behind it, heads of 32 "
-     "and all but every fourth layer almost-linear",
+     "and all but every fourth layer almost-linear; with -lookup, tables for all maps; with -hybrid, for the feedforward; "
+     "mf-tiny, mf-small",
      TRAIN | PLAN | BENCH, "FURLONG_PRESET", AT(preset)},
     {"ctx-size", 'c', "context", CLI_COUNT, "TOKENS", "(chosen)", NULL, 1, TEBI, "Model",
      "longest document: tokens that see each other. Longer ones are cut into pieces of this length, and counted",
@@ -38,8 +39,18 @@ static const cli_option table[] = {
      "layers of a preset instead of its own number", TRAIN | PLAN | BENCH, NULL, AT(layers)},
     {"attention", 0, NULL, CLI_TEXT, "KINDS", "(the preset's)", NULL, 0, 0, "Model",
      "attention of the layers: one kind for all, or kind@first-last,...", TRAIN | PLAN | BENCH, NULL, AT(attention)},
-    {"projection", 0, NULL, CLI_TEXT, "KINDS", "dense", NULL, 0, 0, "Model",
-     "kind of the linear maps: one for all, or ffn=kind,qkvo=kind", TRAIN | PLAN, NULL, AT(projection)},
+    {"projection", 0, NULL, CLI_TEXT, "KINDS", "(the preset's)", NULL, 0, 0, "Model",
+     "kind of a layer's maps, dense or lookup: one for all, or ffn=kind,qkvo=kind. lookup: signs of the input pick rows "
+     "of learned tables, which take far more memory and far fewer multiplications", TRAIN | PLAN, NULL, AT(projection)},
+    {"lookup-bits", 0, NULL, CLI_INT, "BITS", "(8)", NULL, 1, 12, "Model",
+     "look-up maps: signs that pick a row of a table, which has 2^BITS rows; the feedforward's second map has two more",
+     TRAIN | PLAN, NULL, AT(lookup_bits)},
+    {"lookup-temperature", 0, NULL, CLI_REAL, "T", "(none)", NULL, 0, 1000, "Model",
+     "look-up maps: rows are weighted by their probability at this temperature, not by the released score",
+     TRAIN | PLAN, NULL, AT(lookup_temperature)},
+    {"lookup-two-rows", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Model",
+     "look-up maps: add the row across the nearest change of sign, so that outputs do not jump there",
+     TRAIN | PLAN, NULL, AT(lookup_two_rows)},
     {"window", 0, NULL, CLI_TEXT, "TOKENS", "(none)", NULL, 0, 0, "Model",
      "tokens that a token sees, itself among them: one number for all layers, or 4096@0-9,none@10-11; for bench one "
      "number. Of almost-linear layers: tokens before the own chunk that are seen one by one", TRAIN | PLAN | BENCH, NULL, AT(window)},
@@ -121,6 +132,11 @@ static const cli_option table[] = {
      "highest learning rate, after the warm-up", TRAIN, NULL, AT(lr)},
     {"min-lr", 0, NULL, CLI_REAL, "RATE", "(a tenth of --lr)", NULL, 0, 10, "Training",
      "learning rate at the end of the cosine", TRAIN, NULL, AT(min_lr)},
+    {"table-lr", 0, NULL, CLI_REAL, "FACTOR", "1", NULL, 0, 1000, "Training",
+     "look-up maps: learning rate of tables, as a multiple of --lr", TRAIN, NULL, AT(table_lr)},
+    {"table-optimizer", 0, NULL, CLI_CHOICE, "NAME", "lazy", "lazy|adam", 0, 0, "Training",
+     "look-up maps: lazy moves rows in steps that use them, with bf16 momentum and one second moment a row; adam moves "
+     "all, with 6 more bytes a number", TRAIN | PLAN, NULL, AT(table_optimizer)},
     {"weight-decay", 0, NULL, CLI_REAL, "VALUE", "0.1", NULL, 0, 10, "Training",
      "decay of matrices, decoupled (AdamW)", TRAIN, NULL, AT(weight_decay)},
     {"warmup-steps", 0, NULL, CLI_INT, "STEPS", "(a twentieth of --max-steps)", NULL, 0, 1e12, "Training",

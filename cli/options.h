@@ -79,7 +79,7 @@ typedef struct cli_option {
 /* Weakest first. A file named by --config was asked for in this very command, so it wins over the environment. */
 typedef enum cli_source { CLI_FROM_DEFAULT = 0, CLI_FROM_ENVIRONMENT, CLI_FROM_CONFIG, CLI_FROM_COMMAND } cli_source;
 
-#define CLI_MAX_OPTIONS 96
+#define CLI_MAX_OPTIONS 112
 
 typedef struct cli_options {
     cli_verb verb;
@@ -96,6 +96,10 @@ typedef struct cli_options {
     double softcap, dropout, attention_dropout;
     int64_t degree, chunk, max_features;
     double bound, max_error;
+    int64_t lookup_bits;
+    double lookup_temperature, table_lr;
+    bool lookup_two_rows;
+    const char *table_optimizer;
     bool far_bias, fine_gradient;
     int64_t context, row_tokens;
     cli_ramp ramp;

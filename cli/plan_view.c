@@ -171,6 +171,32 @@ void cli_config_line(cli_string *out, const fur_model_config *config)
     cli_appendf(out, ", %s parameters", cli_thousands(count, fur_config_parameter_count(config)));
 }
 
+void cli_tables_line(cli_string *out, const fur_model_config *config)
+{
+    char a[CLI_UNIT], b[CLI_UNIT], c[CLI_UNIT], d[CLI_UNIT];
+    fur_map_costs costs;
+    fur_config_map_costs(config, &costs);
+    if (costs.table_parameters == 0)
+        return;
+    cli_appendf(
+        out,
+        "\nlook-up tables: %s numbers in place of %s; %s multiplications a token in place of %s (all maps of the layers)",
+        cli_rate(a, (double)costs.table_parameters), cli_rate(b, (double)costs.dense_parameters),
+        cli_rate(c, costs.multiplications), cli_rate(d, costs.dense_multiplications));
+}
+
+void cli_tables_json(json_t *object, const fur_model_config *config)
+{
+    fur_map_costs costs;
+    fur_config_map_costs(config, &costs);
+    cli_json_real(object, "map_multiplications", costs.multiplications);
+    if (costs.table_parameters == 0)
+        return;
+    cli_json_real(object, "dense_map_multiplications", costs.dense_multiplications);
+    cli_json_int(object, "table_parameters", costs.table_parameters);
+    cli_json_int(object, "dense_parameters_in_their_place", costs.dense_parameters);
+}
+
 void cli_plan_places(cli_string *out, const fur_plan *plan, const char *between)
 {
     static const struct {

@@ -25,6 +25,9 @@ json_t *cli_plan_rows_json(const cli_plan_row *rows, int count);
 
 /* "4 layers x 128, 4 heads x 32, exact, dense: 0.98 M parameters" */
 void cli_config_line(cli_string *out, const fur_model_config *config);
+/* Of a model with look-up tables: a line more that says both sides of the trade; and its members. */
+void cli_tables_line(cli_string *out, const fur_model_config *config);
+void cli_tables_json(json_t *object, const fur_model_config *config);
 void cli_plan_print(const fur_plan *plan, fur_purpose purpose, int64_t tokens, int64_t memory_bytes, FILE *file,
                     const cli_style *style);
 /* fits, peak_bytes, disk_bytes, flops, seconds, items, and what the plan chose. */

@@ -304,6 +304,9 @@ static int apply_attention(const cli_session *session, int64_t longest, fur_mode
                 {"sink-logits", config->sink_logits},
                 {"far-bias", config->far_bias},
                 {"fine-gradient", config->far_fine_gradient},
+                {"lookup-bits", config->lookup_bits == options->lookup_bits},
+                {"lookup-temperature", fabs(config->lookup_temperature - options->lookup_temperature) <= 0},
+                {"lookup-two-rows", config->lookup_two_rows},
                 {"degree", config->far_degree == options->degree},
                 {"chunk", config->far_chunk == options->chunk},
                 {"max-features", config->far_max_features == options->max_features},
@@ -312,6 +315,11 @@ static int apply_attention(const cli_session *session, int64_t longest, fur_mode
         if (cli_given(options, made[i].name) && !made[i].same)
             return cli_refuse(session, CLI_USAGE, "--%s: the model in %s was made without it", made[i].name,
                               options->model);
+    if (cli_given(options, "lookup-bits"))
+        fur_config_set_lookup_bits(config, options->lookup_bits);
+    if (cli_given(options, "lookup-temperature"))
+        config->lookup_temperature = options->lookup_temperature;
+    config->lookup_two_rows |= options->lookup_two_rows;
     config->sink_logits |= options->sink_logits;
     config->qk_norm |= options->qk_norm;
     if (cli_given(options, "sink-tokens"))

@@ -174,6 +174,8 @@ static void choose_rates(const cli_options *options, fur_train_settings *setting
     settings->lr = cli_given(options, "lr") ? options->lr : cli_default_lr(&settings->model);
     settings->min_lr = cli_given(options, "min-lr") ? options->min_lr : 0.1 * settings->lr;
     settings->weight_decay = options->weight_decay;
+    settings->table_lr = options->table_lr;
+    settings->table_adam = strcmp(options->table_optimizer, "adam") == 0;
     settings->grad_clip = options->grad_clip;
     settings->grad_accum = options->grad_accum;
     settings->warmup_steps = cli_given(options, "warmup-steps") ? options->warmup_steps : options->max_steps / 20;
@@ -194,11 +196,12 @@ static void choose_rates(const cli_options *options, fur_train_settings *setting
  * passed over and then written to run.json as if it had been done. */
 static int check_resumed(const cli_session *session)
 {
-    static const char *const shaping[] = {"model",     "preset",       "layers",      "attention",  "projection",
-                                          "window",    "sink-tokens",  "sink-logits", "position",   "rope-scaling",
-                                          "softcap",   "qk-norm",      "dropout",     "superblock", "attention-dropout",
-                                          "degree",    "bound",        "chunk",       "far-bias",   "max-features",
-                                          "max-error", "fine-gradient"};
+    static const char *const shaping[] = {
+        "model",     "preset",        "layers",      "attention",          "projection",
+        "window",    "sink-tokens",   "sink-logits", "position",           "rope-scaling",
+        "softcap",   "qk-norm",       "dropout",     "superblock",         "attention-dropout",
+        "degree",    "bound",         "chunk",       "far-bias",           "max-features",
+        "max-error", "fine-gradient", "lookup-bits", "lookup-temperature", "lookup-two-rows"};
     for (size_t i = 0; i < sizeof shaping / sizeof shaping[0]; i++)
         if (session->options->resume != NULL && cli_source_of(session->options, shaping[i]) == CLI_FROM_COMMAND)
             return cli_refuse(session, CLI_USAGE, "--%s: a resumed run keeps its model; start a new one with --model",
@@ -257,11 +260,8 @@ static void add_attention(json_t *object, const cli_options *o)
     const struct {
         const char *name;
         double value;
-    } numbers[] = {{"softcap", o->softcap},
-                   {"dropout", o->dropout},
-                   {"attention-dropout", o->attention_dropout},
-                   {"bound", o->bound},
-                   {"max-error", o->max_error}};
+    } numbers[] = {{"softcap", o->softcap}, {"dropout", o->dropout},     {"attention-dropout", o->attention_dropout},
+                   {"bound", o->bound},     {"max-error", o->max_error}, {"lookup-temperature", o->lookup_temperature}};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         if (texts[i].value != NULL)
             cli_json_text(object, texts[i].name, texts[i].value);
@@ -271,11 +271,16 @@ static void add_attention(json_t *object, const cli_options *o)
     const struct {
         const char *name;
         int64_t value;
-    } counts[] = {
-        {"sink-tokens", o->sink_tokens}, {"degree", o->degree}, {"chunk", o->chunk}, {"max-features", o->max_features}};
+    } counts[] = {{"sink-tokens", o->sink_tokens},
+                  {"degree", o->degree},
+                  {"chunk", o->chunk},
+                  {"max-features", o->max_features},
+                  {"lookup-bits", o->lookup_bits}};
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
         if (cli_given(o, counts[i].name))
             cli_json_int(object, counts[i].name, counts[i].value);
+    if (o->lookup_two_rows)
+        cli_json_bool(object, "lookup-two-rows", true);
     if (o->fine_gradient)
         cli_json_bool(object, "fine-gradient", true);
     if (o->far_bias)
@@ -313,7 +318,8 @@ char *cli_train_options_json(const cli_session *session, const fur_train_setting
     cli_string_clear(&ramp);
     if (cli_given(o, "attention"))
         cli_json_text(object, "attention", o->attention);
-    cli_json_text(object, "projection", o->projection);
+    if (cli_given(o, "projection"))
+        cli_json_text(object, "projection", o->projection);
     add_attention(object, o);
     if (o->isa != NULL)
         cli_json_text(object, "isa", o->isa);
@@ -325,6 +331,10 @@ char *cli_train_options_json(const cli_session *session, const fur_train_setting
     cli_json_real(object, "lr", s->lr);
     cli_json_real(object, "min-lr", s->min_lr);
     cli_json_real(object, "weight-decay", s->weight_decay);
+    if (cli_given(o, "table-lr"))
+        cli_json_real(object, "table-lr", s->table_lr);
+    if (cli_given(o, "table-optimizer"))
+        cli_json_text(object, "table-optimizer", o->table_optimizer);
     cli_json_real(object, "grad-clip", s->grad_clip);
     cli_json_int(object, "warmup-steps", s->warmup_steps);
     cli_json_int(object, "save-steps", s->save_steps);

@@ -174,6 +174,7 @@ static int bench_step(bench *b)
     if (code != CLI_OK)
         return code;
     request.row_tokens = o->tokens;
+    request.row_updates = true;
     request.memory_bytes = o->memory;
     request.keep = cli_keep_of(o);
     request.disk_bytes = disk.bytes;
@@ -196,6 +197,7 @@ static int bench_step(bench *b)
     cli_json_int(b->object, "peak_rss_bytes", r->peak_rss_bytes);
     cli_json_int(b->object, "planned_peak_bytes", r->planned_peak_bytes);
     cli_json_int(b->object, "disk_bytes", r->disk_bytes);
+    cli_json_real(b->object, "update_seconds", r->update_seconds);
     cli_json_real(b->object, "planned_seconds", r->planned_seconds);
     if (!o->json)
         printf(

@@ -48,7 +48,7 @@ static json_t *config_json(const fur_model_config *config)
     cli_json_int(object, "hidden", config->hidden);
     cli_json_text(object, "norm", config->norm == FUR_NORM_RMSNORM ? "rmsnorm" : "layernorm");
     cli_json_real(object, "norm_eps", config->norm_eps);
-    cli_json_text(object, "activation", config->activation == FUR_ACTIVATION_SWIGLU ? "swiglu" : "gelu_tanh");
+    cli_json_text(object, "activation", fur_activation_name((int)config->activation));
     cli_json_text(object, "position", fur_position_name((int)config->position));
     cli_json_text(object, "rope_scaling", fur_rope_scaling_name((int)config->rope_scaling.type));
     cli_json_int(object, "sink_tokens", config->sink_tokens);
@@ -82,6 +82,12 @@ static json_t *config_json(const fur_model_config *config)
     const char *ffn = fur_projection_kind_name(config->projection_ffn);
     cli_json_text(object, "projection_qkvo", qkvo != NULL ? qkvo : "?");
     cli_json_text(object, "projection_ffn", ffn != NULL ? ffn : "?");
+    if (config->lookup_bits > 0) {
+        cli_json_int(object, "lookup_bits", config->lookup_bits);
+        cli_json_int(object, "lookup_down_bits", config->lookup_down_bits);
+        cli_json_real(object, "lookup_temperature", config->lookup_temperature);
+        cli_json_bool(object, "lookup_two_rows", config->lookup_two_rows);
+    }
     return object;
 }
 
@@ -121,7 +127,9 @@ static void print_text(const cli_session *session, const char *folder, const fur
     cli_string_clear(&line);
     printf("%s, %s, %s positions up to %s, hidden width %" PRId64 ", head %s%s\n",
            config->norm == FUR_NORM_RMSNORM ? "RMSNorm" : "LayerNorm",
-           config->activation == FUR_ACTIVATION_SWIGLU ? "SwiGLU" : "GELU",
+           config->activation == FUR_ACTIVATION_SWIGLU ? "SwiGLU"
+           : config->activation == FUR_ACTIVATION_NORM ? "look-up tables with a norm between them"
+                                                       : "GELU",
            config->position == FUR_POSITION_ROPE    ? "rotary"
            : config->position == FUR_POSITION_ALIBI ? "ALiBi"
                                                     : "learned",

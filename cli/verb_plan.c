@@ -43,6 +43,7 @@ static int plan_one(cli_session *session, const fur_model_config *config, const 
         return cli_fail(session, status);
     if (session->options->json) {
         json_t *object = cli_plan_json(&plan);
+        cli_tables_json(object, config);
         cli_json_int(object, "tokens", request->row_tokens);
         cli_json_int(object, "memory_bytes", request->memory_bytes);
         cli_json_print(stdout, object);
@@ -94,6 +95,8 @@ int verb_plan(cli_session *session)
                       : strcmp(options->purpose, "generate") == 0 ? FUR_FOR_GENERATE
                                                                   : FUR_FOR_TRAIN;
     request.keep = cli_keep_of(options);
+    request.row_updates = request.purpose == FUR_FOR_TRAIN;
+    request.row_adam = strcmp(options->table_optimizer, "adam") == 0;
     request.superblock = options->superblock;
     cli_disk disk;
     code = cli_disk_limit(session, ".", &disk);
@@ -109,6 +112,7 @@ int verb_plan(cli_session *session)
     if (!options->json) {
         cli_string line = {NULL, 0, 0};
         cli_config_line(&line, &config);
+        cli_tables_line(&line, &config);
         printf("%s\n", line.text);
         cli_string_clear(&line);
     }

@@ -19,6 +19,7 @@ typedef struct fur_bench_result {
                          * context's type */
     double register_gflops, product_gflops;
     double step_seconds;      /* step */
+    double update_seconds;    /* step: of the optimizer in the fastest one, tables and all else */
     double tokens_per_second; /* step */
     double planned_seconds;   /* step */
     int64_t peak_rss_bytes, planned_peak_bytes;

@@ -15,7 +15,12 @@ extern "C" {
 #define FUR_FAR_DEFAULT_WINDOW 128 /* window of layers that are made almost-linear, where they have none */
 
 typedef enum fur_norm_type { FUR_NORM_LAYERNORM = 0, FUR_NORM_RMSNORM = 1 } fur_norm_type;
-typedef enum fur_activation { FUR_ACTIVATION_GELU_TANH = 0, FUR_ACTIVATION_SWIGLU = 1 } fur_activation;
+/* FUR_ACTIVATION_NORM: a LayerNorm in its place, with look-up tables, whose hash is the non-linearity (MemoryFormer) */
+typedef enum fur_activation {
+    FUR_ACTIVATION_GELU_TANH = 0,
+    FUR_ACTIVATION_SWIGLU = 1,
+    FUR_ACTIVATION_NORM = 2
+} fur_activation;
 typedef enum fur_position_type {
     FUR_POSITION_LEARNED = 0,
     FUR_POSITION_ROPE = 1,
@@ -91,10 +96,20 @@ typedef struct fur_model_config {
     double far_max_error;   /* heads whose output errs by more are exact from then on; their keys then count in
                                memory, so that room for all is planned. 0: errors are measured only */
     bool far_bias;          /* each head learns a number that is added to its far logits */
+    /* Maps of kind lookup (arXiv 2411.12992): the input is cut into chunks of lookup_bits numbers, whose signs pick a
+     * row of the chunk's table; a map's output is the sum of these rows, weighted. With projection_qkvo lookup there is
+     * no o map: H * D is the width. */
+    int64_t lookup_bits;       /* 1..12; divides the width */
+    int64_t lookup_down_bits;  /* of the feedforward's second map, as released two more; divides hidden */
+    double lookup_temperature; /* 0: the released score sum |z| prod sigmoid(2 |z|); above 0, t: prod sigmoid(2 |z| / t)
+                                */
+    bool lookup_two_rows;      /* also the row across the nearest sign change, so that outputs do not jump there */
 } fur_model_config;
 
-/* Presets by name: bytes-1m, bytes-4m, gpt2-124m, llama-135m, llama-1b, and each with -almost-linear behind it: heads
- * of 32, all but every fourth layer almost-linear, with a learned far bias. `context` > 0 replaces the preset's longest
+/* Presets by name: bytes-1m, bytes-4m, gpt2-124m, llama-135m, llama-1b, mf-tiny and mf-small (MemoryFormer's released
+ * shapes); each of the first five also with -almost-linear behind it: heads of 32, all but every fourth layer
+ * almost-linear, with a learned far bias; with -lookup: tables for all maps of a layer; with -hybrid: for its
+ * feedforward. `context` > 0 replaces the preset's longest
  * document; gpt2-124m beyond 1,024 then uses RoPE, said through the log. */
 FUR_API fur_status fur_config_preset(fur_context *context, const char *name, int64_t longest, fur_model_config *out);
 /* NULL-terminated list of preset names. */
@@ -106,6 +121,13 @@ FUR_API void fur_config_use_vectors(fur_model_config *config, int64_t features, 
 
 FUR_API fur_status fur_config_check(fur_context *context, const fur_model_config *config);
 FUR_API int64_t fur_config_parameter_count(const fur_model_config *config);
+/* What a token's way through all maps of the layers takes, and what it would take if maps of the same widths were
+ * dense. */
+typedef struct fur_map_costs {
+    double multiplications, dense_multiplications;
+    int64_t table_parameters, dense_parameters; /* numbers in tables; in the dense maps in their place */
+} fur_map_costs;
+FUR_API void fur_config_map_costs(const fur_model_config *config, fur_map_costs *out);
 /* Monomials of almost-linear layers; INT64_MAX above 2^20. */
 FUR_API int64_t fur_config_far_features(const fur_model_config *config);
 /* Certified for a new model, whatever its queries and keys: each weight that an almost-linear layer gives a far key
@@ -116,15 +138,20 @@ FUR_API double fur_config_far_error(const fur_model_config *config);
 /* Tokens from which on an almost-linear layer without a window takes fewer operations than an exact one. */
 FUR_API int64_t fur_config_far_crossover(const fur_model_config *config);
 
-/* `--attention exact@0-3,...` and `--projection ffn=dense,qkvo=dense`; a single word means all. */
+/* `--attention exact@0-3,...` and `--projection ffn=lookup,qkvo=dense`; a single word means all. With ffn=lookup the
+ * feedforward is that of the released MemoryFormer: hidden becomes width / bits * (bits + 2), a norm takes the place of
+ * the activation. */
 FUR_API fur_status fur_config_set_attention(fur_context *context, fur_model_config *config, const char *spec);
 FUR_API fur_status fur_config_set_projection(fur_context *context, fur_model_config *config, const char *spec);
+/* Signs of a chunk; the feedforward's second map gets two more, and hidden what belongs to it. */
+FUR_API void fur_config_set_lookup_bits(fur_model_config *config, int64_t bits);
 /* `--window 4096`, or by layers: `4096@0-9,none@10-11`. One of the context or more is no window, and is said through
  * the log. */
 FUR_API fur_status fur_config_set_window(fur_context *context, fur_model_config *config, const char *spec);
 /* `--rope-scaling linear:F | ntk:F | dynamic:F:ORIGINAL | yarn:F:ORIGINAL | llama3:F:ORIGINAL | none`. */
 FUR_API fur_status fur_config_set_rope_scaling(fur_context *context, fur_model_config *config, const char *spec);
-FUR_API const char *fur_position_name(int type); /* "learned", "rope", "alibi"; NULL past the last */
+FUR_API const char *fur_position_name(int type);   /* "learned", "rope", "alibi"; NULL past the last */
+FUR_API const char *fur_activation_name(int type); /* "gelu_tanh", "swiglu", "norm"; NULL past the last */
 /* "none", "linear", "ntk", "dynamic", "yarn", "llama3"; NULL past the last. */
 FUR_API const char *fur_rope_scaling_name(int type);
 FUR_API const char *fur_attention_kind_name(int index);  /* NULL past the last */

@@ -17,6 +17,7 @@
 #include "furlong/model.h"
 #include "furlong/plan.h"
 #include "furlong/status.h"
+#include "furlong/table_use.h"
 #include "furlong/train.h"
 
 #define FUR_VERSION_MAJOR 0

@@ -36,6 +36,8 @@ typedef struct fur_parameter_info {
     float *gradient;  /* NULL before the first fur_model_loss_and_gradient */
     bool decayed;     /* takes part in weight decay: matrices, not norms, biases */
     bool constant;    /* not trained: its gradient stays 0 */
+    bool table;       /* of a look-up map: data and gradient lie in tiles of 64 columns, the last one padded with
+                         zeros, which count includes; gradient NULL where rows are updated as layers end */
 } fur_parameter_info;
 FUR_API int64_t fur_model_parameters(const fur_model *model);
 FUR_API void fur_model_parameter(const fur_model *model, int64_t index, fur_parameter_info *out);

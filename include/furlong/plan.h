@@ -44,6 +44,9 @@ typedef struct fur_plan_request {
     fur_store_place optimizer;         /* of Adam's moments: chosen, in memory or on disk */
     fur_stored_type stored;            /* what layer inputs are stored as */
     int64_t error_rows;     /* training: tokens of a row that fur_run_measure_errors samples; 0: it is not called */
+    bool row_updates;       /* training: look-up tables are updated as each layer's gradient is complete (a trainer's
+                               way); else gradients of all of them are there in the end */
+    bool row_adam;          /* with row_updates: f32 moments of all rows, in place of bf16 m and a v for each row */
     double measured_gflops; /* matrix product rate for the seconds; 0: measured now (about 0.1 s, once per process) */
 } fur_plan_request;
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Presets, checks and the per-layer specifications of a model's shape. */
+/* Checks and the per-layer specifications of a model's shape. */
 #include "model/config.h"
 
 #include <math.h>
@@ -13,167 +13,6 @@
 #include "base/size.h"
 #include "model/parameters.h"
 #include "projection/kind.h"
-
-/* The byte presets train on short documents first. A small RoPE base turns every pair of channels through whole circles
- * within these already, so that longer ones bring no angle never seen: after two minutes of the demo's schedule base
- * 500 gave 2.68 bits per byte where 1e4 gave 2.80, and only with it was no position past 4K worse than those before. */
-static const fur_model_config presets[] = {
-    {.name = "bytes-1m",
-     .vocabulary = 256,
-     .context = 1 << 20,
-     .width = 128,
-     .layers = 4,
-     .heads = 4,
-     .kv_heads = 4,
-     .head_dim = 32,
-     .hidden = 384,
-     .norm = FUR_NORM_RMSNORM,
-     .norm_eps = 1e-5,
-     .activation = FUR_ACTIVATION_SWIGLU,
-     .position = FUR_POSITION_ROPE,
-     .rope_theta = 500,
-     .tied = true,
-     .causal = true,
-     .init_std = 0.02},
-    {.name = "bytes-4m",
-     .vocabulary = 256,
-     .context = 1 << 20,
-     .width = 256,
-     .layers = 5,
-     .heads = 8,
-     .kv_heads = 8,
-     .head_dim = 32,
-     .hidden = 704,
-     .norm = FUR_NORM_RMSNORM,
-     .norm_eps = 1e-5,
-     .activation = FUR_ACTIVATION_SWIGLU,
-     .position = FUR_POSITION_ROPE,
-     .rope_theta = 500,
-     .tied = true,
-     .causal = true,
-     .init_std = 0.02},
-    {.name = "gpt2-124m",
-     .vocabulary = 50257,
-     .context = 1024,
-     .width = 768,
-     .layers = 12,
-     .heads = 12,
-     .kv_heads = 12,
-     .head_dim = 64,
-     .hidden = 3072,
-     .norm = FUR_NORM_LAYERNORM,
-     .norm_eps = 1e-5,
-     .activation = FUR_ACTIVATION_GELU_TANH,
-     .position = FUR_POSITION_LEARNED,
-     .rope_theta = 1e4,
-     .bias = true,
-     .tied = true,
-     .causal = true,
-     .init_std = 0.02},
-    {.name = "llama-135m",
-     .vocabulary = 49152,
-     .context = 8192,
-     .width = 576,
-     .layers = 30,
-     .heads = 9,
-     .kv_heads = 3,
-     .head_dim = 64,
-     .hidden = 1536,
-     .norm = FUR_NORM_RMSNORM,
-     .norm_eps = 1e-5,
-     .activation = FUR_ACTIVATION_SWIGLU,
-     .position = FUR_POSITION_ROPE,
-     .rope_theta = 1e5,
-     .tied = true,
-     .causal = true,
-     .init_std = 0.02},
-    {.name = "llama-1b",
-     .vocabulary = 128256,
-     .context = 131072,
-     .width = 2048,
-     .layers = 16,
-     .heads = 32,
-     .kv_heads = 8,
-     .head_dim = 64,
-     .hidden = 8192,
-     .norm = FUR_NORM_RMSNORM,
-     .norm_eps = 1e-5,
-     .activation = FUR_ACTIVATION_SWIGLU,
-     .position = FUR_POSITION_ROPE,
-     .rope_theta = 5e5,
-     .tied = true,
-     .causal = true,
-     .init_std = 0.02},
-};
-enum { PRESETS = sizeof presets / sizeof presets[0] };
-
-#define ALMOST_LINEAR "-almost-linear"
-
-const char *const *fur_config_preset_names(void)
-{
-    static const char *const names[] = {"bytes-1m",
-                                        "bytes-4m",
-                                        "gpt2-124m",
-                                        "llama-135m",
-                                        "llama-1b",
-                                        "bytes-1m" ALMOST_LINEAR,
-                                        "bytes-4m" ALMOST_LINEAR,
-                                        "gpt2-124m" ALMOST_LINEAR,
-                                        "llama-135m" ALMOST_LINEAR,
-                                        "llama-1b" ALMOST_LINEAR,
-                                        NULL};
-    return names;
-}
-
-/* The shape with heads of 32, at which degree 2 is cheap, and three of four layers almost-linear: the fourth, exact,
- * can pick a single token from anywhere, which a bounded far field cannot. Each head may learn to close its far field.
- */
-static void make_almost_linear(fur_model_config *c)
-{
-    int64_t group = c->heads / c->kv_heads;
-    c->heads = c->width / 32;
-    c->head_dim = 32;
-    c->kv_heads = c->heads / group;
-    for (int64_t layer = 0; layer < FUR_MAX_LAYERS; layer++)
-        if (layer % 4 != 3) {
-            c->attention[layer] = FUR_ATTENTION_ALMOST_LINEAR;
-            c->window[layer] = FUR_FAR_DEFAULT_WINDOW;
-        }
-    c->far_bias = true;
-    fur_config_far_defaults(c);
-}
-
-fur_status fur_config_preset(fur_context *context, const char *name, int64_t longest, fur_model_config *out)
-{
-    const fur_model_config *found = NULL;
-    size_t length = strlen(name), suffix = sizeof ALMOST_LINEAR - 1;
-    bool almost_linear = length > suffix && strcmp(name + length - suffix, ALMOST_LINEAR) == 0;
-    length -= almost_linear ? suffix : 0;
-    for (int i = 0; i < PRESETS; i++)
-        if (strlen(presets[i].name) == length && strncmp(presets[i].name, name, length) == 0)
-            found = &presets[i];
-    if (!found)
-        return fur_error_set(
-            &context->error, FUR_E_ARGUMENT,
-            "unknown preset '%s', expected bytes-1m, bytes-4m, gpt2-124m, llama-135m or llama-1b, each also "
-            "with " ALMOST_LINEAR " behind it",
-            name);
-    fur_model_config config = *found;
-    if (almost_linear) {
-        make_almost_linear(&config);
-        snprintf(config.name, sizeof config.name, "%s", name);
-    }
-    if (longest > config.context && config.position == FUR_POSITION_LEARNED) {
-        config.position = FUR_POSITION_ROPE;
-        fur_log(context, FUR_LOG_INFO, "%s learns positions up to %lld only: a context of %lld uses RoPE instead", name,
-                (long long)config.context, (long long)longest);
-    }
-    if (longest > 0 && (longest > config.context || config.position == FUR_POSITION_LEARNED))
-        config.context = longest;
-    FUR_TRY(fur_config_check(context, &config));
-    *out = config;
-    return FUR_OK;
-}
 
 void fur_config_use_bytes(fur_model_config *config)
 {
@@ -303,6 +142,63 @@ static fur_status check_far(fur_error *error, const fur_model_config *c)
     return FUR_OK;
 }
 
+/* Eight signs a table, as released. Tables for the feedforward take its released form with them: two bits more for the
+ * second map, whose input is so much wider, and a norm before its hash in place of an activation. */
+void fur_config_lookup_defaults(fur_model_config *c)
+{
+    c->lookup_bits = c->lookup_bits ? c->lookup_bits : 8;
+    c->lookup_down_bits =
+        c->lookup_down_bits ? c->lookup_down_bits : fur_min_i64(c->lookup_bits + 2, FUR_LOOKUP_MOST_BITS);
+}
+
+void fur_config_set_lookup_bits(fur_model_config *c, int64_t bits)
+{
+    c->lookup_bits = bits;
+    c->lookup_down_bits = fur_min_i64(bits + 2, FUR_LOOKUP_MOST_BITS);
+    if (c->projection_ffn == FUR_PROJECTION_LOOKUP)
+        c->hidden = bits > 0 ? c->width / bits * c->lookup_down_bits : 0;
+}
+
+void fur_config_make_lookup(fur_model_config *c, bool qkvo, bool ffn)
+{
+    fur_config_lookup_defaults(c);
+    if (qkvo)
+        c->projection_qkvo = FUR_PROJECTION_LOOKUP;
+    if (ffn && c->projection_ffn != FUR_PROJECTION_LOOKUP) {
+        c->projection_ffn = FUR_PROJECTION_LOOKUP;
+        c->activation = FUR_ACTIVATION_NORM;
+        c->hidden = c->width / c->lookup_bits * c->lookup_down_bits;
+    }
+}
+
+static fur_status check_lookup(fur_error *error, const fur_model_config *c)
+{
+    bool qkvo = c->projection_qkvo == FUR_PROJECTION_LOOKUP, ffn = c->projection_ffn == FUR_PROJECTION_LOOKUP;
+    FUR_TRY(check_range(error, "lookup_bits of look-up maps", c->lookup_bits, 1, FUR_LOOKUP_MOST_BITS));
+    if (c->width % c->lookup_bits)
+        return fur_error_set(error, FUR_E_ARGUMENT, "look-up maps of %lld bits: they do not divide the width of %lld",
+                             (long long)c->lookup_bits, (long long)c->width);
+    if (ffn)
+        FUR_TRY(check_range(error, "lookup_down_bits of look-up maps", c->lookup_down_bits, 1, FUR_LOOKUP_MOST_BITS));
+    if (ffn && c->hidden % c->lookup_down_bits)
+        return fur_error_set(error, FUR_E_ARGUMENT,
+                             "look-up maps of %lld bits: they do not divide the feedforward's hidden width of %lld",
+                             (long long)c->lookup_down_bits, (long long)c->hidden);
+    if (qkvo && c->heads * c->head_dim != c->width)
+        return fur_error_set(
+            error, FUR_E_ARGUMENT,
+            "look-up maps for q, k and v, and none for o: %lld heads of %lld are not the width of %lld",
+            (long long)c->heads, (long long)c->head_dim, (long long)c->width);
+    if (!(c->lookup_temperature >= 0 && c->lookup_temperature <= 1e3))
+        return fur_error_set(error, FUR_E_ARGUMENT, "lookup_temperature is %g, expected 0 (the released score) to 1000",
+                             c->lookup_temperature);
+    if (c->lookup_two_rows && !(c->lookup_temperature > 0) && c->lookup_bits < 2)
+        return fur_error_set(
+            error, FUR_E_ARGUMENT,
+            "two rows a table of one bit: the released score needs none there; expected 2 bits or more");
+    return FUR_OK;
+}
+
 static fur_status check_attention(fur_error *error, const fur_model_config *c)
 {
     for (int64_t layer = 0; layer < c->layers; layer++)
@@ -350,6 +246,12 @@ fur_status fur_config_check(fur_context *context, const fur_model_config *c)
         FUR_TRY(check_far(error, c));
     FUR_TRY(check_range(error, "projection kind", c->projection_qkvo, 0, fur_projection_kind_count() - 1));
     FUR_TRY(check_range(error, "projection kind", c->projection_ffn, 0, fur_projection_kind_count() - 1));
+    if ((c->projection_ffn == FUR_PROJECTION_LOOKUP) != (c->activation == FUR_ACTIVATION_NORM))
+        return fur_error_set(error, FUR_E_ARGUMENT,
+                             "a norm in place of the activation goes with look-up maps in the feedforward, and only "
+                             "with them");
+    if (fur_config_has_lookup(c))
+        FUR_TRY(check_lookup(error, c));
     if (fur_config_parameter_count(c) > (int64_t)1 << 40)
         return fur_error_set(error, FUR_E_ARGUMENT, "the model has more than 2^40 parameters");
     return FUR_OK;
@@ -359,6 +261,12 @@ const char *fur_position_name(int type)
 {
     static const char *const names[] = {"learned", "rope", "alibi"};
     return type >= FUR_POSITION_LEARNED && type <= FUR_POSITION_ALIBI ? names[type] : NULL;
+}
+
+const char *fur_activation_name(int type)
+{
+    static const char *const names[] = {"gelu_tanh", "swiglu", "norm"};
+    return type >= FUR_ACTIVATION_GELU_TANH && type <= FUR_ACTIVATION_NORM ? names[type] : NULL;
 }
 
 const char *fur_attention_kind_name(int index)
@@ -471,10 +379,15 @@ fur_status fur_config_set_projection(fur_context *context, fur_model_config *con
         char index;
         FUR_TRY(find_kind(&context->error, "--projection", fur_projection_kind_name, kind,
                           length - (size_t)(kind - part), &index));
-        if (all || qkvo)
+        if ((all || ffn) && index == FUR_PROJECTION_DENSE && changed.projection_ffn == FUR_PROJECTION_LOOKUP)
+            return fur_error_set(
+                &context->error, FUR_E_ARGUMENT,
+                "--projection: this feedforward has tables and no activation; for a dense one choose a "
+                "preset without -lookup or -hybrid");
+        if (index == FUR_PROJECTION_LOOKUP)
+            fur_config_make_lookup(&changed, all || qkvo, all || ffn);
+        else if (all || qkvo)
             changed.projection_qkvo = index;
-        if (all || ffn)
-            changed.projection_ffn = index;
         part += length;
         if (!*part)
             break;

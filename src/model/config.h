@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "furlong/config.h"
+#include "projection/kind.h"
 
 /* "FIRST" or "FIRST-LAST" of the config's layers; `option` begins the text of an error. */
 fur_status fur_config_layer_range(fur_error *error, const fur_model_config *config, const char *option,
@@ -38,6 +39,22 @@ static inline bool fur_config_has_far(const fur_model_config *c)
             return true;
     return false;
 }
+
+static inline bool fur_config_has_lookup(const fur_model_config *c)
+{
+    return c->projection_qkvo == FUR_PROJECTION_LOOKUP || c->projection_ffn == FUR_PROJECTION_LOOKUP;
+}
+
+/* The released MemoryFormer adds what attention gives to the residual stream as it is. */
+static inline bool fur_config_has_output_map(const fur_model_config *c)
+{
+    return c->projection_qkvo != FUR_PROJECTION_LOOKUP;
+}
+
+/* What is 0 of the lookup_ members becomes the default. */
+void fur_config_lookup_defaults(fur_model_config *config);
+/* q, k and v, or the feedforward, become those of the released MemoryFormer. */
+void fur_config_make_lookup(fur_model_config *config, bool qkvo, bool ffn);
 
 static inline int64_t fur_config_query_width(const fur_model_config *c) /* H * D */
 {

@@ -93,9 +93,9 @@ static json_t *furlong_json(const fur_model_config *c)
         (json_int_t)c->width, "num_hidden_layers", (json_int_t)c->layers, "num_attention_heads", (json_int_t)c->heads,
         "num_key_value_heads", (json_int_t)c->kv_heads, "head_dim", (json_int_t)c->head_dim, "intermediate_size",
         (json_int_t)c->hidden, "norm", c->norm == FUR_NORM_RMSNORM ? "rmsnorm" : "layernorm", "norm_eps", c->norm_eps,
-        "activation", c->activation == FUR_ACTIVATION_SWIGLU ? "swiglu" : "gelu_tanh", "position",
-        fur_position_name((int)c->position), "rope_theta", c->rope_theta, "bias", c->bias, "tie_word_embeddings",
-        c->tied, "causal", c->causal, "initializer_range", c->init_std, "attention", attention, "projection_qkvo",
+        "activation", fur_activation_name((int)c->activation), "position", fur_position_name((int)c->position),
+        "rope_theta", c->rope_theta, "bias", c->bias, "tie_word_embeddings", c->tied, "causal", c->causal,
+        "initializer_range", c->init_std, "attention", attention, "projection_qkvo",
         fur_projection_kind_name(c->projection_qkvo), "projection_ffn", fur_projection_kind_name(c->projection_ffn),
         "window", window, "sink_tokens", (json_int_t)c->sink_tokens, "sink_logits", c->sink_logits, "qk_norm",
         c->qk_norm, "softcap", c->softcap, "dropout", c->dropout, "embedding_dropout", c->embedding_dropout,
@@ -120,6 +120,12 @@ json_t *fur_config_to_json(const fur_model_config *config)
         json_object_set_new(json, "far_fine_gradient", json_boolean(config->far_fine_gradient));
         json_object_set_new(json, "far_max_error", json_real(config->far_max_error));
         json_object_set_new(json, "far_bias", json_boolean(config->far_bias));
+    }
+    if (json && fur_config_has_lookup(config)) {
+        json_object_set_new(json, "lookup_bits", json_integer((json_int_t)config->lookup_bits));
+        json_object_set_new(json, "lookup_down_bits", json_integer((json_int_t)config->lookup_down_bits));
+        json_object_set_new(json, "lookup_temperature", json_real(config->lookup_temperature));
+        json_object_set_new(json, "lookup_two_rows", json_boolean(config->lookup_two_rows));
     }
     if (json) {
         json_object_set_new(json, "furlong_preset", json_string(config->name));
@@ -418,10 +424,21 @@ static fur_status read_far(fur_error *error, const fur_json *j, fur_model_config
     return fur_json_bool(error, j, "far_bias", &c->far_bias);
 }
 
+/* Of look-up maps. */
+static fur_status read_lookup(fur_error *error, const fur_json *j, fur_model_config *c)
+{
+    if (!fur_config_has_lookup(c))
+        return FUR_OK;
+    FUR_TRY(fur_json_int(error, j, "lookup_bits", 1, FUR_LOOKUP_MOST_BITS, &c->lookup_bits));
+    FUR_TRY(fur_json_int(error, j, "lookup_down_bits", 1, FUR_LOOKUP_MOST_BITS, &c->lookup_down_bits));
+    FUR_TRY(fur_json_number(error, j, "lookup_temperature", 0, 1e3, &c->lookup_temperature));
+    return fur_json_bool(error, j, "lookup_two_rows", &c->lookup_two_rows);
+}
+
 static fur_status read_furlong(fur_error *error, const fur_json *j, fur_model_config *c)
 {
     static const char *const norms[] = {"layernorm", "rmsnorm", NULL};
-    static const char *const activations[] = {"gelu_tanh", "swiglu", NULL};
+    const char *const activations[] = {fur_activation_name(0), fur_activation_name(1), fur_activation_name(2), NULL};
     const char *const positions[] = {fur_position_name(0), fur_position_name(1), fur_position_name(2), NULL};
     int norm, activation, position;
     FUR_TRY(fur_json_int(error, j, "vocab_size", 0, MOST_SIZE, &c->vocabulary));
@@ -447,6 +464,7 @@ static fur_status read_furlong(fur_error *error, const fur_json *j, fur_model_co
     c->activation = (fur_activation)activation;
     c->position = (fur_position_type)position;
     FUR_TRY(read_kinds(error, j, c));
+    FUR_TRY(read_lookup(error, j, c));
     return read_far(error, j, c);
 }
 

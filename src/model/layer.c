@@ -53,6 +53,8 @@ fur_layer fur_layer_begin(fur_run *run, int64_t index, int backward)
     layer.shape.features.dropout = (float)fur_run_drop_rate(run, FUR_DROP_WEIGHTS);
     if (layer.shape.features.dropout > 0)
         layer.shape.features.dropout_key = fur_run_drop_key(run, index, FUR_DROP_WEIGHTS);
+    if (backward)
+        fur_run_begin_tables(run, layer.at);
     fur_arena_release(&run->memory.state_region,
                       run->shape.purpose == FUR_FOR_GENERATE ? index * run->memory.state_bytes : 0);
     layer.kind->reserve(&layer.shape, run->shape.tokens, run->shape.superblock, backward, &run->memory.state_region,
@@ -80,20 +82,39 @@ fur_status fur_norm_rows_backward(const fur_exec *exec, const fur_model *model, 
 fur_status fur_map_forward(const fur_run *run, const fur_map_offsets *map, int64_t tokens, const float *x_TI, int add,
                            float *y_TO)
 {
-    fur_projection p = fur_map_at(map, run->model->data);
+    return fur_maps_forward(run, 1, &map, tokens, x_TI, add, &y_TO);
+}
+
+fur_status fur_maps_forward(const fur_run *run, int count, const fur_map_offsets *const *maps, int64_t tokens,
+                            const float *x_TI, int add, float *const *y_TO)
+{
     fur_projection_input input;
-    FUR_TRY(p.kind->prepare(&run->exec, &p, tokens, x_TI, p.in, &input));
-    return p.kind->forward(&run->exec, &p, &input, add, y_TO, p.out);
+    fur_projection p = fur_map_at(maps[0], run->model->data);
+    int64_t mark = fur_arena_mark(run->exec.workspace);
+    fur_status status = p.kind->prepare(&run->exec, &p, tokens, x_TI, p.in, &input);
+    for (int i = 0; status == FUR_OK && i < count; i++) {
+        p = fur_map_at(maps[i], run->model->data);
+        if (run->use_R && maps[i]->first_row >= 0)
+            status = p.kind->count_use(&run->exec, &p, &input, run->use_R + maps[i]->first_row);
+        if (status == FUR_OK)
+            status = p.kind->forward(&run->exec, &p, &input, add, y_TO[i], p.out);
+    }
+    fur_arena_release(run->exec.workspace, mark);
+    return status;
 }
 
 fur_status fur_map_backward(fur_run *run, const fur_map_offsets *map, int64_t tokens, const float *x_TI,
                             const float *dy_TO, int add, float *dx_TI)
 {
     fur_projection p = fur_map_at(map, run->model->data);
-    fur_gradient_sink sink = fur_sink_at(map, run->model->gradient);
+    fur_gradient_sink sink = fur_run_sink(run, map);
     fur_projection_input input;
-    FUR_TRY(p.kind->prepare(&run->exec, &p, tokens, x_TI, p.in, &input));
-    return p.kind->backward(&run->exec, &p, &input, dy_TO, p.out, add, dx_TI, p.in, &sink);
+    int64_t mark = fur_arena_mark(run->exec.workspace);
+    fur_status status = p.kind->prepare(&run->exec, &p, tokens, x_TI, p.in, &input);
+    if (status == FUR_OK)
+        status = p.kind->backward(&run->exec, &p, &input, dy_TO, p.out, add, dx_TI, p.in, &sink);
+    fur_arena_release(run->exec.workspace, mark);
+    return status;
 }
 
 /* RMSNorm of every head of q or k rows, in place; w < 0: nothing. */
@@ -150,10 +171,15 @@ fur_status fur_layer_add_map(fur_run *run, const fur_layer *layer, const fur_map
     if (!(fur_run_drop_rate(run, place) > 0)) {
         if (out_BC != x_BC)
             memcpy(out_BC, x_BC, (size_t)floats * sizeof(float));
+        if (map->in == 0)
+            return fur_add(&run->exec, floats, in, out_BC);
         return fur_map_forward(run, map, count, in, 1, out_BC);
     }
     float *added = out_BC == x_BC ? spare_BC : out_BC;
-    FUR_TRY(fur_map_forward(run, map, count, in, 0, added));
+    if (map->in == 0)
+        memcpy(added, in, (size_t)floats * sizeof(float));
+    else
+        FUR_TRY(fur_map_forward(run, map, count, in, 0, added));
     FUR_TRY(fur_run_drop(run, layer->index, place, first, count, added));
     return fur_add(&run->exec, floats, added == out_BC ? x_BC : added, out_BC);
 }
@@ -180,8 +206,8 @@ fur_status fur_layer_absorb(fur_run *run, fur_layer *layer, const fur_scratch *s
     fur_row_positions(run, s, first, count);
     float *k = s->q_BQ, *v = s->o_BQ;
     layer->kind->key_rows(&layer->shape, &layer->state, first, &k, &v);
-    FUR_TRY(fur_map_forward(run, &layer->at->k, count, s->h_BC, 0, k));
-    FUR_TRY(fur_map_forward(run, &layer->at->v, count, s->h_BC, 0, v));
+    FUR_TRY(fur_maps_forward(run, 2, (const fur_map_offsets *const[]){&layer->at->k, &layer->at->v}, count, s->h_BC, 0,
+                             (float *const[]){k, v}));
     FUR_TRY(norm_heads(run, layer->at->k_norm_w, count, layer->shape.kv_heads, k));
     FUR_TRY(rotate(run, s, count, layer->shape.kv_heads, 0, k));
     return layer->kind->absorb(&run->exec, &layer->shape, &layer->state, &run->documents, first, count, k, v);
@@ -203,9 +229,14 @@ fur_status fur_layer_query(fur_run *run, const fur_layer *layer, const fur_scrat
     return status;
 }
 
-fur_status fur_layer_activate(const fur_run *run, int64_t tokens, const float *u_TU, float *g_TF)
+fur_status fur_layer_activate(const fur_run *run, const fur_layer *layer, int64_t tokens, const float *u_TU,
+                              float *g_TF)
 {
     const fur_model_config *c = &run->model->config;
+    const float *data = run->model->data;
+    if (c->activation == FUR_ACTIVATION_NORM)
+        return fur_norm_forward(&run->exec, 0, tokens, c->hidden, (float)c->norm_eps, u_TU,
+                                data + layer->at->inner_norm_w, data + layer->at->inner_norm_b, g_TF, NULL);
     if (c->activation == FUR_ACTIVATION_SWIGLU)
         return fur_swiglu_forward(&run->exec, tokens, c->hidden, u_TU, u_TU + c->hidden, 2 * c->hidden, g_TF);
     return fur_gelu_forward(&run->exec, tokens * c->hidden, u_TU, g_TF);
@@ -258,8 +289,7 @@ float *fur_layer_u(const fur_run *run, const fur_layer *layer, const fur_scratch
 static double block_work(const fur_run *run, int64_t first, int64_t count, int backward)
 {
     const fur_model_config *c = &run->model->config;
-    double q = (double)fur_config_query_width(c), k = (double)fur_config_key_width(c);
-    double maps = 2 * (double)c->width * (2 * q + 2 * k + (double)fur_config_inner_width(c) + (double)c->hidden);
+    double q = (double)fur_config_query_width(c), maps = run->map_work;
     double keys = c->causal ? (double)first + 0.5 * (double)count : (double)run->tokens;
     double seen = run->documents.count > 1 ? (double)run->tokens / (double)run->documents.count : keys;
     seen = fmin(seen, keys);
@@ -283,14 +313,27 @@ fur_status fur_run_advance(fur_run *run, int64_t first, int64_t count, int backw
     run->work_done += block_work(run, first, count, backward);
     if (run->on_progress && run->work_total > 0)
         run->on_progress(run->progress_user, fmin(1.0, run->work_done / run->work_total));
-    if (atomic_load(&run->context->stop))
+    if (!run->updating && atomic_load(&run->context->stop))
         return fur_error_set(run->exec.error, FUR_E_INTERRUPTED, "stopped inside a row of %lld tokens",
                              (long long)run->tokens);
     return FUR_OK;
 }
 
+/* Seconds of a layer's maps for one token, in flops of dense products. */
+static double map_work(const fur_model *model)
+{
+    double sum = 0;
+    for (int i = 0; i < FUR_LAYER_MAPS; i++) {
+        const fur_map_offsets *map = fur_layer_map(&model->table.layers[0], i);
+        fur_projection p = fur_map_at(map, NULL);
+        sum += map->in ? p.kind->slowness * p.kind->flops(&p) : 0;
+    }
+    return sum;
+}
+
 void fur_run_begin_work(fur_run *run, int training)
 {
+    run->map_work = map_work(run->model);
     double forward = 0, backward = 0, layers = (double)run->model->config.layers, again = 0;
     for (int64_t first = 0; first < run->tokens; first += run->shape.superblock) {
         forward += block_work(run, first, fur_superblock_rows(run, first), 0);

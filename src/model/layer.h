@@ -18,6 +18,8 @@ typedef struct fur_layer {
 /* Lays the kind's state out. */
 fur_layer fur_layer_begin(fur_run *run, int64_t index, int backward);
 
+/* Gradients of a layer's tables begin: none of their rows has one. Nothing where those of all layers are kept. */
+void fur_run_begin_tables(fur_run *run, const fur_layer_offsets *at);
 /* h = norm1(x), then k and v of rows first.. into the kind's state. h_BC stays valid. */
 fur_status fur_layer_absorb(fur_run *run, fur_layer *layer, const fur_scratch *s, int64_t first, int64_t count,
                             const float *x_TC);
@@ -42,11 +44,15 @@ static inline fur_status fur_layer_middle(fur_run *run, const fur_layer *layer, 
     return fur_layer_add_map(run, layer, &layer->at->o, FUR_DROP_ATTENTION, first, count, o_BQ, x_BC, spare_BC, mid_BC);
 }
 /* g = activation(u) for a token tile. */
-fur_status fur_layer_activate(const fur_run *run, int64_t tokens, const float *u_TU, float *g_TF);
+fur_status fur_layer_activate(const fur_run *run, const fur_layer *layer, int64_t tokens, const float *u_TU,
+                              float *g_TF);
 
 /* y (+)= map(x), contiguous rows. */
 fur_status fur_map_forward(const fur_run *run, const fur_map_offsets *map, int64_t tokens, const float *x_TI, int add,
                            float *y_TO);
+/* Maps of one kind and one input, which is prepared once. */
+fur_status fur_maps_forward(const fur_run *run, int count, const fur_map_offsets *const *maps, int64_t tokens,
+                            const float *x_TI, int add, float *const *y_TO);
 /* Weight gradients added; dx (+)= ... unless NULL. */
 fur_status fur_map_backward(fur_run *run, const fur_map_offsets *map, int64_t tokens, const float *x_TI,
                             const float *dy_TO, int add, float *dx_TI);

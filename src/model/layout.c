@@ -122,12 +122,21 @@ static void layout_loss(const fur_model_config *c, const fur_run_shape *shape, i
 }
 
 /* Most that any operator of the sweep pushes at once. */
-static int64_t workspace_bytes(const fur_exec *exec, const fur_model_config *c, const fur_run_shape *shape)
+static int64_t workspace_bytes(const fur_exec *exec, const fur_model_config *c, const fur_parameter_table *table,
+                               const fur_run_shape *shape)
 {
     int backward = shape->purpose == FUR_FOR_TRAIN;
     int64_t rows = fur_min_i64(shape->superblock, shape->tokens);
     int64_t loss_rows = fur_min_i64(shape->loss_tile, shape->tokens);
     int64_t bytes = fur_matmul_workspace(exec);
+    for (int i = 0; i < FUR_LAYER_MAPS; i++) { /* of all layers the same */
+        const fur_map_offsets *map = fur_layer_map(&table->layers[0], i);
+        fur_projection p = fur_map_at(map, NULL);
+        if (map->in)
+            bytes = fur_max_i64(bytes, p.kind->workspace(exec, &p, rows, backward));
+    }
+    if (c->activation == FUR_ACTIVATION_NORM)
+        bytes = fur_max_i64(bytes, fur_norm_workspace(exec, rows, c->hidden));
     bytes = fur_max_i64(bytes, fur_norm_workspace(exec, fur_max_i64(rows, loss_rows), c->width));
     if (c->bias || c->features) {
         int64_t widest = fur_max_i64(fur_max_i64(fur_config_inner_width(c), c->width), fur_config_query_width(c));
@@ -250,6 +259,37 @@ static void layout_attention(const fur_model_config *c, const fur_run_shape *sha
                                                      : "kept attention outputs");
 }
 
+/* Gradients of tables stand behind the others, or, where each layer's are used up before the next one's begin, in a
+ * place of one layer's. */
+static void layout_gradients(const fur_parameter_table *table, const fur_run_shape *shape, fur_arena *arena,
+                             fur_run_memory *m)
+{
+    int64_t elements = shape->row_updates ? table->most_table_elements : table->table_elements;
+    int64_t rows = shape->row_updates ? table->most_table_rows : table->table_rows;
+    m->gradient = fur_arena_push_f32(arena, table->first_table + elements);
+    if (rows == 0)
+        return;
+    m->table_gradient = m->gradient ? m->gradient + table->first_table : NULL;
+    m->touched_R = fur_arena_push(arena, rows);
+    if (shape->row_updates)
+        m->square_R = fur_arena_push_f32(arena, rows);
+}
+
+static void layout_row_moments(const fur_parameter_table *table, const fur_run_shape *shape, fur_arena *arena,
+                               fur_row_moments *out)
+{
+    if (!shape->row_updates || table->table_rows == 0)
+        return;
+    if (shape->row_adam) {
+        out->m = fur_arena_push_f32(arena, table->table_elements);
+        out->v = fur_arena_push_f32(arena, table->table_elements);
+        return;
+    }
+    out->m_bf16 = fur_arena_push(arena, table->table_elements * (int64_t)sizeof *out->m_bf16);
+    out->v_R = fur_arena_push_f32(arena, table->table_rows);
+    out->step_R = fur_arena_push(arena, table->table_rows * (int64_t)sizeof *out->step_R);
+}
+
 bool fur_run_shape_is_sane(const fur_model_config *c, const fur_parameter_table *table, const fur_run_shape *shape)
 {
     double T = (double)shape->tokens, rows = fmin((double)shape->superblock, T);
@@ -264,7 +304,8 @@ bool fur_run_shape_is_sane(const fur_model_config *c, const fur_parameter_table 
             (T / rows + 3) * (double)fur_far_state_floats(c->kv_heads, c->head_dim, c->head_dim, c->far_degree + 1);
     return shape->tokens > 0 && shape->superblock > 0 && shape->token_tile > 0 && shape->loss_tile > 0 &&
            shape->vocabulary_tile > 0 &&
-           (of_row + of_block + 3 * (double)table->elements) * (double)sizeof(float) < (double)FUR_RUN_MOST_BYTES;
+           (of_row + of_block + 3 * (double)(table->elements + table->table_elements)) * (double)sizeof(float) <
+               (double)FUR_RUN_MOST_BYTES;
 }
 
 void fur_run_layout(const fur_exec *exec, const fur_model_config *c, const fur_parameter_table *table,
@@ -276,13 +317,16 @@ void fur_run_layout(const fur_exec *exec, const fur_model_config *c, const fur_p
     item_reporter items = {on_item, user, arena, arena->used};
     memset(m, 0, sizeof *m);
     if (training) {
-        m->gradient = fur_arena_push_f32(arena, table->elements);
+        layout_gradients(table, shape, arena, m);
         report(&items, "gradients");
     }
     if (shape->optimizer) {
         fur_moments_reserve(arena, shape->moments, table->elements, &m->disk_bytes, &m->moments);
         report(&items, shape->moments == FUR_STORE_DISK ? "optimizer state (on disk: parts in work)"
                                                         : "optimizer state (Adam m, v)");
+        layout_row_moments(table, shape, arena, &m->row_moments);
+        report(&items,
+               shape->row_adam ? "optimizer state of tables (m, v)" : "optimizer state of tables (bf16 m, a v a row)");
     }
     if (shape->purpose != FUR_FOR_GENERATE)
         layout_row(c, T, arena, m);
@@ -309,7 +353,7 @@ void fur_run_layout(const fur_exec *exec, const fur_model_config *c, const fur_p
         fur_head_errors_reserve(c, shape->error_rows, fur_min_i64(shape->superblock, T), arena, &m->errors);
         report(&items, "samples of attention's error");
     }
-    int64_t bytes = workspace_bytes(exec, c, shape);
+    int64_t bytes = workspace_bytes(exec, c, table, shape);
     unsigned char *base = fur_arena_push(arena, bytes);
     m->workspace = (fur_arena){.base = base, .capacity = bytes};
     report(&items, "workspace of the operators");

@@ -96,7 +96,7 @@ static fur_status xent_block(void *self, int pass, int64_t first, int64_t count,
         fur_projection part = h->head;
         part.out = v_count;
         part.weight += v * part.in;
-        fur_gradient_sink sink = {h->sink.weight + v * part.in, NULL};
+        fur_gradient_sink sink = {.weight = h->sink.weight + v * part.in};
         fur_projection_input input;
         FUR_TRY(part.kind->prepare(&h->run->exec, &part, count, h_TC, part.in, &input));
         FUR_TRY(part.kind->backward(&h->run->exec, &part, &input, s->logits_tV, v_count, v > 0, dh_TC, part.in, &sink));
@@ -208,7 +208,7 @@ fur_status fur_run_loss(fur_run *run, const fur_loss *loss, int gradient, double
     head_loss self = {
         .run = run, .weight = weight, .head = fur_map_at(&run->model->table.head, run->model->data), .nll_T = nll_T};
     if (gradient)
-        self.sink = fur_sink_at(&run->model->table.head, run->model->gradient);
+        self.sink = fur_run_sink(run, &run->model->table.head);
     int vectors = run->model->config.features > 0;
     if (vectors ? !run->row->target_TO : !run->row->target_T)
         return fur_error_set(run->exec.error, FUR_E_ARGUMENT, "the row has no targets for the built-in loss");

@@ -23,7 +23,7 @@ fur_status fur_model_allocate(fur_context *context, const fur_model_config *conf
     model->config = *config;
     fur_status status = fur_parameter_table_create(&context->error, config, &model->table);
     if (status == FUR_OK) {
-        model->data_bytes = model->table.elements * (int64_t)sizeof(float);
+        model->data_bytes = (model->table.first_table + model->table.table_elements) * (int64_t)sizeof(float);
         model->data = fur_pages_map((size_t)model->data_bytes);
         if (!model->data)
             status = fur_error_set(&context->error, FUR_E_MEMORY, "the system refused %lld bytes for the weights",
@@ -72,6 +72,8 @@ fur_status fur_model_create(fur_context *context, const fur_model_config *config
         else
             for (int64_t j = 0; j < p->count; j++)
                 data[j] = p->init_value;
+        if (p->table)
+            fur_table_clear_padding(p, data);
     }
     set_far_constants(model);
     return FUR_OK;
@@ -99,20 +101,25 @@ int64_t fur_model_parameters(const fur_model *model)
 void fur_model_parameter(const fur_model *model, int64_t index, fur_parameter_info *out)
 {
     const fur_parameter *p = &model->table.list[index];
+    bool has_gradient = model->gradient && (!p->table || model->touched_R);
     *out = (fur_parameter_info){.name = p->name,
                                 .rank = p->rank,
                                 .shape = {p->shape[0], p->shape[1]},
                                 .count = p->count,
                                 .data = model->data + p->offset,
-                                .gradient = model->gradient ? model->gradient + p->offset : NULL,
+                                .gradient = has_gradient ? model->gradient + p->offset : NULL,
                                 .decayed = p->decayed,
-                                .constant = p->constant};
+                                .constant = p->constant,
+                                .table = p->table};
 }
 
 void fur_model_zero_gradients(fur_model *model)
 {
-    if (model->gradient)
-        memset(model->gradient, 0, (size_t)model->data_bytes);
+    if (!model->gradient)
+        return;
+    memset(model->gradient, 0, (size_t)model->gradient_bytes);
+    if (model->touched_R)
+        memset(model->touched_R, 0, (size_t)model->table.table_rows);
 }
 
 /* ---- runs ------------------------------------------------------------------------------------------------- */
@@ -132,6 +139,8 @@ fur_run_shape fur_run_shape_of(const fur_plan *plan, const fur_plan_request *req
                            .moments = plan->optimizer,
                            .keep_hidden = plan->keep_hidden,
                            .optimizer = request->purpose == FUR_FOR_TRAIN,
+                           .row_updates = request->row_updates,
+                           .row_adam = request->row_adam,
                            .error_rows = request->error_rows};
 }
 
@@ -185,8 +194,14 @@ fur_status fur_run_create(fur_context *context, fur_model *model, const fur_plan
         return status;
     }
     fur_head_errors_clear(run);
-    if (request->purpose == FUR_FOR_TRAIN)
+    if (request->purpose == FUR_FOR_TRAIN) {
+        const fur_parameter_table *table = &model->table;
+        bool all = !run->shape.row_updates;
         model->gradient = run->memory.gradient;
+        model->gradient_bytes = (table->first_table + (all ? table->table_elements : 0)) * (int64_t)sizeof(float);
+        model->touched_R = all ? run->memory.touched_R : NULL;
+        run->table_shift = table->first_table;
+    }
     *out = run;
     return FUR_OK;
 }
@@ -196,7 +211,7 @@ void fur_run_destroy(fur_run *run)
     if (!run)
         return;
     if (run->memory.gradient && run->model->gradient == run->memory.gradient)
-        run->model->gradient = NULL;
+        run->model->gradient = NULL, run->model->touched_R = NULL;
     fur_spill_destroy(run->spill); /* before the memory that its thread writes to */
     fur_arena_destroy(&run->arena);
     fur_free(run);
@@ -242,6 +257,7 @@ static fur_status begin_row(fur_run *run, const fur_row *row, int training)
     run->documents = (fur_documents){row->documents, row->offsets};
     run->tokens = row->offsets[row->documents];
     run->dropping = training && run->random_is_set;
+    run->updating = 0;
     if (run->spill)
         fur_spill_clear(run->spill); /* a row that failed leaves its failure there */
     fur_store_begin(&run->memory.inputs);

@@ -7,12 +7,13 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/size.h"
 #include "model/config.h"
 
 /* Tensor names of a family, printf forms with the layer's number. NULL: the family has no such tensor. */
 typedef struct family_names {
     const char *family, *embedding, *positions, *input_w, *input_b, *final_norm, *head;
-    const char *norm1, *qkv, *q, *k, *v, *q_norm, *k_norm, *sinks, *far, *o, *norm2, *gate, *up, *down;
+    const char *norm1, *qkv, *q, *k, *v, *q_norm, *k_norm, *sinks, *far, *o, *norm2, *gate, *up, *inner_norm, *down;
     fur_file_layout matrices, qkv_layout;
 } family_names;
 
@@ -73,6 +74,7 @@ static const family_names families[] = {
      .norm2 = "model.layers.%d.post_attention_layernorm",
      .gate = "model.layers.%d.mlp.gate_proj",
      .up = "model.layers.%d.mlp.up_proj",
+     .inner_norm = "model.layers.%d.mlp.norm",
      .down = "model.layers.%d.mlp.down_proj"},
 };
 
@@ -139,6 +141,7 @@ typedef struct builder {
     const fur_model_config *config;
     const family_names *names;
     fur_parameter_table *table; /* list NULL: counting only */
+    int64_t first_table;        /* where tables begin in the flat array */
 } builder;
 
 /* Appends one tensor; columns 0: a vector. Returns its offset. */
@@ -147,6 +150,7 @@ static int64_t append(builder *b, int64_t rows, int64_t columns, double std, flo
 {
     fur_parameter_table *t = b->table;
     int64_t offset = t->elements, count = rows * (columns ? columns : 1);
+    t->parameters += count;
     if (t->list) {
         fur_parameter *p = &t->list[t->count];
         memset(p, 0, sizeof *p);
@@ -180,11 +184,42 @@ static void append_norm(builder *b, const char *name, int64_t layer, int64_t *w,
         *bias = append(b, b->config->width, 0, 0, 0.0f, FUR_FILE_SAME, ".bias", name, layer);
 }
 
-static fur_map_offsets append_map(builder *b, char kind, int64_t in, int64_t out, double std, const char *name,
-                                  int64_t layer)
+/* The tensor that was appended last is a table: it has a place of its own, behind all that are not. */
+static void make_table(builder *b, fur_map_offsets *map)
 {
-    fur_map_offsets map = {.in = in, .out = out, .bias = -1, .kind = fur_projection_kind_at(kind)};
-    map.weight = append(b, out, in, std, 0, b->names->matrices, ".weight", name, layer);
+    fur_parameter_table *t = b->table;
+    fur_projection shape = fur_map_at(map, NULL);
+    int64_t rows = map->kind->weight_rows(&shape), elements = map->kind->weight_elements(&shape);
+    t->elements = map->weight;
+    map->weight = b->first_table + t->table_elements;
+    map->first_row = t->table_rows;
+    t->table_elements += elements;
+    t->table_rows += rows;
+    if (t->list) {
+        fur_parameter *p = &t->list[t->count - 1];
+        p->offset = map->weight;
+        p->count = elements;
+        p->table = true;
+        p->first_row = map->first_row;
+    }
+}
+
+static fur_map_offsets append_map(builder *b, char kind, int64_t bits, int64_t in, int64_t out, double std,
+                                  const char *name, int64_t layer)
+{
+    const fur_model_config *c = b->config;
+    fur_map_offsets map = {.in = in, .out = out, .bias = -1, .kind = fur_projection_kind_at(kind), .first_row = -1};
+    if (kind == FUR_PROJECTION_LOOKUP) {
+        bool released = !(c->lookup_temperature > 0);
+        map.lookup = (fur_lookup_options){.bits = bits,
+                                          .score = released ? FUR_LOOKUP_MAGNITUDE : FUR_LOOKUP_PROBABILITY,
+                                          .temperature = released ? 1 : (float)c->lookup_temperature,
+                                          .two_rows = c->lookup_two_rows};
+        map.weight = append(b, in / bits << bits, out, std, 0, FUR_FILE_ROWS, ".table", name, layer);
+        make_table(b, &map);
+    } else {
+        map.weight = append(b, out, in, std, 0, b->names->matrices, ".weight", name, layer);
+    }
     if (b->config->bias)
         map.bias = append(b, out, 0, 0, 0, FUR_FILE_SAME, ".bias", name, layer);
     return map;
@@ -200,9 +235,17 @@ static void append_fused_qkv(builder *b, fur_layer_offsets *l, int64_t layer)
     if (c->bias)
         bias = append(b, q + 2 * k, 0, 0, 0, b->names->qkv_layout, ".bias", b->names->qkv, layer);
     const fur_projection_kind *kind = fur_projection_kind_at(c->projection_qkvo);
-    l->q = (fur_map_offsets){in, q, weight, bias, kind};
-    l->k = (fur_map_offsets){in, k, weight + q * in, bias < 0 ? -1 : bias + q, kind};
-    l->v = (fur_map_offsets){in, k, weight + (q + k) * in, bias < 0 ? -1 : bias + q + k, kind};
+    l->q = l->k = l->v = (fur_map_offsets){.in = in, .kind = kind, .bias = -1, .first_row = -1};
+    l->q.out = q;
+    l->k.out = l->v.out = k;
+    l->q.weight = weight;
+    l->k.weight = weight + q * in;
+    l->v.weight = weight + (q + k) * in;
+    if (bias >= 0) {
+        l->q.bias = bias;
+        l->k.bias = bias + q;
+        l->v.bias = bias + q + k;
+    }
 }
 
 static int64_t append_constant(builder *b, int64_t columns, const char *suffix, int64_t layer)
@@ -236,22 +279,45 @@ static void append_far(builder *b, int64_t layer, fur_layer_offsets *l)
         l->far_bias = append(b, c->heads, 0, 0, 0.0f, FUR_FILE_SAME, "_bias", b->names->far, layer);
 }
 
+/* gate rows, then up rows: one map of 2F outputs */
+static void append_gated_up(builder *b, int64_t layer, fur_layer_offsets *l)
+{
+    const fur_model_config *c = b->config;
+    const family_names *n = b->names;
+    l->up = (fur_map_offsets){.in = c->width,
+                              .out = 2 * c->hidden,
+                              .bias = -1,
+                              .kind = fur_projection_kind_at(c->projection_ffn),
+                              .first_row = -1};
+    l->up.weight = append(b, c->hidden, c->width, c->init_std, 0, n->matrices, ".weight", n->gate, layer);
+    append(b, c->hidden, c->width, c->init_std, 0, n->matrices, ".weight", n->up, layer);
+    if (c->bias) {
+        l->up.bias = append(b, c->hidden, 0, 0, 0, FUR_FILE_SAME, ".bias", n->gate, layer);
+        append(b, c->hidden, 0, 0, 0, FUR_FILE_SAME, ".bias", n->up, layer);
+    }
+}
+
 static void append_layer(builder *b, int64_t layer, fur_layer_offsets *l)
 {
     const fur_model_config *c = b->config;
     const family_names *n = b->names;
-    /* Maps that write to the residual stream start smaller, so that its variance does not grow with depth (GPT-2). */
+    int64_t q = fur_config_query_width(c), k = fur_config_key_width(c), bits = c->lookup_bits;
+    /* Maps that write to the residual stream start smaller, so that its variance does not grow with depth (GPT-2).
+     * Tables for q, k and v, and those of the feedforward, start as released. */
     double residual_std = c->init_std / sqrt(2.0 * (double)c->layers);
-    int64_t q = fur_config_query_width(c), k = fur_config_key_width(c);
+    double qkv_std = c->projection_qkvo == FUR_PROJECTION_LOOKUP ? sqrt(2.0 / (5.0 * (double)c->width)) : c->init_std;
+    double down_std = c->projection_ffn == FUR_PROJECTION_LOOKUP ? c->init_std : residual_std;
+    *l = (fur_layer_offsets){.q_norm_w = -1, .k_norm_w = -1, .sinks = -1, .inner_norm_w = -1, .inner_norm_b = -1};
+    l->first_table = b->first_table + b->table->table_elements;
+    l->first_table_row = b->table->table_rows;
     append_norm(b, n->norm1, layer, &l->norm1_w, &l->norm1_b);
     if (n->qkv) {
         append_fused_qkv(b, l, layer);
     } else {
-        l->q = append_map(b, c->projection_qkvo, c->width, q, c->init_std, n->q, layer);
-        l->k = append_map(b, c->projection_qkvo, c->width, k, c->init_std, n->k, layer);
-        l->v = append_map(b, c->projection_qkvo, c->width, k, c->init_std, n->v, layer);
+        l->q = append_map(b, c->projection_qkvo, bits, c->width, q, qkv_std, n->q, layer);
+        l->k = append_map(b, c->projection_qkvo, bits, c->width, k, qkv_std, n->k, layer);
+        l->v = append_map(b, c->projection_qkvo, bits, c->width, k, qkv_std, n->v, layer);
     }
-    l->q_norm_w = l->k_norm_w = l->sinks = -1;
     if (c->qk_norm) {
         l->q_norm_w = append(b, c->head_dim, 0, 0, 1.0f, FUR_FILE_SAME, ".weight", n->q_norm, layer);
         l->k_norm_w = append(b, c->head_dim, 0, 0, 1.0f, FUR_FILE_SAME, ".weight", n->k_norm, layer);
@@ -259,21 +325,22 @@ static void append_layer(builder *b, int64_t layer, fur_layer_offsets *l)
     if (c->sink_logits)
         l->sinks = append(b, c->heads, 0, 0, 0.0f, FUR_FILE_SAME, "", n->sinks, layer);
     append_far(b, layer, l);
-    l->o = append_map(b, c->projection_qkvo, q, c->width, residual_std, n->o, layer);
+    if (fur_config_has_output_map(c))
+        l->o = append_map(b, c->projection_qkvo, bits, q, c->width, residual_std, n->o, layer);
     append_norm(b, n->norm2, layer, &l->norm2_w, &l->norm2_b);
-    if (c->activation == FUR_ACTIVATION_SWIGLU) {
-        /* gate rows, then up rows: one map of 2F outputs */
-        l->up = (fur_map_offsets){c->width, 2 * c->hidden, 0, -1, fur_projection_kind_at(c->projection_ffn)};
-        l->up.weight = append(b, c->hidden, c->width, c->init_std, 0, n->matrices, ".weight", n->gate, layer);
-        append(b, c->hidden, c->width, c->init_std, 0, n->matrices, ".weight", n->up, layer);
-        if (c->bias) {
-            l->up.bias = append(b, c->hidden, 0, 0, 0, FUR_FILE_SAME, ".bias", n->gate, layer);
-            append(b, c->hidden, 0, 0, 0, FUR_FILE_SAME, ".bias", n->up, layer);
-        }
-    } else {
-        l->up = append_map(b, c->projection_ffn, c->width, c->hidden, c->init_std, n->up, layer);
+    if (c->activation == FUR_ACTIVATION_SWIGLU)
+        append_gated_up(b, layer, l);
+    else
+        l->up = append_map(b, c->projection_ffn, bits, c->width, c->hidden, c->init_std, n->up, layer);
+    if (c->activation == FUR_ACTIVATION_NORM) {
+        l->inner_norm_w = append(b, c->hidden, 0, 0, 1.0f, FUR_FILE_SAME, ".weight", n->inner_norm, layer);
+        l->inner_norm_b = append(b, c->hidden, 0, 0, 0.0f, FUR_FILE_SAME, ".bias", n->inner_norm, layer);
     }
-    l->down = append_map(b, c->projection_ffn, c->hidden, c->width, residual_std, n->down, layer);
+    l->down = append_map(b, c->projection_ffn, c->lookup_down_bits, c->hidden, c->width, down_std, n->down, layer);
+    l->table_elements = b->first_table + b->table->table_elements - l->first_table;
+    l->table_rows = b->table->table_rows - l->first_table_row;
+    b->table->most_table_elements = fur_max_i64(b->table->most_table_elements, l->table_elements);
+    b->table->most_table_rows = fur_max_i64(b->table->most_table_rows, l->table_rows);
 }
 
 static void append_all(builder *b)
@@ -283,7 +350,7 @@ static void append_all(builder *b)
     t->embedding = t->positions = -1;
     const fur_projection_kind *dense = fur_projection_kind_at(0);
     if (c->features) {
-        t->input = (fur_map_offsets){c->features, c->width, 0, 0, dense};
+        t->input = (fur_map_offsets){.in = c->features, .out = c->width, .kind = dense, .first_row = -1};
         double std = 1.0 / sqrt((double)c->features);
         t->input.weight = append(b, c->width, c->features, std, 0, FUR_FILE_SAME, "", b->names->input_w, 0);
         t->input.bias = append(b, c->width, 0, 0, 0, FUR_FILE_SAME, "", b->names->input_b, 0);
@@ -296,7 +363,12 @@ static void append_all(builder *b)
     for (int64_t layer = 0; layer < c->layers; layer++)
         append_layer(b, layer, t->layers ? &t->layers[layer] : &unused);
     append_norm(b, b->names->final_norm, 0, &t->final_norm_w, &t->final_norm_b);
-    t->head = (fur_map_offsets){c->width, fur_config_head_width(c), t->embedding, -1, dense};
+    t->head = (fur_map_offsets){.in = c->width,
+                                .out = fur_config_head_width(c),
+                                .weight = t->embedding,
+                                .bias = -1,
+                                .kind = dense,
+                                .first_row = -1};
     if (!c->tied)
         t->head.weight = append(b, t->head.out, c->width, c->init_std, 0, FUR_FILE_SAME, "", b->names->head, 0);
 }
@@ -304,16 +376,43 @@ static void append_all(builder *b)
 int64_t fur_config_parameter_count(const fur_model_config *config)
 {
     fur_parameter_table table = {0};
-    builder b = {config, names_of(config), &table};
+    builder b = {config, names_of(config), &table, 0};
     append_all(&b);
-    return table.elements;
+    return table.parameters;
+}
+
+/* All layers have the same maps. */
+void fur_config_map_costs(const fur_model_config *config, fur_map_costs *out)
+{
+    fur_parameter_table table = {0};
+    fur_layer_offsets layer;
+    builder b = {config, names_of(config), &table, 0};
+    append_layer(&b, 0, &layer);
+    memset(out, 0, sizeof *out);
+    for (int i = 0; i < FUR_LAYER_MAPS; i++) {
+        const fur_map_offsets *map = fur_layer_map(&layer, i);
+        fur_projection shape = fur_map_at(map, NULL);
+        if (map->in == 0)
+            continue;
+        out->multiplications += shape.kind->flops(&shape) / 2;
+        out->dense_multiplications += (double)map->in * (double)map->out;
+        if (map->first_row >= 0) {
+            out->table_parameters += shape.kind->weight_rows(&shape) * map->out;
+            out->dense_parameters += map->in * map->out;
+        }
+    }
+    out->multiplications *= (double)config->layers;
+    out->dense_multiplications *= (double)config->layers;
+    out->table_parameters *= config->layers;
+    out->dense_parameters *= config->layers;
 }
 
 fur_status fur_parameter_table_create(fur_error *error, const fur_model_config *config, fur_parameter_table *out)
 {
     memset(out, 0, sizeof *out);
-    builder b = {config, names_of(config), out};
+    builder b = {config, names_of(config), out, 0};
     append_all(&b);
+    b.first_table = fur_round_up(out->elements, FUR_LOOKUP_TILE);
     size_t parameters = (size_t)out->count;
     memset(out, 0, sizeof *out);
     out->list = fur_calloc(parameters, sizeof *out->list);
@@ -323,6 +422,7 @@ fur_status fur_parameter_table_create(fur_error *error, const fur_model_config *
         return fur_error_set(error, FUR_E_MEMORY, "no memory for the table of %zu parameters", parameters);
     }
     append_all(&b);
+    out->first_table = b.first_table;
     return FUR_OK;
 }
 
@@ -333,15 +433,20 @@ void fur_parameter_table_destroy(fur_parameter_table *table)
     memset(table, 0, sizeof *table);
 }
 
-fur_projection fur_map_at(const fur_map_offsets *map, const float *parameters)
+void fur_table_clear_padding(const fur_parameter *p, float *data)
 {
-    fur_projection p = {map->kind, map->in, map->out, parameters + map->weight,
-                        map->bias < 0 ? NULL : parameters + map->bias};
-    return p;
+    int64_t used = p->shape[1] % FUR_LOOKUP_TILE, rows = p->shape[0];
+    float *tile = data + p->count - rows * FUR_LOOKUP_TILE;
+    for (int64_t row = 0; used && row < rows; row++)
+        memset(tile + row * FUR_LOOKUP_TILE + used, 0, (size_t)(FUR_LOOKUP_TILE - used) * sizeof(float));
 }
 
-fur_gradient_sink fur_sink_at(const fur_map_offsets *map, float *gradients)
+fur_projection fur_map_at(const fur_map_offsets *map, const float *parameters)
 {
-    fur_gradient_sink sink = {gradients + map->weight, map->bias < 0 ? NULL : gradients + map->bias};
-    return sink;
+    fur_projection p = {.kind = map->kind, .in = map->in, .out = map->out, .lookup = map->lookup};
+    if (parameters) {
+        p.weight = parameters + map->weight;
+        p.bias = map->bias < 0 ? NULL : parameters + map->bias;
+    }
+    return p;
 }

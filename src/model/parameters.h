@@ -2,8 +2,9 @@
 /* All parameters of a model in one flat f32 array, so that optimizer, norm and zeroing are single passes:
  *
  *   | embedding | positions | layer 0: norm1, q k v, norms of q and k, sinks, far field, o, norm2, up, down | layer 1
- * ... | final norm | head |
+ * ... | final norm | head || tables of layer 0 | of layer 1 ... |
  *
+ * Tables, whose rows are updated one by one as soon as their layer's gradient is complete, stand behind all others.
  * q, k and v of a layer are adjacent, so that families which store them as one tensor see one tensor. */
 #ifndef FUR_MODEL_PARAMETERS_H
 #define FUR_MODEL_PARAMETERS_H
@@ -15,7 +16,8 @@
 typedef enum fur_file_layout {
     FUR_FILE_SAME = 0,
     FUR_FILE_TRANSPOSED = 1, /* GPT-2's Conv1D: [in, out] */
-    FUR_FILE_NEOX_QKV = 2    /* GPT-NeoX: rows by head, then q, k, v */
+    FUR_FILE_NEOX_QKV = 2,   /* GPT-NeoX: rows by head, then q, k, v */
+    FUR_FILE_ROWS = 3        /* tables: whole rows, ours in tiles (op/lookup/lookup.h) */
 } fur_file_layout;
 
 typedef struct fur_parameter {
@@ -26,7 +28,9 @@ typedef struct fur_parameter {
     double init_std; /* 0: constant init_value */
     float init_value;
     bool decayed;
-    bool constant; /* no gradient moves it: an optimizer's moments of it stay 0 */
+    bool constant;     /* no gradient moves it: an optimizer's moments of it stay 0 */
+    bool table;        /* rows are updated one by one; count includes padding */
+    int64_t first_row; /* of a table among all tables' rows */
     fur_file_layout file_layout;
 } fur_parameter;
 
@@ -34,6 +38,8 @@ typedef struct fur_parameter {
 typedef struct fur_map_offsets {
     int64_t in, out, weight, bias;
     const fur_projection_kind *kind;
+    int64_t first_row; /* among the rows of all tables; -1: not a table */
+    fur_lookup_options lookup;
 } fur_map_offsets;
 
 typedef struct fur_layer_offsets {
@@ -42,12 +48,26 @@ typedef struct fur_layer_offsets {
     /* almost-linear: [K, D], [K, D], [K, degree + 1], [K, 2], with far_max_error [K, 1], with far_fine_gradient [K,
      * degree + 2], which no gradient moves, and [H]; -1: absent */
     int64_t far_query_mean, far_key_mean, far_coefficients, far_fitted, far_exact, far_fine, far_bias;
-    fur_map_offsets q, k, v, o, up, down; /* up: gate and up rows for SwiGLU */
+    fur_map_offsets q, k, v, o, up, down; /* up: gate and up rows for SwiGLU. o.in 0: no such map */
+    int64_t inner_norm_w, inner_norm_b;   /* in place of an activation; -1: absent */
+    int64_t first_table, table_elements;  /* of all its maps */
+    int64_t first_table_row, table_rows;
 } fur_layer_offsets;
 
+enum { FUR_LAYER_MAPS = 6 };
+static inline const fur_map_offsets *fur_layer_map(const fur_layer_offsets *l, int index)
+{
+    const fur_map_offsets *const maps[FUR_LAYER_MAPS] = {&l->q, &l->k, &l->v, &l->o, &l->up, &l->down};
+    return maps[index];
+}
+
 typedef struct fur_parameter_table {
-    int64_t count;    /* parameters */
-    int64_t elements; /* of the flat array */
+    int64_t count;                                /* tensors */
+    int64_t parameters;                           /* numbers, without padding */
+    int64_t elements;                             /* of the flat array, without tables */
+    int64_t first_table;                          /* elements, rounded up to whole cache lines */
+    int64_t table_elements, table_rows;           /* of all tables, from there on */
+    int64_t most_table_elements, most_table_rows; /* of one layer's */
     fur_parameter *list;
     fur_layer_offsets *layers;
     int64_t embedding, positions, final_norm_w, final_norm_b; /* -1: absent */
@@ -58,11 +78,20 @@ typedef struct fur_parameter_table {
 fur_status fur_parameter_table_create(fur_error *error, const fur_model_config *config, fur_parameter_table *out);
 void fur_parameter_table_destroy(fur_parameter_table *table);
 
+/* Where column `column` of a table's row lies in it, and the columns from there on that lie side by side. */
+static inline int64_t fur_table_at(const fur_parameter *p, int64_t row, int64_t column, int64_t *run)
+{
+    int64_t within = column % FUR_LOOKUP_TILE, rest = p->shape[1] - column, whole = FUR_LOOKUP_TILE - within;
+    *run = rest < whole ? rest : whole;
+    return (column / FUR_LOOKUP_TILE * p->shape[0] + row) * FUR_LOOKUP_TILE + within;
+}
+/* Columns behind the last one become 0. */
+void fur_table_clear_padding(const fur_parameter *p, float *data);
+
 /* Family under which a config is written: "gpt2", "gpt_neox", "llama" or "furlong". */
 const char *fur_config_family(const fur_model_config *config);
 
-/* The map over actual arrays; gradients may be NULL where none are wanted. */
+/* The map over actual arrays; without them (NULL) its shape. */
 fur_projection fur_map_at(const fur_map_offsets *map, const float *parameters);
-fur_gradient_sink fur_sink_at(const fur_map_offsets *map, float *gradients);
 
 #endif

@@ -22,7 +22,8 @@ static void move_map(const move *m, const fur_map_offsets *from, const fur_map_o
 {
     if (from->in == 0)
         return;
-    move_part(m, from->weight, to->weight, from->in * from->out);
+    fur_projection shape = fur_map_at(from, NULL);
+    move_part(m, from->weight, to->weight, shape.kind->weight_elements(&shape));
     move_part(m, from->bias, to->bias, from->out);
 }
 
@@ -36,6 +37,8 @@ static void move_layer(const move *m, const fur_model_config *c, const fur_layer
     move_part(m, from->q_norm_w, to->q_norm_w, c->head_dim);
     move_part(m, from->k_norm_w, to->k_norm_w, c->head_dim);
     move_part(m, from->sinks, to->sinks, c->heads);
+    move_part(m, from->inner_norm_w, to->inner_norm_w, c->hidden);
+    move_part(m, from->inner_norm_b, to->inner_norm_b, c->hidden);
     move_part(m, from->far_query_mean, to->far_query_mean, c->kv_heads * c->head_dim);
     move_part(m, from->far_key_mean, to->far_key_mean, c->kv_heads * c->head_dim);
     move_part(m, from->far_coefficients, to->far_coefficients, c->kv_heads * (c->far_degree + 1));

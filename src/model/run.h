@@ -25,6 +25,8 @@ struct fur_model {
     float *data;        /* flat parameters */
     int64_t data_bytes; /* mapped */
     float *gradient;    /* of the run that holds them, NULL without one */
+    int64_t gradient_bytes;
+    uint8_t *touched_R; /* with gradients of all tables: which rows have one */
 };
 
 /* What the layout depends on. */
@@ -40,6 +42,8 @@ typedef struct fur_run_shape {
     fur_store_place moments;   /* Adam's; FUR_STORE_CHOSEN: in memory */
     int keep_hidden;
     int optimizer;      /* reserve Adam's moments */
+    int row_updates;    /* training: tables are updated at each layer's end; gradients of one layer's tables exist */
+    int row_adam;       /* with them: f32 moments of all rows, not those of rows that were used */
     int64_t error_rows; /* training: tokens sampled of a row whose heads' errors are measured; 0: none can be */
 } fur_run_shape;
 
@@ -60,6 +64,10 @@ typedef struct fur_loss_scratch {
 
 typedef struct fur_run_memory {
     float *gradient;
+    float *table_gradient;       /* of all tables, behind the others, or of one layer's */
+    uint8_t *touched_R;          /* of their rows */
+    float *square_R;             /* of one layer's rows, while its tables are updated */
+    fur_row_moments row_moments; /* of all tables */
     fur_moments moments;
     int32_t *row_ids_T, *row_targets_T; /* rows that a trainer or evaluator fills */
     int64_t *row_offsets;               /* [T + 1] at most */
@@ -93,6 +101,9 @@ void fur_run_layout(const fur_exec *exec, const fur_model_config *config, const 
                     const fur_run_shape *shape, fur_arena *arena, fur_layout_item_fn on_item, void *user,
                     fur_run_memory *m);
 
+/* Told that all gradients of a layer's tables are complete; what they were made with may change now. */
+typedef fur_status (*fur_layer_done_fn)(void *user, int64_t layer);
+
 /* Told how much of a row's work is done, 0 to 1, at most a few times per superblock. */
 typedef void (*fur_progress_fn)(void *user, double done);
 
@@ -100,8 +111,14 @@ struct fur_run {
     fur_context *context;
     fur_progress_fn on_progress; /* may be NULL */
     void *progress_user;
-    double work_done, work_total; /* of the row, in flops */
-    const fur_observer *observer; /* may be NULL */
+    double work_done, work_total;    /* of the row, in flops */
+    double map_work;                 /* of a layer's maps and one token */
+    fur_layer_done_fn on_layer_done; /* with row_updates; NULL: tables stay as they are */
+    void *layer_done_user;
+    int updating;                   /* part of the row's update was made: the row is not stopped any more */
+    uint32_t *use_R;                /* not NULL: how often each table row is used is counted here */
+    int64_t table_shift, row_shift; /* first element and row of tables whose gradients are in memory */
+    const fur_observer *observer;   /* may be NULL */
     fur_model *model;
     fur_run_shape shape;
     fur_arena arena;
@@ -137,6 +154,14 @@ void fur_run_exact_flags(fur_run *run, float *flags, bool restore);
 /* Whether more heads are exact than *before, which becomes their number; then the context's error is said as a warning.
  */
 bool fur_run_named_exact(const fur_run *run, int64_t *before);
+/* A map's gradients in this run. */
+fur_gradient_sink fur_run_sink(const fur_run *run, const fur_map_offsets *map);
+/* ---- tables with row_updates (tables.c) */
+void fur_run_clear_row_moments(fur_run *run);
+/* Updates a layer's tables by their gradients, as a fur_layer_done_fn does. clip, if above 0: most that the norm of
+ * these, taken together, may be, since that of all parameters is known too late. *changed: set once one of them was
+ * changed. FUR_E_NONFINITE before that. */
+fur_status fur_run_update_tables(fur_run *run, int64_t layer, double clip, fur_lookup_update args, bool *changed);
 /* A model with uninitialised (zero) weights. */
 fur_status fur_model_allocate(fur_context *context, const fur_model_config *config, fur_model **out);
 /* Weights of a model become those of another one of the same sizes, in its places. What one of them lacks is left. */

@@ -12,11 +12,21 @@
 #include "base/size.h"
 #include "model/layer.h"
 #include "op/activation/activation.h"
+#include "op/norm/norm.h"
 
-/* d(inner) from dg, in place over u. */
-static fur_status activate_backward(const fur_run *run, int64_t tokens, float *u_TU, const float *dg_TF)
+/* d(inner) from dg, in place over u; of a norm over dg. *out: where it is. */
+static fur_status activate_backward(const fur_run *run, const fur_layer *layer, int64_t tokens, float *u_TU,
+                                    float *dg_TF, const float **out)
 {
     const fur_model_config *c = &run->model->config;
+    const fur_model *model = run->model;
+    *out = u_TU;
+    if (c->activation == FUR_ACTIVATION_NORM) {
+        *out = dg_TF;
+        return fur_norm_backward(&run->exec, 0, tokens, c->hidden, (float)c->norm_eps, u_TU,
+                                 model->data + layer->at->inner_norm_w, NULL, dg_TF, dg_TF, 0,
+                                 model->gradient + layer->at->inner_norm_w, model->gradient + layer->at->inner_norm_b);
+    }
     if (c->activation == FUR_ACTIVATION_SWIGLU)
         return fur_swiglu_backward(&run->exec, tokens, c->hidden, u_TU, u_TU + c->hidden, 2 * c->hidden, dg_TF, u_TU,
                                    u_TU + c->hidden, 2 * c->hidden, NULL);
@@ -48,12 +58,12 @@ static fur_status feedforward_backward(fur_run *run, const fur_layer *layer, con
         FUR_TRY(fur_norm_rows(&run->exec, run->model, layer->at->norm2_w, layer->at->norm2_b, tokens, mid, s->h_tC));
         if (!kept)
             FUR_TRY(fur_map_forward(run, &layer->at->up, tokens, s->h_tC, 0, u));
-        FUR_TRY(fur_layer_activate(run, tokens, u, s->g_tF));
-        const float *dropped;
+        FUR_TRY(fur_layer_activate(run, layer, tokens, u, s->g_tF));
+        const float *dropped, *du;
         FUR_TRY(drop_backward(run, layer, FUR_DROP_FEEDFORWARD, first + t, tokens, dy, s->dh_tC, &dropped));
         FUR_TRY(fur_map_backward(run, &layer->at->down, tokens, s->g_tF, dropped, 0, s->dg_tF));
-        FUR_TRY(activate_backward(run, tokens, u, s->dg_tF));
-        FUR_TRY(fur_map_backward(run, &layer->at->up, tokens, s->h_tC, u, 0, s->dh_tC));
+        FUR_TRY(activate_backward(run, layer, tokens, u, s->dg_tF, &du));
+        FUR_TRY(fur_map_backward(run, &layer->at->up, tokens, s->h_tC, du, 0, s->dh_tC));
         FUR_TRY(fur_norm_rows_backward(&run->exec, run->model, layer->at->norm2_w, layer->at->norm2_b, tokens, mid,
                                        s->dh_tC, dy, 1));
     }
@@ -189,7 +199,10 @@ static fur_status query_block_backward(fur_run *run, fur_layer *layer, int64_t f
 
     const float *dropped; /* mid is done */
     FUR_TRY(drop_backward(run, layer, FUR_DROP_ATTENTION, first, count, dy, s->mid_BC, &dropped));
-    FUR_TRY(fur_map_backward(run, &layer->at->o, count, o, dropped, 0, s->do_BQ));
+    if (layer->at->o.in == 0) /* widths are equal */
+        memcpy(s->do_BQ, dropped, (size_t)(count * c->width) * sizeof(float));
+    else
+        FUR_TRY(fur_map_backward(run, &layer->at->o, count, o, dropped, 0, s->do_BQ));
     FUR_TRY(layer->kind->query_backward(&run->exec, &layer->shape, &layer->state, &run->documents, first, count,
                                         s->q_BQ, o, lse, s->do_BQ, s->dq_BQ));
     fur_head_errors_queries(run, first, count, s->q_BQ, o, lse, s->do_BQ, s->dq_BQ);
@@ -271,6 +284,10 @@ fur_status fur_sweep_backward(fur_run *run)
         if (!fur_store_keeps(inputs, layer) && fur_store_keeps(inputs, layer + 1))
             FUR_TRY(fur_sweep_again(run, layer - layer % inputs->segment, layer));
         FUR_TRY(layer_backward(run, layer));
+        if (run->on_layer_done && run->model->table.layers[layer].table_rows > 0) {
+            run->updating = 1;
+            FUR_TRY(run->on_layer_done(run->layer_done_user, layer));
+        }
     }
     return FUR_OK;
 }

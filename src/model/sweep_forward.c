@@ -19,7 +19,7 @@ static fur_status feedforward(fur_run *run, const fur_layer *layer, const fur_sc
         float *x = x_BC + t * width, *u = fur_layer_u(run, layer, s, first + t);
         FUR_TRY(fur_norm_rows(&run->exec, run->model, layer->at->norm2_w, layer->at->norm2_b, tokens, x, s->h_tC));
         FUR_TRY(fur_map_forward(run, &layer->at->up, tokens, s->h_tC, 0, u));
-        FUR_TRY(fur_layer_activate(run, tokens, u, s->g_tF));
+        FUR_TRY(fur_layer_activate(run, layer, tokens, u, s->g_tF));
         FUR_TRY(fur_layer_add_map(run, layer, &layer->at->down, FUR_DROP_FEEDFORWARD, first + t, tokens, s->g_tF, x,
                                   s->h_tC, x));
     }

@@ -49,6 +49,26 @@ static const char *file_name(const fur_tensor_source *source, const fur_paramete
     return ours && !source_has(source, p->name) && source_has(source, llama_head) ? llama_head : p->name;
 }
 
+/* Elements of a table in the file's order, rows, to tiles or from them. */
+static void table_from_rows(const fur_parameter *p, const float *rows, float *tiles)
+{
+    int64_t columns = p->shape[1];
+    for (int64_t i = 0, run; i < p->shape[0] * columns; i += run) {
+        int64_t at = fur_table_at(p, i / columns, i % columns, &run);
+        memcpy(tiles + at, rows + i, (size_t)run * sizeof(float));
+    }
+    fur_table_clear_padding(p, tiles);
+}
+
+static void table_to_rows(const fur_parameter *p, const float *tiles, int64_t first, int64_t count, float *rows)
+{
+    for (int64_t done = 0, run; done < count; done += run) {
+        int64_t at = fur_table_at(p, (first + done) / p->shape[1], (first + done) % p->shape[1], &run);
+        run = fur_min_i64(run, count - done);
+        memcpy(rows + done, tiles + at, (size_t)run * sizeof(float));
+    }
+}
+
 static fur_status read_parameter(fur_error *error, const fur_tensor_source *source, const fur_parameter *p,
                                  fur_model *model)
 {
@@ -58,11 +78,14 @@ static fur_status read_parameter(fur_error *error, const fur_tensor_source *sour
     FUR_TRY(fur_tensor_source_read_f32(error, source, file_name(source, p), p->rank, shape, true, data));
     if (p->file_layout == FUR_FILE_SAME)
         return FUR_OK;
-    float *copy = fur_malloc((size_t)p->count * sizeof *copy);
+    int64_t count = p->shape[0] * p->shape[1]; /* of a table without padding */
+    float *copy = fur_malloc((size_t)count * sizeof *copy);
     if (!copy)
-        return fur_memory_error(error, p->count * (int64_t)sizeof *copy, p->name);
-    memcpy(copy, data, (size_t)p->count * sizeof *copy);
-    for (int64_t i = 0; i < p->count; i++)
+        return fur_memory_error(error, count * (int64_t)sizeof *copy, p->name);
+    memcpy(copy, data, (size_t)count * sizeof *copy);
+    if (p->table)
+        table_from_rows(p, copy, data);
+    for (int64_t i = 0; !p->table && i < count; i++)
         data[our_index(p, &model->config, i)] = copy[i];
     fur_free(copy);
     return FUR_OK;
@@ -146,7 +169,9 @@ static fur_status fill_turned(void *user, fur_error *error, int64_t first, int64
     const tensor_writer *w = user;
     float *to = out;
     (void)error;
-    for (int64_t i = 0; i < count; i++)
+    if (w->parameter->table)
+        table_to_rows(w->parameter, w->data, first, count, to);
+    for (int64_t i = 0; !w->parameter->table && i < count; i++)
         to[i] = w->data[our_index(w->parameter, w->config, first + i)];
     return FUR_OK;
 }

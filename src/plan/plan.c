@@ -89,12 +89,14 @@ static fur_status check_request(fur_error *error, const fur_model_config *config
 /* Of all layers together: flops of a token through each kind of map, and of a row's attention. */
 typedef struct layer_totals {
     double qkv, o, up, down;
+    double slow;                    /* what they take longer than dense products of so many flops, in flops */
     double rebuilt, rebuilt_layers; /* k and v once more, where sums over keys want all of them before the queries */
     double attention_forward, attention_backward, attention_last;
 } layer_totals;
 
 typedef struct work {
     double products, attention, memory_bytes;
+    double slow_products;  /* time beside that of products, in flops */
     double slower;         /* attention than its flops say */
     double streamed_bytes; /* to and from disk beside the computation */
     double moment_bytes;   /* to and from disk while only the update computes */
@@ -102,8 +104,16 @@ typedef struct work {
 
 static double map_flops(const fur_map_offsets *map)
 {
-    fur_projection p = {map->kind, map->in, map->out, NULL, NULL};
+    fur_projection p = fur_map_at(map, NULL);
     return map->in ? map->kind->flops(&p) : 0;
+}
+
+static double slow_flops(const fur_layer_offsets *l)
+{
+    double sum = 0;
+    for (int i = 0; i < FUR_LAYER_MAPS; i++)
+        sum += map_flops(fur_layer_map(l, i)) * (fur_layer_map(l, i)->in ? fur_layer_map(l, i)->kind->slowness - 1 : 0);
+    return sum;
 }
 
 static layer_totals totals_of(const fur_model_config *c, const fur_parameter_table *table, int64_t tokens,
@@ -117,6 +127,7 @@ static layer_totals totals_of(const fur_model_config *c, const fur_parameter_tab
         sum.o += map_flops(&l->o);
         sum.up += map_flops(&l->up);
         sum.down += map_flops(&l->down);
+        sum.slow += slow_flops(l);
         fur_attention_cost cost;
         const fur_attention_kind *kind = fur_attention_kind_at(c->attention[i]);
         if (kind->rebuild && kind->reach(&shape) != INT64_MAX) {
@@ -148,6 +159,18 @@ static void add_again(const fur_model_config *c, const fur_run_shape *s, const l
         w->streamed_bytes += L * row * (double)(fur_config_query_width(c) + c->heads) * (2 + again);
 }
 
+/* Look-ups go at memory's rate, not that of products. Each superblock passes through all tables; backward goes through
+ * them for the input, for their own gradient and again for what is computed again; the update moves 22 bytes a number.
+ */
+static void add_tables(const fur_parameter_table *table, const fur_run_shape *s, double T, const layer_totals *sum,
+                       work *w)
+{
+    int training = s->purpose == FUR_FOR_TRAIN;
+    double passes = s->purpose == FUR_FOR_GENERATE ? 0 : ceil(T / (double)s->superblock) * (training ? 4 : 1);
+    w->slow_products += T * sum->slow * (training ? 4 : 1);
+    w->memory_bytes += (double)table->table_elements * (4 * passes + (s->row_updates ? 22 : 0));
+}
+
 static work row_work(const fur_model_config *c, const fur_parameter_table *table, const fur_run_shape *s,
                      const layer_totals *sum)
 {
@@ -168,6 +191,7 @@ static work row_work(const fur_model_config *c, const fur_parameter_table *table
     w.products += T * map_flops(&table->input) * (training ? 3 : 1);
     w.memory_bytes += T * (double)fur_config_head_width(c) * (training ? 3 : 1) * (double)sizeof(float);
     w.memory_bytes += elements * (training ? 8 : 1);
+    add_tables(table, s, T, sum, &w);
     if (s->optimizer && s->moments == FUR_STORE_DISK)
         w.moment_bytes = 4 * elements;
     return w;
@@ -178,7 +202,8 @@ static double work_seconds(const fur_exec *exec, const work *w, const fur_run_sh
 {
     double rate = gflops * 1e9, piece = (double)fur_min_i64(s->superblock, document_tokens);
     double attention = rate * ATTENTION_FRACTION / (1 + ATTENTION_OVERHEAD_TOKENS / piece);
-    double compute = w->products / (rate * PRODUCT_FRACTION) + w->attention * w->slower / attention +
+    double compute = (w->products + w->slow_products) / (rate * PRODUCT_FRACTION) +
+                     w->attention * w->slower / attention +
                      w->memory_bytes / (gflops / fur_rate_gain(exec) * MEMORY_BYTES_PER_SECOND_PER_GFLOP);
     compute += w->streamed_bytes / COPY_BYTES_PER_SECOND;
     return fmax(compute, w->streamed_bytes / DISK_BYTES_PER_SECOND) + w->moment_bytes / DISK_BYTES_PER_SECOND;
@@ -230,7 +255,7 @@ static void evaluate(const planner *p, const fur_run_shape *shape, fur_plan *out
     out->optimizer = shape->moments;
     out->keep_attention = fur_run_keeps_attention(shape);
     out->keep_hidden = shape->keep_hidden;
-    int64_t weights = p->table->elements * (int64_t)sizeof(float);
+    int64_t weights = (p->table->first_table + p->table->table_elements) * (int64_t)sizeof(float);
     add_item(out, "process and libraries", fur_context_process_bytes(p->context) + library_bytes(weights));
     add_item(out, "data", r->data_bytes);
     add_item(out, "weights", weights);
@@ -254,9 +279,23 @@ static void evaluate(const planner *p, const fur_run_shape *shape, fur_plan *out
     *order = work_seconds(&p->context->exec, &w, shape, document_tokens(r), fur_rate_nominal(p->context));
 }
 
-/* Larger tiles run products nearer their best rate, within reason. */
-static int64_t choose_token_tile(const fur_model_config *c, int64_t superblock)
+/* Tokens beyond which the model's maps gain nothing. */
+static int64_t widest_block(const fur_parameter_table *table, bool feedforward)
 {
+    int64_t tokens = 0;
+    for (int i = 0; i < FUR_LAYER_MAPS; i++) {
+        const fur_map_offsets *map = fur_layer_map(&table->layers[0], i);
+        if (!feedforward || map == &table->layers[0].up)
+            tokens = fur_max_i64(tokens, map->in ? map->kind->token_block : 0);
+    }
+    return tokens;
+}
+
+/* Larger tiles run products nearer their best rate, within reason; look-ups want the whole superblock. */
+static int64_t choose_token_tile(const fur_model_config *c, const fur_parameter_table *table, int64_t superblock)
+{
+    if (widest_block(table, true) > fur_projection_dense.token_block)
+        return superblock;
     int64_t tile = 1024;
     while (tile > 128 && tile * fur_config_inner_width(c) > (int64_t)4 << 20)
         tile /= 2;
@@ -276,7 +315,7 @@ static void choose_loss_tiles(const fur_model_config *c, int64_t superblock, int
     }
 }
 
-static const int64_t superblocks[] = {4096, 2048, 1024, 512, 256, 128};
+static const int64_t superblocks[] = {16384, 8192, 4096, 2048, 1024, 512, 256, 128};
 static const int64_t logit_counts[] = {(int64_t)1 << 25, (int64_t)1 << 23, (int64_t)1 << 21, (int64_t)1 << 19};
 
 /* Layers of a segment that leave the fewest inputs in memory; among those, the fewest to compute again. */
@@ -359,16 +398,19 @@ static void search(planner *p, fur_plan *out)
 {
     const fur_plan_request *r = p->request;
     begin_search(p, out);
+    int64_t widest = widest_block(p->table, false);
     for (size_t b = 0; b < sizeof superblocks / sizeof superblocks[0]; b++)
         for (size_t l = 0; l < sizeof logit_counts / sizeof logit_counts[0]; l++) {
-            if (r->superblock != 0 && b > 0)
+            if (r->superblock != 0 ? b > 0 : superblocks[b] > widest)
                 continue;
             int64_t superblock = r->superblock ? r->superblock : superblocks[b];
             fur_run_shape shape = {.purpose = r->purpose,
                                    .tokens = r->row_tokens,
                                    .superblock = superblock,
-                                   .token_tile = choose_token_tile(p->config, superblock),
+                                   .token_tile = choose_token_tile(p->config, p->table, superblock),
                                    .optimizer = r->purpose == FUR_FOR_TRAIN,
+                                   .row_updates = r->row_updates,
+                                   .row_adam = r->row_adam,
                                    .error_rows = r->error_rows};
             choose_loss_tiles(p->config, superblock, logit_counts[l], &shape);
             consider_places(p, shape);
@@ -435,6 +477,8 @@ fur_status fur_plan_of_shape(fur_context *context, const fur_model_config *confi
     begin_search(&p, out);
     fur_run_shape asked = *shape;
     asked.error_rows = request->error_rows;
+    asked.row_updates = request->row_updates;
+    asked.row_adam = request->row_adam;
     consider_places(&p, asked);
     fur_parameter_table_destroy(&table);
     return FUR_OK;

@@ -5,8 +5,20 @@
 #include "op/matmul/matmul.h"
 #include "projection/kind.h"
 
-static int64_t dense_workspace(const fur_exec *exec, const fur_projection *map, int64_t tokens)
+static int64_t dense_elements(const fur_projection *map)
 {
+    return map->in * map->out;
+}
+
+static int64_t dense_rows(const fur_projection *map)
+{
+    (void)map;
+    return 0;
+}
+
+static int64_t dense_workspace(const fur_exec *exec, const fur_projection *map, int64_t tokens, int backward)
+{
+    (void)backward;
     return fur_max_i64(fur_matmul_workspace(exec), map->bias ? fur_bias_workspace(exec, tokens, map->out) : 0);
 }
 
@@ -93,6 +105,10 @@ static fur_status dense_backward(const fur_exec *exec, const fur_projection *map
 
 const fur_projection_kind fur_projection_dense = {
     .name = "dense",
+    .weight_elements = dense_elements,
+    .weight_rows = dense_rows,
+    .slowness = 1,
+    .token_block = 4096,
     .workspace = dense_workspace,
     .flops = dense_flops,
     .prepare = dense_prepare,

@@ -2,7 +2,7 @@
 /* One row per kind; the index is what configs store. */
 #include "projection/kind.h"
 
-static const fur_projection_kind *const kinds[] = {&fur_projection_dense};
+static const fur_projection_kind *const kinds[] = {&fur_projection_dense, &fur_projection_lookup};
 
 int fur_projection_kind_count(void)
 {

@@ -5,34 +5,64 @@
 #define FUR_PROJECTION_KIND_H
 
 #include "base/exec.h"
+#include "op/lookup/lookup.h"
 
 typedef struct fur_projection_kind fur_projection_kind;
 
-/* y[out] = map(x[in]); what `weights` means is the kind's: for dense w[out,in] and bias[out] or NULL. */
+/* What a lookup map is besides its widths; of no meaning to dense ones. */
+typedef struct fur_lookup_options {
+    int64_t bits;
+    fur_lookup_score score;
+    float temperature;
+    int two_rows;
+} fur_lookup_options;
+
+/* y[out] = map(x[in]); what `weight` means is the kind's: for dense w[out,in], for lookup tables in tiles
+ * (op/lookup/lookup.h); bias[out] or NULL. */
 typedef struct fur_projection {
     const fur_projection_kind *kind;
     int64_t in, out;
     const float *weight, *bias;
+    fur_lookup_options lookup;
 } fur_projection;
 
-/* Where gradients of weights go: added here, complete for the step when the caller says so. */
+/* Where gradients of weights go: added here, complete for the step when the caller says so. Of a row whose byte of
+ * touched_R is 0 the gradient is not there yet: it is stored, and the byte becomes 1. */
 typedef struct fur_gradient_sink {
     float *weight, *bias; /* like fur_projection's; bias NULL where the map has none */
+    uint8_t *touched_R;   /* NULL where the kind has no rows of its own */
+    float *square_R;      /* of them: room for sums of squares, from the gradient's norm to the update */
 } fur_gradient_sink;
 
-/* A prepared input: the rows themselves, and what a kind derived from them. */
+/* A prepared input: the rows themselves, and what a kind derived from them, on the workspace of that time. */
 typedef struct fur_projection_input {
     const float *x_TI;
     int64_t tokens, ldx;
+    fur_lookup_codes codes;
 } fur_projection_input;
+
+/* What an optimizer keeps of weights whose rows it updates one by one. Either bf16 m like the weights, with v and the
+ * last step of each row; or f32 m and v like the weights. The other pair is NULL. */
+typedef struct fur_row_moments {
+    uint16_t *m_bf16;
+    float *v_R;
+    uint32_t *step_R;
+    float *m, *v;
+} fur_row_moments;
 
 struct fur_projection_kind {
     const char *name;
-    /* Bytes pushed on the workspace by any call with at most `tokens` rows. */
-    int64_t (*workspace)(const fur_exec *exec, const fur_projection *map, int64_t tokens);
+    /* Elements of `weight`; and rows that are updated one by one, 0: all together with the model's other parameters. */
+    int64_t (*weight_elements)(const fur_projection *map);
+    int64_t (*weight_rows)(const fur_projection *map);
+    /* Bytes pushed on the workspace by prepare and any call after it with at most `tokens` rows. */
+    int64_t (*workspace)(const fur_exec *exec, const fur_projection *map, int64_t tokens, int backward);
     /* Floating-point operations of forward for one token; backward takes twice that. */
     double (*flops)(const fur_projection *map);
-    /* x stays the caller's and must live as long as the prepared input is used. */
+    double slowness;     /* seconds of one of them, in those of a dense product */
+    int64_t token_block; /* tokens of a call from which on more of them gain nothing */
+    /* x stays the caller's and must live as long as the prepared input is used; maps of the same kind, input width and
+     * options share one. The caller releases the workspace when done. */
     fur_status (*prepare)(const fur_exec *exec, const fur_projection *map, int64_t tokens, const float *x_TI,
                           int64_t ldx, fur_projection_input *out);
     /* y = map(x), or y += map(x). y has row stride ldy and does not overlap x. */
@@ -43,11 +73,24 @@ struct fur_projection_kind {
     fur_status (*backward)(const fur_exec *exec, const fur_projection *map, const fur_projection_input *input,
                            const float *dy_TO, int64_t lddy, int add, float *dx_TI, int64_t lddx,
                            const fur_gradient_sink *sink);
+    /* Where weights have rows of their own, else NULL: the squared norm of a gradient that is complete; the update of
+     * the weights by it; and how often prepared tokens use each row, added to count_R. */
+    fur_status (*sum_squares)(const fur_exec *exec, const fur_projection *map, const fur_gradient_sink *gradient,
+                              double *out);
+    fur_status (*update)(const fur_exec *exec, const fur_projection *map, const fur_gradient_sink *gradient,
+                         const fur_lookup_update *args, float *weight, const fur_row_moments *moments);
+    fur_status (*count_use)(const fur_exec *exec, const fur_projection *map, const fur_projection_input *input,
+                            uint32_t *count_R);
 };
 
 int fur_projection_kind_count(void);
 const fur_projection_kind *fur_projection_kind_at(int index);
 
-extern const fur_projection_kind fur_projection_dense;
+/* Indices of kinds; what their maps need beside weights depends on it in config, parameters and files, and nowhere
+ * else. */
+#define FUR_PROJECTION_DENSE  0
+#define FUR_PROJECTION_LOOKUP 1
+
+extern const fur_projection_kind fur_projection_dense, fur_projection_lookup;
 
 #endif

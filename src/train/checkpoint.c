@@ -57,39 +57,119 @@ static fur_status fill_moment(void *user, fur_error *error, int64_t first, int64
     return fur_moments_read(error, from->moments, from->v, from->offset + first, count, out);
 }
 
-static fur_status write_moments(fur_error *error, const char *folder, const fur_model *model,
-                                const fur_moments *moments)
+/* Tensors of an optimizer's state in memory, listed for the writer or the reader of the file. */
+typedef struct raw_tensor {
+    const char *prefix;
+    fur_dtype dtype;
+    int64_t count;
+    void *data;
+} raw_tensor;
+
+enum { MOST_TENSORS = 3 }; /* of one parameter */
+
+/* What is kept of a table: in the order of its tiles, as it lies in memory. */
+static int table_tensors(const fur_parameter *p, const fur_row_moments *all, int64_t first_table, raw_tensor *out)
 {
-    size_t count = (size_t)model->table.count;
-    fur_tensor_entry *entries = fur_calloc(2 * count, sizeof *entries);
-    moment_name *names = fur_calloc(2 * count, sizeof *names);
-    moment *sources = fur_calloc(2 * count, sizeof *sources);
-    char *path = NULL;
-    fur_status status = entries && names && sources
-                            ? fur_path_join(error, folder, "optimizer.safetensors", &path)
-                            : fur_memory_error(error, (int64_t)(2 * count * sizeof *names), folder);
-    for (size_t i = 0; status == FUR_OK && i < 2 * count; i++) {
-        const fur_parameter *p = &model->table.list[i / 2];
-        snprintf(names[i].text, sizeof names[i].text, "%s.%s", i % 2 ? "exp_avg_sq" : "exp_avg", p->name);
-        entries[i] = (fur_tensor_entry){.name = names[i].text,
-                                        .dtype = FUR_DTYPE_F32,
-                                        .rank = p->rank,
-                                        .shape = {p->shape[0], p->shape[1]},
-                                        .fill = fill_moment,
-                                        .user = &sources[i]};
-        sources[i] = (moment){moments, i % 2 != 0, p->offset};
+    int64_t at = p->offset - first_table, rows = p->shape[0];
+    if (all->m) {
+        out[0] = (raw_tensor){"exp_avg", FUR_DTYPE_F32, p->count, all->m + at};
+        out[1] = (raw_tensor){"exp_avg_sq", FUR_DTYPE_F32, p->count, all->v + at};
+        return 2;
     }
-    if (status == FUR_OK)
-        status = fur_safetensors_write(error, path, entries, (int64_t)(2 * count), NULL, 0, NULL);
+    out[0] = (raw_tensor){"exp_avg", FUR_DTYPE_BF16, p->count, all->m_bf16 + at};
+    out[1] = (raw_tensor){"exp_avg_sq", FUR_DTYPE_F32, rows, all->v_R + p->first_row};
+    out[2] = (raw_tensor){"last_step", FUR_DTYPE_U32, rows, all->step_R + p->first_row};
+    return 3;
+}
+
+static void name_tensor(moment_name *name, const char *prefix, const fur_parameter *p)
+{
+    snprintf(name->text, sizeof name->text, "%s.%s", prefix, p->name);
+}
+
+/* Room for the entries of all parameters. */
+typedef struct moment_entries {
+    fur_tensor_entry *list;
+    moment_name *names;
+    moment *sources;
+    int64_t count;
+} moment_entries;
+
+static void list_moments(const fur_model *model, const fur_run *run, moment_entries *out)
+{
+    for (int64_t i = 0; i < model->table.count; i++) {
+        const fur_parameter *p = &model->table.list[i];
+        raw_tensor raw[MOST_TENSORS] = {{.prefix = "exp_avg"}, {.prefix = "exp_avg_sq"}};
+        int tensors = p->table ? table_tensors(p, &run->memory.row_moments, model->table.first_table, raw) : 2;
+        for (int k = 0; k < tensors; k++) {
+            fur_tensor_entry *entry = &out->list[out->count];
+            moment *source = &out->sources[out->count];
+            name_tensor(&out->names[out->count], raw[k].prefix, p);
+            *source = (moment){&run->memory.moments, k != 0, p->offset};
+            *entry = (fur_tensor_entry){.name = out->names[out->count++].text};
+            if (p->table) {
+                entry->dtype = raw[k].dtype;
+                entry->rank = 1;
+                entry->shape[0] = raw[k].count;
+                entry->data = raw[k].data;
+                continue;
+            }
+            entry->dtype = FUR_DTYPE_F32;
+            entry->rank = p->rank;
+            entry->shape[0] = p->shape[0];
+            entry->shape[1] = p->shape[1];
+            entry->fill = fill_moment;
+            entry->user = source;
+        }
+    }
+}
+
+static fur_status write_moments(fur_error *error, const char *folder, const fur_model *model, const fur_run *run)
+{
+    size_t most = (size_t)model->table.count * MOST_TENSORS;
+    moment_entries entries = {.list = fur_calloc(most, sizeof *entries.list),
+                              .names = fur_calloc(most, sizeof *entries.names),
+                              .sources = fur_calloc(most, sizeof *entries.sources)};
+    char *path = NULL;
+    fur_status status = entries.list && entries.names && entries.sources
+                            ? fur_path_join(error, folder, "optimizer.safetensors", &path)
+                            : fur_memory_error(error, (int64_t)(most * sizeof *entries.names), folder);
+    if (status == FUR_OK) {
+        list_moments(model, run, &entries);
+        status = fur_safetensors_write(error, path, entries.list, entries.count, NULL, 0, NULL);
+    }
     fur_free(path);
-    fur_free(sources);
-    fur_free(names);
-    fur_free(entries);
+    fur_free(entries.sources);
+    fur_free(entries.names);
+    fur_free(entries.list);
     return status;
 }
 
-fur_status fur_checkpoint_read_moments(fur_context *context, const char *folder, const fur_model *model,
-                                       fur_moments *moments)
+static fur_status read_table_moments(fur_error *error, const fur_safetensors *file, const fur_model *model,
+                                     const fur_run *run, const fur_parameter *p)
+{
+    raw_tensor raw[MOST_TENSORS];
+    int tensors = table_tensors(p, &run->memory.row_moments, model->table.first_table, raw);
+    for (int k = 0; k < tensors; k++) {
+        moment_name name;
+        name_tensor(&name, raw[k].prefix, p);
+        FUR_TRY(fur_safetensors_read_raw(error, file, name.text, raw[k].dtype, 1, &raw[k].count, raw[k].data));
+    }
+    return FUR_OK;
+}
+
+static fur_status read_moment(fur_error *error, const fur_safetensors *file, fur_model *model, fur_run *run,
+                              const fur_parameter *p, bool v)
+{
+    fur_moments *moments = &run->memory.moments;
+    moment_name name;
+    name_tensor(&name, v ? "exp_avg_sq" : "exp_avg", p);
+    float *in_memory = v ? moments->v_P : moments->m_P, *to = in_memory ? in_memory : model->gradient;
+    FUR_TRY(fur_safetensors_read_f32(error, file, name.text, p->rank, p->shape, true, to + p->offset));
+    return in_memory ? FUR_OK : fur_moments_write(error, moments, v, p->offset, p->count, to + p->offset);
+}
+
+fur_status fur_checkpoint_read_moments(fur_context *context, const char *folder, fur_model *model, fur_run *run)
 {
     fur_error *error = &context->error;
     char *path;
@@ -97,15 +177,14 @@ fur_status fur_checkpoint_read_moments(fur_context *context, const char *folder,
     fur_safetensors *file = NULL;
     fur_status status = fur_safetensors_open(error, path, &file);
     fur_free(path);
-    for (int64_t i = 0; status == FUR_OK && i < 2 * model->table.count; i++) {
-        const fur_parameter *p = &model->table.list[i / 2];
-        moment_name name;
-        snprintf(name.text, sizeof name.text, "%s.%s", i % 2 ? "exp_avg_sq" : "exp_avg", p->name);
-        bool v = i % 2 != 0;
-        float *in_memory = v ? moments->v_P : moments->m_P, *to = in_memory ? in_memory : model->gradient;
-        status = fur_safetensors_read_f32(error, file, name.text, p->rank, p->shape, true, to + p->offset);
-        if (status == FUR_OK && !in_memory)
-            status = fur_moments_write(error, moments, v, p->offset, p->count, to + p->offset);
+    for (int64_t i = 0; status == FUR_OK && i < model->table.count; i++) {
+        const fur_parameter *p = &model->table.list[i];
+        if (p->table) {
+            status = read_table_moments(error, file, model, run, p);
+            continue;
+        }
+        for (int v = 0; status == FUR_OK && v < 2; v++)
+            status = read_moment(error, file, model, run, p, v != 0);
     }
     fur_safetensors_close(file);
     return status;
@@ -212,15 +291,15 @@ static fur_status check_manifest(fur_error *error, const char *folder)
 
 /* ---- save and find ---------------------------------------------------------------------------------------- */
 
-static fur_status fill_folder(fur_context *context, const char *folder, const fur_model *model,
-                              const fur_moments *moments, const fur_trainer_state *state)
+static fur_status fill_folder(fur_context *context, const char *folder, const fur_model *model, const fur_run *run,
+                              const fur_trainer_state *state)
 {
     fur_error *error = &context->error;
     FUR_TRY(fur_model_save(context, model, folder));
     if (model->config.features == 0 && model->config.vocabulary == 256)
         FUR_TRY(fur_tokenizer_files_write_bytes(error, folder, model->config.context));
-    if (moments)
-        FUR_TRY(write_moments(error, folder, model, moments));
+    if (run)
+        FUR_TRY(write_moments(error, folder, model, run));
     FUR_TRY(write_state(error, folder, state));
     return write_manifest(error, folder);
 }
@@ -237,8 +316,8 @@ static fur_status write_latest(fur_error *error, const char *run_dir, const char
     return status;
 }
 
-fur_status fur_checkpoint_save(fur_context *context, const char *run_dir, const fur_model *model,
-                               const fur_moments *moments, const fur_trainer_state *state, char **path)
+fur_status fur_checkpoint_save(fur_context *context, const char *run_dir, const fur_model *model, const fur_run *run,
+                               const fur_trainer_state *state, char **path)
 {
     fur_error *error = &context->error;
     char name[40];
@@ -247,7 +326,7 @@ fur_status fur_checkpoint_save(fur_context *context, const char *run_dir, const 
     FUR_TRY(fur_path_join(error, run_dir, name, &folder));
     fur_status status = fur_folder_begin(error, folder, &staging);
     if (status == FUR_OK) {
-        status = fill_folder(context, staging, model, moments, state);
+        status = fill_folder(context, staging, model, run, state);
         if (status == FUR_OK)
             status = fur_folder_publish(error, staging, folder);
         else

@@ -2,7 +2,8 @@
 /* Checkpoints: a folder that appears whole or not at all.
  *
  *   RUN/step-000100/ config.json model.safetensors tokenizer files     Hugging Face form
- *                    optimizer.safetensors                             exp_avg.NAME, exp_avg_sq.NAME, f32
+ *                    optimizer.safetensors                             exp_avg.NAME, exp_avg_sq.NAME, f32; of tables
+ *                                                                      bf16 m, v and last_step of each row
  *                    trainer.json                                      step, cursor, plan, what the bits depend on
  *                    manifest.json                                     size and XXH3 of each file above
  *   RUN/latest       the folder's name, renamed into place after it
@@ -25,16 +26,15 @@ typedef struct fur_trainer_state {
     fur_compute compute;
 } fur_trainer_state;
 
-/* `moments` NULL: none are written (a finished export). Writes RUN/step-NNNNNN and RUN/latest; *path receives the
- * folder (caller frees with fur_free). */
-fur_status fur_checkpoint_save(fur_context *context, const char *run_dir, const fur_model *model,
-                               const fur_moments *moments, const fur_trainer_state *state, char **path);
+/* `run` NULL: no optimizer state is written (a finished export). Writes RUN/step-NNNNNN and RUN/latest; *path receives
+ * the folder (caller frees with fur_free). */
+fur_status fur_checkpoint_save(fur_context *context, const char *run_dir, const fur_model *model, const fur_run *run,
+                               const fur_trainer_state *state, char **path);
 /* Resolves "latest" (with fall-back) or a step folder to an existing, undamaged folder; caller frees. */
 fur_status fur_checkpoint_find(fur_context *context, const char *run_dir, const char *which, char **path);
 fur_status fur_checkpoint_read_state(fur_context *context, const char *folder, fur_trainer_state *out);
 /* Moments on disk pass through the model's gradients, which a run holds and has not filled yet. */
-fur_status fur_checkpoint_read_moments(fur_context *context, const char *folder, const fur_model *model,
-                                       fur_moments *moments);
+fur_status fur_checkpoint_read_moments(fur_context *context, const char *folder, fur_model *model, fur_run *run);
 /* Removes the oldest step folders until `keep` are left; 0 keeps all. */
 void fur_checkpoint_prune(const char *run_dir, int64_t keep);
 

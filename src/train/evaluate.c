@@ -83,6 +83,13 @@ fur_status fur_data_check(fur_context *context, const fur_model_config *config, 
 fur_status fur_evaluate(fur_context *context, fur_model *model, const fur_corpus *corpus, int64_t context_tokens,
                         int64_t max_tokens, int64_t memory_bytes, fur_eval_result *out)
 {
+    return fur_evaluate_counting(context, model, corpus, context_tokens, max_tokens, memory_bytes, NULL, out);
+}
+
+fur_status fur_evaluate_counting(fur_context *context, fur_model *model, const fur_corpus *corpus,
+                                 int64_t context_tokens, int64_t max_tokens, int64_t memory_bytes, uint32_t *use_R,
+                                 fur_eval_result *out)
+{
     FUR_TRY(fur_data_check(context, &model->config, corpus));
     fur_cutter cutter;
     FUR_TRY(fur_cutter_create(context, corpus, FUR_PART_ALL, 0, 0, false, &cutter));
@@ -92,6 +99,8 @@ fur_status fur_evaluate(fur_context *context, fur_model *model, const fur_corpus
     request.row_tokens = fur_min_i64(context_tokens, fur_cutter_longest(&cutter));
     request.memory_bytes = memory_bytes;
     request.data_bytes = cutter.info.bytes_held;
+    if (use_R)
+        request.data_bytes += model->table.table_rows * (int64_t)sizeof *use_R;
     fur_plan plan;
     fur_run *run = NULL;
     fur_status status = fur_plan_make(context, &model->config, &request, &plan);
@@ -99,6 +108,8 @@ fur_status fur_evaluate(fur_context *context, fur_model *model, const fur_corpus
         status = fur_plan_refuse(context, &model->config, &request, &plan);
     if (status == FUR_OK)
         status = fur_run_create(context, model, &plan, &request, &run);
+    if (status == FUR_OK)
+        run->use_R = use_R;
     if (status == FUR_OK)
         status = fur_evaluate_with(run, &cutter, request.row_tokens, max_tokens, out);
     if (status == FUR_OK) {

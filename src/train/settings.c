@@ -26,6 +26,7 @@ void fur_train_settings_defaults(fur_train_settings *s)
     s->adam_eps = 1e-8;
     s->weight_decay = 0.1;
     s->grad_clip = 1.0;
+    s->table_lr = 1;
     s->warmup_steps = 50;
     s->error_steps = 100;
     s->keep_checkpoints = 3;
@@ -50,6 +51,7 @@ fur_status fur_train_settings_check(fur_context *context, const fur_train_settin
     if (!s->output_dir || !*s->output_dir)
         return fur_error_set(error, FUR_E_ARGUMENT, "training needs an output folder");
     FUR_TRY(check_between(error, "learning rate", s->lr, 1e-12, 100));
+    FUR_TRY(check_between(error, "learning rate of tables", s->table_lr, 0, 1e3));
     FUR_TRY(check_between(error, "lowest learning rate", s->min_lr, 0, s->lr));
     FUR_TRY(check_between(error, "beta1", s->beta1, 0, 0.9999999));
     FUR_TRY(check_between(error, "beta2", s->beta2, 0, 0.9999999));
@@ -124,6 +126,8 @@ void fur_train_request(const fur_train_settings *s, const fur_corpus *corpus, co
     out->optimizer = s->optimizer;
     out->stored = s->stored;
     out->error_rows = FUR_ERROR_ROWS;
+    out->row_updates = true;
+    out->row_adam = s->table_adam;
     out->keep = s->keep;
     out->superblock = s->superblock;
 }
@@ -137,20 +141,21 @@ static json_t *settings_json(const fur_train_settings *s)
         json_array_append_new(phases, json_pack("{s:I, s:I, s:I}", "from_step", (json_int_t)s->phases[i].from_step,
                                                 "context", (json_int_t)s->phases[i].context, "row_tokens",
                                                 (json_int_t)fur_phase_row_tokens(s, i)));
-    return json_pack("{s:s*, s:I, s:o, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:f,"
-                     " s:I, s:I, s:I, s:s*, s:s, s:s, s:s, s:s, s:i, s:I, s:b, s:I}",
-                     "init_from", s->init_from, "row_tokens", (json_int_t)s->row_tokens, "phases", phases, "max_steps",
-                     (json_int_t)s->max_steps, "grad_accum", (json_int_t)s->grad_accum, "lr", s->lr, "min_lr",
-                     s->min_lr, "beta1", s->beta1, "beta2", s->beta2, "adam_eps", s->adam_eps, "weight_decay",
-                     s->weight_decay, "grad_clip", s->grad_clip, "warmup_steps", (json_int_t)s->warmup_steps,
-                     "save_steps", (json_int_t)s->save_steps, "eval_steps", (json_int_t)s->eval_steps, "log_steps",
-                     (json_int_t)s->log_steps, "keep_checkpoints", (json_int_t)s->keep_checkpoints, "eval_tokens",
-                     (json_int_t)s->eval_tokens, "held_out", s->held_out, "seed", (json_int_t)s->seed, "memory_bytes",
-                     (json_int_t)s->memory_bytes, "disk_bytes", (json_int_t)s->disk_bytes, "disk_dir", s->disk_dir,
-                     "inputs", fur_store_place_name(s->inputs), "attention", fur_store_place_name(s->attention),
-                     "optimizer", fur_store_place_name(s->optimizer), "stored", fur_stored_type_name(s->stored), "keep",
-                     (int)s->keep, "superblock", (json_int_t)s->superblock, "skip_nonfinite", s->skip_nonfinite,
-                     "error_steps", (json_int_t)s->error_steps);
+    return json_pack(
+        "{s:s*, s:I, s:o, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:f,"
+        " s:I, s:I, s:I, s:s*, s:s, s:s, s:s, s:s, s:i, s:I, s:b, s:I}",
+        "init_from", s->init_from, "row_tokens", (json_int_t)s->row_tokens, "phases", phases, "max_steps",
+        (json_int_t)s->max_steps, "grad_accum", (json_int_t)s->grad_accum, "lr", s->lr, "min_lr", s->min_lr, "beta1",
+        s->beta1, "beta2", s->beta2, "adam_eps", s->adam_eps, "weight_decay", s->weight_decay, "grad_clip",
+        s->grad_clip, "table_lr", s->table_lr, "table_adam", s->table_adam, "warmup_steps", (json_int_t)s->warmup_steps,
+        "save_steps", (json_int_t)s->save_steps, "eval_steps", (json_int_t)s->eval_steps, "log_steps",
+        (json_int_t)s->log_steps, "keep_checkpoints", (json_int_t)s->keep_checkpoints, "eval_tokens",
+        (json_int_t)s->eval_tokens, "held_out", s->held_out, "seed", (json_int_t)s->seed, "memory_bytes",
+        (json_int_t)s->memory_bytes, "disk_bytes", (json_int_t)s->disk_bytes, "disk_dir", s->disk_dir, "inputs",
+        fur_store_place_name(s->inputs), "attention", fur_store_place_name(s->attention), "optimizer",
+        fur_store_place_name(s->optimizer), "stored", fur_stored_type_name(s->stored), "keep", (int)s->keep,
+        "superblock", (json_int_t)s->superblock, "skip_nonfinite", s->skip_nonfinite, "error_steps",
+        (json_int_t)s->error_steps);
 }
 
 static json_t *plan_json(const fur_plan *plan)

@@ -89,6 +89,8 @@ static fur_status gradient_error(fur_trainer *t)
     for (int64_t i = 0; i < t->model->table.count; i++) {
         const fur_parameter *p = &t->model->table.list[i];
         double sum;
+        if (p->table)
+            continue;
         FUR_TRY(fur_sum_squares(&t->run->exec, p->count, t->model->gradient + p->offset, &sum));
         if (!isfinite(sum))
             return fur_error_set(&t->context->error, FUR_E_NONFINITE, "the gradient of %s is not finite", p->name);
@@ -155,6 +157,21 @@ static fur_status update_share(fur_trainer *t, const fur_parameter *p, int64_t f
     fur_adamw_args args = *(const fur_adamw_args *)user;
     args.weight_decay = p->decayed ? args.weight_decay : 0;
     return fur_adamw_step(&t->run->exec, count, t->model->data + first, t->model->gradient + first, m, v, &args);
+}
+
+/* Told that a layer's gradients of its tables are complete: they are used up at once. */
+static fur_status update_tables(void *user, int64_t layer)
+{
+    fur_trainer *t = user;
+    const fur_train_settings *s = t->settings;
+    fur_lookup_update args = {.lr = fur_learning_rate(s, t->state.step) * s->table_lr,
+                              .beta1 = s->beta1,
+                              .beta2 = s->beta2,
+                              .eps = s->adam_eps,
+                              .weight_decay = s->weight_decay,
+                              .step = t->state.step + 1,
+                              .grad_scale = 1};
+    return fur_run_update_tables(t->run, layer, s->grad_clip, args, &t->tables_changed);
 }
 
 /* Clips by the global norm and applies AdamW. */
@@ -227,8 +244,8 @@ static fur_status report_errors(fur_trainer *t)
 }
 
 /* One optimizer step. A step that is stopped or not finite leaves weights, moments and cursor as they were. An error of
- * the disk that holds the moments may come when a part of both is updated: the run ends there, nothing of it is saved,
- * and the last checkpoint is what it goes on from. */
+ * the disk that holds the moments, or one after look-up tables changed, may come when a part of the model is updated:
+ * the run ends there, nothing of it is saved, and the last checkpoint is what it goes on from. */
 static fur_status train_step(fur_trainer *t)
 {
     fur_cursor before = t->state.cursor;
@@ -236,6 +253,7 @@ static fur_status train_step(fur_trainer *t)
     int64_t tokens;
     t->step_start = t->last_progress = fur_clock_seconds();
     t->measures = measures_next(t);
+    t->tables_changed = false;
     if (t->exact_before)
         fur_run_exact_flags(t->run, t->exact_before, false);
     fur_status status = accumulate(t, &loss, &tokens, &counted);
@@ -243,7 +261,7 @@ static fur_status train_step(fur_trainer *t)
         status = update(t, counted, &grad_norm);
     if (status != FUR_OK && t->exact_before) /* heads that a failed step named were named in vain */
         fur_run_exact_flags(t->run, t->exact_before, true);
-    if (status == FUR_E_NONFINITE && t->settings->skip_nonfinite) {
+    if (status == FUR_E_NONFINITE && t->settings->skip_nonfinite && !t->tables_changed) {
         fur_log(t->context, FUR_LOG_WARNING, "step %lld skipped: %s", (long long)t->state.step + 1,
                 fur_context_error(t->context));
         t->state.step++;
@@ -284,8 +302,7 @@ static fur_status save(fur_trainer *t)
 {
     char *path;
     FUR_TRY(check_state(t));
-    FUR_TRY(
-        fur_checkpoint_save(t->context, t->settings->output_dir, t->model, &t->run->memory.moments, &t->state, &path));
+    FUR_TRY(fur_checkpoint_save(t->context, t->settings->output_dir, t->model, t->run, &t->state, &path));
     fur_free(t->checkpoint);
     t->checkpoint = path;
     fur_checkpoint_prune(t->settings->output_dir, t->settings->keep_checkpoints);
@@ -345,6 +362,8 @@ fur_status fur_train_run(fur_context *context, const fur_train_settings *setting
     fur_status status = fur_trainer_open(context, settings, corpus, eval, on_event, user, &trainer);
     if (status == FUR_OK) {
         trainer.run->on_progress = on_progress;
+        trainer.run->on_layer_done = update_tables;
+        trainer.run->layer_done_user = &trainer;
         trainer.run->progress_user = &trainer;
         trainer.step_start = fur_clock_seconds();
         fur_train_event event = event_of(&trainer, FUR_EVENT_PLAN);

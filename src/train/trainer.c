@@ -78,6 +78,12 @@ static fur_status compare_with_checkpoint(fur_trainer *t, const fur_trainer_stat
 static fur_status make_plan(fur_trainer *t, const fur_model_config *config, const fur_corpus *corpus,
                             const fur_corpus *eval, const fur_trainer_state *saved)
 {
+    if (fur_config_has_lookup(config) && t->settings->grad_accum > 1)
+        return fur_error_set(
+            &t->context->error, FUR_E_ARGUMENT,
+            "a model with look-up tables, whose rows are updated as each layer's gradient is complete, "
+            "takes one row a step: use -b %lld and --grad-accum 1",
+            (long long)(t->settings->row_tokens * t->settings->grad_accum));
     fur_train_request(t->settings, corpus, eval, &t->request);
     if (saved)
         FUR_TRY(fur_plan_of_shape(t->context, config, &t->request, &saved->shape, &t->plan));
@@ -145,7 +151,6 @@ static fur_status open_state(fur_trainer *t, const fur_trainer_state *saved)
     fur_context *context = t->context;
     FUR_TRY(open_model(t, saved ? t->checkpoint : NULL));
     FUR_TRY(fur_run_create(context, t->model, &t->plan, &t->request, &t->run));
-    fur_moments *moments = &t->run->memory.moments;
     const fur_model_config *c = &t->model->config;
     if (fur_config_has_far(c) && c->far_max_error > 0) {
         t->exact_before = fur_calloc((size_t)(c->layers * c->kv_heads), sizeof *t->exact_before);
@@ -154,10 +159,11 @@ static fur_status open_state(fur_trainer *t, const fur_trainer_state *saved)
     }
     if (saved) {
         t->state = *saved;
-        FUR_TRY(fur_checkpoint_read_moments(context, t->checkpoint, t->model, moments));
+        FUR_TRY(fur_checkpoint_read_moments(context, t->checkpoint, t->model, t->run));
         fur_log(context, FUR_LOG_INFO, "resuming from %s", t->checkpoint);
     } else {
-        FUR_TRY(fur_moments_zero(&t->run->exec, moments));
+        FUR_TRY(fur_moments_zero(&t->run->exec, &t->run->memory.moments));
+        fur_run_clear_row_moments(t->run);
         t->state = (fur_trainer_state){.seed = s->seed,
                                        .data_hash = t->train.info.hash,
                                        .row_tokens = s->row_tokens,

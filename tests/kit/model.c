@@ -15,6 +15,9 @@
 #define TABLE .position = FUR_POSITION_LEARNED, .rope_theta = 1e4
 #define FAR(p, B, T, b) \
     .far_degree = p, .far_bound = B, .far_chunk = T, .far_bias = b, .far_max_features = 65536
+#define LOOKUP(up, down) \
+    .norm = FUR_NORM_RMSNORM, .activation = FUR_ACTIVATION_NORM, .bias = true, .norm_eps = 1e-5, .lookup_bits = up, \
+    .lookup_down_bits = down
 #define SHAPE(C, H, K, D, F) \
     .context = 512, .layers = 3, .width = C, .heads = H, .kv_heads = K, .head_dim = D, .hidden = F, .init_std = 0.15
 
@@ -56,6 +59,16 @@ const kit_model_case kit_model_cases[] = {
     {"almost-linear, bidirectional, learned positions",
      {.vocabulary = 61, SHAPE(32, 4, 4, 8, 40), GPT, TABLE, FAR(4, 1, 16, false), .attention = {1, 1, 1},
       .window = {0, 10, 24}}, {120, 1, 79}},
+    {"look-up tables for all maps, as released",
+     {.vocabulary = 97, SHAPE(32, 4, 4, 8, 48), LOOKUP(4, 6), ROPE, .projection_qkvo = 1, .projection_ffn = 1,
+      .causal = true}, {70, 1, 64, 65}},
+    {"look-up feedforward with two rows about almost-linear and exact layers, grouped heads",
+     {.vocabulary = 61, SHAPE(32, 4, 2, 8, 40), LOOKUP(8, 10), ROPE, .projection_ffn = 1, .lookup_temperature = 1.5,
+      .lookup_two_rows = true, .tied = true, .causal = true, FAR(2, 1, 16, true), .attention = {1, 0, 1},
+      .window = {20, 0, 5}}, {150, 1, 49}},
+    {"look-up tables of two rows, bidirectional, learned positions, grouped heads",
+     {.vocabulary = 50, SHAPE(72, 6, 2, 12, 60), LOOKUP(6, 5), TABLE, .projection_qkvo = 1, .projection_ffn = 1,
+      .lookup_two_rows = true, .tied = true}, {90, 40, 70}},
 };
 /* clang-format on */
 const int kit_model_case_count = (int)(sizeof kit_model_cases / sizeof kit_model_cases[0]);
@@ -208,7 +221,11 @@ void kit_gradient_create(kit_run *run, const kit_row *row, const fur_loss *loss,
 {
     const fur_model_config *c = fur_model_config_of(run->model);
     memset(out, 0, sizeof *out);
-    out->count = fur_config_parameter_count(c);
+    for (int64_t i = 0; i < fur_model_parameters(run->model); i++) {
+        fur_parameter_info p;
+        fur_model_parameter(run->model, i, &p);
+        out->count += p.count;
+    }
     out->dx_count = row->tokens * (c->features ? c->features : c->width);
     out->all = grab(out->count, sizeof(float));
     out->dx = grab(out->dx_count, sizeof(float));

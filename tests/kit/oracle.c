@@ -8,6 +8,7 @@
 
 #include "base/bf16.h"
 #include "base/random.h"
+#include "op/lookup/lookup.h"
 
 /* ---- parameters by name ------------------------------------------------------------------------------------------ */
 
@@ -27,10 +28,12 @@ static int64_t index_of(const oracle *o, const char *const *stems, const char *s
     return -1;
 }
 
-/* One of the names must be there. */
+/* One of the names must be there, of a matrix or a table. */
 static oracle_slice weight_of(const oracle *o, const char *const *stems, int64_t layer)
 {
     int64_t index = index_of(o, stems, ".weight", layer);
+    if (index < 0)
+        index = index_of(o, stems, ".table", layer);
     if (index < 0)
         fail_msg("the model has no parameter like %s.weight", stems[0]);
     return (oracle_slice){index, 0};
@@ -83,7 +86,10 @@ static void find_layer(const oracle *o, int64_t layer, oracle_layer *l)
     l->norm1_b = bias_of(o, norm1, layer);
     l->norm2_w = weight_of(o, norm2, layer);
     l->norm2_b = bias_of(o, norm2, layer);
-    l->o_w = weight_of(o, out, layer);
+    if (o->config.projection_qkvo == 0) /* dense */
+        l->o_w = weight_of(o, out, layer);
+    else
+        l->o_w = (oracle_slice){index_of(o, out, ".table", layer), 0};
     l->o_b = bias_of(o, out, layer);
     l->up_w = weight_of(o, up, layer);
     l->up_b = bias_of(o, up, layer);
@@ -91,6 +97,11 @@ static void find_layer(const oracle *o, int64_t layer, oracle_layer *l)
     l->down_b = bias_of(o, down, layer);
     l->gate_w = (oracle_slice){index_of(o, gate, ".weight", layer), 0};
     l->gate_b = bias_of(o, gate, layer);
+    const char *const *inner = STEMS("model.layers.#.mlp.norm");
+    l->inner_w = (oracle_slice){index_of(o, inner, ".weight", layer), 0};
+    l->inner_b = bias_of(o, inner, layer);
+    if ((l->inner_w.index >= 0) != (o->config.activation == FUR_ACTIVATION_NORM))
+        fail_msg("the feedforward's norm is not where the config has it");
     const char *const *sinks = STEMS("model.layers.#.self_attn.sinks");
     l->q_norm = (oracle_slice){index_of(o, STEMS("model.layers.#.self_attn.q_norm"), ".weight", layer), 0};
     l->k_norm = (oracle_slice){index_of(o, STEMS("model.layers.#.self_attn.k_norm"), ".weight", layer), 0};

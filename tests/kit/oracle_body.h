@@ -33,11 +33,106 @@ static REAL *NAME(weights)(const NAME(state) * s, oracle_slice at, int64_t colum
 
 /* ---- maps -------------------------------------------------------------------------------------------------------- */
 
+/* One look-up: the table's row, its weight, and the weight's slope by each number of the chunk z. */
+static int64_t NAME(look_up)(const oracle *o, int64_t bits, const REAL *z, int flip, REAL *weight, REAL *slope)
+{
+    double t = o->config.lookup_temperature;
+    bool released = !(t > 0);
+    REAL scale = 2 / (released ? (REAL)1 : (REAL)t), product = 1, sum = 0, least = 0;
+    int64_t row = 0, weakest = 0;
+    for (int64_t i = 0; i < bits; i++) {
+        REAL m = R_ABS(z[i]);
+        row = 2 * row + (z[i] >= 0);
+        product *= 1 / (1 + R_EXP(-scale * m));
+        sum += m;
+        if (i == 0 || m < least) {
+            least = m;
+            weakest = i;
+        }
+    }
+    if (flip) { /* the share of the row across the nearest change of sign */
+        product *= R_EXP(-scale * least);
+        sum -= 2 * least;
+    }
+    *weight = (released ? sum : 1) * product;
+    for (int64_t i = 0; i < bits; i++) {
+        REAL fall = 1 - 1 / (1 + R_EXP(-scale * R_ABS(z[i])));
+        REAL by_m = released ? product * (1 + scale * sum * fall) : product * scale * fall;
+        if (flip && i == weakest)
+            by_m = released ? -product * (1 + scale * sum * (1 - fall)) : -product * scale * (1 - fall);
+        slope[i] = z[i] >= 0 ? by_m : -by_m;
+    }
+    return flip ? row ^ (int64_t)1 << (bits - 1 - weakest) : row;
+}
+
+static int64_t NAME(bits_of)(int64_t in, int64_t rows)
+{
+    int64_t bits = 1;
+    while (in / bits << bits != rows)
+        bits++;
+    return bits;
+}
+
+/* Tiles as fur_parameter_info has them: 64 columns, all rows of all tables, the next 64 columns. */
+static int64_t NAME(tile_at)(int64_t rows, int64_t row, int64_t column)
+{
+    return (column / FUR_LOOKUP_TILE * rows + row) * FUR_LOOKUP_TILE + column % FUR_LOOKUP_TILE;
+}
+
+static void NAME(lookup)(const NAME(state) * s, int64_t in, int64_t out, oracle_slice w_at, oracle_slice b_at,
+                         const REAL *x_TI, REAL *y_TO)
+{
+    const REAL *w = s->w[w_at.index], *b = NAME(weights)(s, b_at, 1);
+    int64_t rows = s->o->info[w_at.index].shape[0], bits = NAME(bits_of)(in, rows);
+    for (int64_t t = 0; t < s->T; t++) {
+        for (int64_t j = 0; j < out; j++)
+            y_TO[t * out + j] = b ? b[j] : 0;
+        for (int64_t k = 0; k < in / bits; k++)
+            for (int flip = 0; flip <= (int)s->o->config.lookup_two_rows; flip++) {
+                REAL weight, slope[16];
+                int64_t row = NAME(look_up)(s->o, bits, x_TI + t * in + k * bits, flip, &weight, slope);
+                for (int64_t j = 0; j < out; j++)
+                    y_TO[t * out + j] += weight * w[NAME(tile_at)(rows, (k << bits) + row, j)];
+            }
+    }
+}
+
+static void NAME(lookup_backward)(const NAME(state) * s, int64_t in, int64_t out, oracle_slice w_at, oracle_slice b_at,
+                                  const REAL *x_TI, const REAL *dy_TO, REAL *dx_TI)
+{
+    const REAL *w = s->w[w_at.index];
+    int64_t rows = s->o->info[w_at.index].shape[0], bits = NAME(bits_of)(in, rows);
+    for (int64_t t = 0; t < s->T; t++) {
+        const REAL *dy = dy_TO + t * out;
+        for (int64_t j = 0; b_at.index >= 0 && j < out; j++) {
+            s->dw[b_at.index][j] += dy[j];
+            s->terms[b_at.index][j] += fabs((double)dy[j]);
+        }
+        for (int64_t k = 0; k < in / bits; k++)
+            for (int flip = 0; flip <= (int)s->o->config.lookup_two_rows; flip++) {
+                REAL weight, slope[16], g = 0;
+                int64_t row = NAME(look_up)(s->o, bits, x_TI + t * in + k * bits, flip, &weight, slope);
+                for (int64_t j = 0; j < out; j++) {
+                    int64_t at = NAME(tile_at)(rows, (k << bits) + row, j);
+                    g += dy[j] * w[at];
+                    s->dw[w_at.index][at] += weight * dy[j];
+                    s->terms[w_at.index][at] += fabs((double)weight * (double)dy[j]);
+                }
+                for (int64_t i = 0; i < bits; i++)
+                    dx_TI[t * in + k * bits + i] += g * slope[i];
+            }
+    }
+}
+
 /* y (+)= x w^T + b */
 static void NAME(linear)(const NAME(state) * s, int64_t in, int64_t out, oracle_slice w_at, oracle_slice b_at,
                          const REAL *x_TI, int add, REAL *y_TO)
 {
     const REAL *w = NAME(weights)(s, w_at, in), *b = NAME(weights)(s, b_at, 1);
+    if (s->o->info[w_at.index].table) {
+        NAME(lookup)(s, in, out, w_at, b_at, x_TI, y_TO);
+        return;
+    }
     for (int64_t t = 0; t < s->T; t++)
         for (int64_t j = 0; j < out; j++) {
             REAL sum = 0;
@@ -53,6 +148,10 @@ static void NAME(linear)(const NAME(state) * s, int64_t in, int64_t out, oracle_
 static void NAME(linear_backward)(const NAME(state) * s, int64_t in, int64_t out, oracle_slice w_at, oracle_slice b_at,
                                   const REAL *x_TI, const REAL *dy_TO, REAL *dx_TI)
 {
+    if (s->o->info[w_at.index].table) {
+        NAME(lookup_backward)(s, in, out, w_at, b_at, x_TI, dy_TO, dx_TI);
+        return;
+    }
     const REAL *w = NAME(weights)(s, w_at, in);
     REAL *dw = s->dw[w_at.index] + w_at.row * in;
     double *terms = s->terms[w_at.index] + w_at.row * in;
@@ -79,43 +178,60 @@ static void NAME(linear_backward)(const NAME(state) * s, int64_t in, int64_t out
 
 /* ---- norms ------------------------------------------------------------------------------------------------------- */
 
-static void NAME(norm_statistics)(const fur_model_config *c, const REAL *x_C, REAL *mean, REAL *r)
+/* A row of `width` numbers: one of a layer's norms, or the LayerNorm inside the feedforward. */
+typedef struct NAME(normed) {
+    int64_t width;
+    int layernorm;
+} NAME(normed);
+
+static NAME(normed) NAME(outer_norm)(const fur_model_config *c)
 {
-    REAL n = (REAL)c->width, sum = 0, squares = 0;
-    for (int64_t i = 0; i < c->width; i++)
+    return (NAME(normed)){c->width, c->norm == FUR_NORM_LAYERNORM};
+}
+
+static NAME(normed) NAME(inner_norm)(const fur_model_config *c)
+{
+    return (NAME(normed)){c->hidden, 1};
+}
+
+static void NAME(norm_statistics)(const fur_model_config *c, NAME(normed) rows, const REAL *x_C, REAL *mean, REAL *r)
+{
+    REAL n = (REAL)rows.width, sum = 0, squares = 0;
+    for (int64_t i = 0; i < rows.width; i++)
         sum += x_C[i];
-    *mean = c->norm == FUR_NORM_LAYERNORM ? sum / n : 0;
-    for (int64_t i = 0; i < c->width; i++)
+    *mean = rows.layernorm ? sum / n : 0;
+    for (int64_t i = 0; i < rows.width; i++)
         squares += (x_C[i] - *mean) * (x_C[i] - *mean);
     *r = 1 / R_SQRT(squares / n + (REAL)c->norm_eps);
 }
 
-static void NAME(norm)(const NAME(state) * s, oracle_slice w_at, oracle_slice b_at, const REAL *x_TC, REAL *y_TC)
+static void NAME(norm)(const NAME(state) * s, NAME(normed) rows, oracle_slice w_at, oracle_slice b_at, const REAL *x_TC,
+                       REAL *y_TC)
 {
     const fur_model_config *c = &s->o->config;
     const REAL *w = NAME(weights)(s, w_at, 1), *b = NAME(weights)(s, b_at, 1);
     for (int64_t t = 0; t < s->T; t++) {
         REAL mean, r;
-        NAME(norm_statistics)(c, x_TC + t * c->width, &mean, &r);
-        for (int64_t i = 0; i < c->width; i++) {
-            REAL y = (x_TC[t * c->width + i] - mean) * r * w[i];
-            y_TC[t * c->width + i] = b ? y + b[i] : y;
+        NAME(norm_statistics)(c, rows, x_TC + t * rows.width, &mean, &r);
+        for (int64_t i = 0; i < rows.width; i++) {
+            REAL y = (x_TC[t * rows.width + i] - mean) * r * w[i];
+            y_TC[t * rows.width + i] = b ? y + b[i] : y;
         }
     }
 }
 
 /* dx += */
-static void NAME(norm_backward)(const NAME(state) * s, oracle_slice w_at, oracle_slice b_at, const REAL *x_TC,
-                                const REAL *dy_TC, REAL *dx_TC)
+static void NAME(norm_backward)(const NAME(state) * s, NAME(normed) rows, oracle_slice w_at, oracle_slice b_at,
+                                const REAL *x_TC, const REAL *dy_TC, REAL *dx_TC)
 {
     const fur_model_config *c = &s->o->config;
     const REAL *w = NAME(weights)(s, w_at, 1);
-    REAL n = (REAL)c->width;
+    REAL n = (REAL)rows.width;
     for (int64_t t = 0; t < s->T; t++) {
-        const REAL *x = x_TC + t * c->width, *dy = dy_TC + t * c->width;
+        const REAL *x = x_TC + t * rows.width, *dy = dy_TC + t * rows.width;
         REAL mean, r, g_sum = 0, gx_sum = 0;
-        NAME(norm_statistics)(c, x, &mean, &r);
-        for (int64_t i = 0; i < c->width; i++) {
+        NAME(norm_statistics)(c, rows, x, &mean, &r);
+        for (int64_t i = 0; i < rows.width; i++) {
             REAL hat = (x[i] - mean) * r;
             g_sum += dy[i] * w[i];
             gx_sum += dy[i] * w[i] * hat;
@@ -126,10 +242,10 @@ static void NAME(norm_backward)(const NAME(state) * s, oracle_slice w_at, oracle
                 s->terms[b_at.index][i] += fabs((double)dy[i]);
             }
         }
-        REAL g_mean = c->norm == FUR_NORM_LAYERNORM ? g_sum / n : 0;
-        for (int64_t i = 0; i < c->width; i++) {
+        REAL g_mean = rows.layernorm ? g_sum / n : 0;
+        for (int64_t i = 0; i < rows.width; i++) {
             REAL hat = (x[i] - mean) * r;
-            dx_TC[t * c->width + i] += r * (dy[i] * w[i] - g_mean - hat * gx_sum / n);
+            dx_TC[t * rows.width + i] += r * (dy[i] * w[i] - g_mean - hat * gx_sum / n);
         }
     }
 }
@@ -189,7 +305,10 @@ static void NAME(linear_dropped)(const NAME(state) * s, int64_t layer, int64_t p
 {
     int64_t C = s->o->config.width;
     REAL *sum = NAME(numbers)(s->T * C);
-    NAME(linear)(s, in, C, w_at, b_at, y_TI, 0, sum);
+    if (w_at.index < 0) /* no map: widths are equal */
+        memcpy(sum, y_TI, (size_t)(s->T * C) * sizeof(REAL));
+    else
+        NAME(linear)(s, in, C, w_at, b_at, y_TI, 0, sum);
     NAME(drop)(s, layer, place, sum);
     for (int64_t i = 0; i < s->T * C; i++)
         x_TC[i] += sum[i];
@@ -204,7 +323,10 @@ static void NAME(linear_dropped_backward)(const NAME(state) * s, int64_t layer, 
     REAL *dropped = NAME(numbers)(s->T * C);
     memcpy(dropped, dx_TC, (size_t)(s->T * C) * sizeof(REAL));
     NAME(drop)(s, layer, place, dropped);
-    NAME(linear_backward)(s, in, C, w_at, b_at, y_TI, dropped, dy_TI);
+    for (int64_t i = 0; w_at.index < 0 && i < s->T * C; i++)
+        dy_TI[i] += dropped[i];
+    if (w_at.index >= 0)
+        NAME(linear_backward)(s, in, C, w_at, b_at, y_TI, dropped, dy_TI);
     free(dropped);
 }
 
@@ -457,17 +579,25 @@ static REAL NAME(silu)(REAL u, REAL *slope)
     return u * sigma;
 }
 
-static void NAME(activate)(const NAME(state) * s, const NAME(trace) * l)
+static void NAME(activate)(const NAME(state) * s, const oracle_layer *at, const NAME(trace) * l)
 {
     REAL slope;
+    if (s->o->config.activation == FUR_ACTIVATION_NORM) {
+        NAME(norm)(s, NAME(inner_norm)(&s->o->config), at->inner_w, at->inner_b, l->up_TF, l->g_TF);
+        return;
+    }
     for (int64_t i = 0; i < s->T * s->o->config.hidden; i++)
         l->g_TF[i] = s->o->config.activation == FUR_ACTIVATION_SWIGLU ? NAME(silu)(l->gate_TF[i], &slope) * l->up_TF[i]
                                                                       : NAME(gelu)(l->up_TF[i], &slope);
 }
 
-static void NAME(activate_backward)(const NAME(state) * s, const NAME(trace) * l, const REAL *dg_TF, REAL *dgate_TF,
-                                    REAL *dup_TF)
+static void NAME(activate_backward)(const NAME(state) * s, const oracle_layer *at, const NAME(trace) * l,
+                                    const REAL *dg_TF, REAL *dgate_TF, REAL *dup_TF)
 {
+    if (s->o->config.activation == FUR_ACTIVATION_NORM) {
+        NAME(norm_backward)(s, NAME(inner_norm)(&s->o->config), at->inner_w, at->inner_b, l->up_TF, dg_TF, dup_TF);
+        return;
+    }
     for (int64_t i = 0; i < s->T * s->o->config.hidden; i++) {
         REAL slope;
         if (s->o->config.activation == FUR_ACTIVATION_SWIGLU) {
@@ -520,7 +650,7 @@ static void NAME(layer)(const NAME(state) * s, int64_t index)
     int64_t C = c->width, q = c->heads * c->head_dim, k = c->kv_heads * c->head_dim;
     size_t bytes = (size_t)(s->T * C) * sizeof(REAL);
     memcpy(l->x_TC, s->x_TC, bytes);
-    NAME(norm)(s, at->norm1_w, at->norm1_b, l->x_TC, l->h1_TC);
+    NAME(norm)(s, NAME(outer_norm)(&s->o->config), at->norm1_w, at->norm1_b, l->x_TC, l->h1_TC);
     NAME(linear)(s, C, q, at->q_w, at->q_b, l->h1_TC, 0, l->q_TQ);
     NAME(linear)(s, C, k, at->k_w, at->k_b, l->h1_TC, 0, l->k_TK);
     NAME(linear)(s, C, k, at->v_w, at->v_b, l->h1_TC, 0, l->v_TK);
@@ -533,11 +663,11 @@ static void NAME(layer)(const NAME(state) * s, int64_t index)
     NAME(attention)(s, l);
     NAME(linear_dropped)(s, index, 1, q, at->o_w, at->o_b, l->o_TQ, s->x_TC);
     memcpy(l->mid_TC, s->x_TC, bytes);
-    NAME(norm)(s, at->norm2_w, at->norm2_b, l->mid_TC, l->h2_TC);
+    NAME(norm)(s, NAME(outer_norm)(&s->o->config), at->norm2_w, at->norm2_b, l->mid_TC, l->h2_TC);
     if (c->activation == FUR_ACTIVATION_SWIGLU)
         NAME(linear)(s, C, c->hidden, at->gate_w, at->gate_b, l->h2_TC, 0, l->gate_TF);
     NAME(linear)(s, C, c->hidden, at->up_w, at->up_b, l->h2_TC, 0, l->up_TF);
-    NAME(activate)(s, l);
+    NAME(activate)(s, at, l);
     NAME(linear_dropped)(s, index, 2, c->hidden, at->down_w, at->down_b, l->g_TF, s->x_TC);
 }
 
@@ -552,11 +682,11 @@ static void NAME(layer_backward)(const NAME(state) * s, int64_t index)
     REAL *dh2 = NAME(numbers)(T * C), *dh1 = NAME(numbers)(T * C), *grad = NAME(numbers)(T * q);
     REAL *dq = NAME(numbers)(T * q), *dk = NAME(numbers)(T * k), *dv = NAME(numbers)(T * k);
     NAME(linear_dropped_backward)(s, index, 2, c->hidden, at->down_w, at->down_b, l->g_TF, s->dx_TC, dg);
-    NAME(activate_backward)(s, l, dg, dgate, dup);
+    NAME(activate_backward)(s, at, l, dg, dgate, dup);
     if (c->activation == FUR_ACTIVATION_SWIGLU)
         NAME(linear_backward)(s, C, c->hidden, at->gate_w, at->gate_b, l->h2_TC, dgate, dh2);
     NAME(linear_backward)(s, C, c->hidden, at->up_w, at->up_b, l->h2_TC, dup, dh2);
-    NAME(norm_backward)(s, at->norm2_w, at->norm2_b, l->mid_TC, dh2, s->dx_TC);
+    NAME(norm_backward)(s, NAME(outer_norm)(&s->o->config), at->norm2_w, at->norm2_b, l->mid_TC, dh2, s->dx_TC);
     NAME(linear_dropped_backward)(s, index, 1, q, at->o_w, at->o_b, l->o_TQ, s->dx_TC, grad);
     NAME(attention_backward)(s, l, grad, dq, dk, dv);
     NAME(rotate)(s, c->heads, 1, dq);
@@ -566,7 +696,7 @@ static void NAME(layer_backward)(const NAME(state) * s, int64_t index)
     NAME(linear_backward)(s, C, q, at->q_w, at->q_b, l->h1_TC, dq, dh1);
     NAME(linear_backward)(s, C, k, at->k_w, at->k_b, l->h1_TC, dk, dh1);
     NAME(linear_backward)(s, C, k, at->v_w, at->v_b, l->h1_TC, dv, dh1);
-    NAME(norm_backward)(s, at->norm1_w, at->norm1_b, l->x_TC, dh1, s->dx_TC);
+    NAME(norm_backward)(s, NAME(outer_norm)(&s->o->config), at->norm1_w, at->norm1_b, l->x_TC, dh1, s->dx_TC);
     REAL *all[] = {dg, dgate, dup, dh2, dh1, grad, dq, dk, dv};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         free(all[i]);
@@ -774,12 +904,12 @@ static void NAME(run)(const oracle *o, const fur_row *row, oracle_loss_fn loss, 
     NAME(drop)(&s, 0, 3, s.x_TC);
     for (int64_t layer = 0; layer < o->config.layers; layer++)
         NAME(layer)(&s, layer);
-    NAME(norm)(&s, o->final_w, o->final_b, s.x_TC, s.h_TC);
+    NAME(norm)(&s, NAME(outer_norm)(&o->config), o->final_w, o->final_b, s.x_TC, s.h_TC);
     NAME(head)(&s, out);
     REAL *dh = NAME(numbers)(s.T * o->config.width);
     out->loss = NAME(loss)(&s, loss, user, weight, out->nll_T, dh);
     if (backward) {
-        NAME(norm_backward)(&s, o->final_w, o->final_b, s.x_TC, dh, s.dx_TC);
+        NAME(norm_backward)(&s, NAME(outer_norm)(&o->config), o->final_w, o->final_b, s.x_TC, dh, s.dx_TC);
         for (int64_t layer = o->config.layers - 1; layer >= 0; layer--)
             NAME(layer_backward)(&s, layer);
         NAME(drop)(&s, 0, 3, s.dx_TC);

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Look-up tables in a run: where gradients of their rows are, and their update at the end of each layer. */
+#include <math.h>
+#include <string.h>
+
+#include "model/layer.h"
+
+fur_gradient_sink fur_run_sink(const fur_run *run, const fur_map_offsets *map)
+{
+    float *gradient = run->model->gradient;
+    fur_gradient_sink sink = {.bias = map->bias < 0 ? NULL : gradient + map->bias};
+    if (map->first_row < 0) {
+        sink.weight = gradient + map->weight;
+        return sink;
+    }
+    sink.weight = run->memory.table_gradient + (map->weight - run->table_shift);
+    sink.touched_R = run->memory.touched_R + (map->first_row - run->row_shift);
+    if (run->memory.square_R)
+        sink.square_R = run->memory.square_R + (map->first_row - run->row_shift);
+    return sink;
+}
+
+/* What the optimizer keeps of a table. */
+static fur_row_moments row_moments(const fur_run *run, const fur_map_offsets *map)
+{
+    const fur_row_moments *all = &run->memory.row_moments;
+    int64_t at = map->weight - run->model->table.first_table;
+    if (all->m)
+        return (fur_row_moments){.m = all->m + at, .v = all->v + at};
+    return (fur_row_moments){
+        .m_bf16 = all->m_bf16 + at, .v_R = all->v_R + map->first_row, .step_R = all->step_R + map->first_row};
+}
+
+void fur_run_clear_row_moments(fur_run *run)
+{
+    const fur_row_moments *all = &run->memory.row_moments;
+    size_t elements = (size_t)run->model->table.table_elements, rows = (size_t)run->model->table.table_rows;
+    if (all->m) {
+        memset(all->m, 0, elements * sizeof *all->m);
+        memset(all->v, 0, elements * sizeof *all->v);
+    }
+    if (all->m_bf16) {
+        memset(all->m_bf16, 0, elements * sizeof *all->m_bf16);
+        memset(all->v_R, 0, rows * sizeof *all->v_R);
+        memset(all->step_R, 0, rows * sizeof *all->step_R);
+    }
+}
+
+void fur_run_begin_tables(fur_run *run, const fur_layer_offsets *at)
+{
+    if (!run->shape.row_updates || at->table_rows == 0)
+        return;
+    run->table_shift = at->first_table;
+    run->row_shift = at->first_table_row;
+    memset(run->memory.touched_R, 0, (size_t)at->table_rows);
+}
+
+/* Squared norm of the gradients of a layer's tables, taken together. */
+static fur_status layer_sum_squares(const fur_run *run, const fur_layer_offsets *at, double *sum)
+{
+    *sum = 0;
+    for (int i = 0; i < FUR_LAYER_MAPS; i++) {
+        const fur_map_offsets *map = fur_layer_map(at, i);
+        if (map->in == 0 || map->first_row < 0)
+            continue;
+        fur_projection p = fur_map_at(map, run->model->data);
+        fur_gradient_sink gradient = fur_run_sink(run, map);
+        double of_map;
+        FUR_TRY(p.kind->sum_squares(&run->exec, &p, &gradient, &of_map));
+        *sum += of_map;
+    }
+    return FUR_OK;
+}
+
+fur_status fur_run_update_tables(fur_run *run, int64_t layer, double clip, fur_lookup_update args, bool *changed)
+{
+    const fur_layer_offsets *at = &run->model->table.layers[layer];
+    double sum;
+    FUR_TRY(layer_sum_squares(run, at, &sum));
+    double norm = sqrt(sum) * (double)args.grad_scale;
+    if (!isfinite(norm))
+        return fur_error_set(run->exec.error, FUR_E_NONFINITE, "the gradient of layer %lld's tables is not finite",
+                             (long long)layer);
+    if (clip > 0 && norm > clip)
+        args.grad_scale *= (float)(clip / norm);
+    for (int i = 0; i < FUR_LAYER_MAPS; i++) {
+        const fur_map_offsets *map = fur_layer_map(at, i);
+        if (map->in == 0 || map->first_row < 0)
+            continue;
+        fur_projection p = fur_map_at(map, run->model->data);
+        fur_gradient_sink gradient = fur_run_sink(run, map);
+        fur_row_moments moments = row_moments(run, map);
+        *changed = true;
+        FUR_TRY(p.kind->update(&run->exec, &p, &gradient, &args, run->model->data + map->weight, &moments));
+    }
+    return FUR_OK;
+}
