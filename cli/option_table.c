@@ -34,7 +34,7 @@ static const cli_option table[] = {
      TRAIN | PLAN | BENCH, "FURLONG_PRESET", AT(preset)},
     {"ctx-size", 'c', "context", CLI_COUNT, "TOKENS", "(chosen)", NULL, 1, TEBI, "Model",
      "longest document: tokens that see each other. Longer ones are cut into pieces of this length, and counted",
-     TRAIN | EVAL | AUDIT | PLAN | LONG_STEP, "FURLONG_CTX_SIZE", AT(context)},
+     TRAIN | EVAL | AUDIT | PLAN | INSPECT | LONG_STEP, "FURLONG_CTX_SIZE", AT(context)},
     {"layers", 0, NULL, CLI_INT, "COUNT", "(the preset's)", NULL, 1, 512, "Model",
      "layers of a preset instead of its own number", TRAIN | PLAN | BENCH, NULL, AT(layers)},
     {"attention", 0, NULL, CLI_TEXT, "KINDS", "(the preset's)", NULL, 0, 0, "Model",
@@ -97,7 +97,7 @@ static const cli_option table[] = {
 
     {"file", 'f', NULL, CLI_LIST, "PATH", NULL, NULL, 0, 0, "Data",
      "text, .jsonl with a field \"text\", .npy, any of these as .zst, a folder, or - for standard input; repeats",
-     DEMO | TRAIN | EVAL | AUDIT | GENERATE | LONG_STEP, NULL, AT(files)},
+     DEMO | TRAIN | EVAL | AUDIT | GENERATE | INSPECT | LONG_STEP, NULL, AT(files)},
     {"eval-file", 0, NULL, CLI_LIST, "PATH", NULL, NULL, 0, 0, "Data",
      "text to evaluate on instead of the held-out end of --file; repeats", TRAIN, NULL, AT(eval_files)},
     {"held-out", 0, NULL, CLI_REAL, "SHARE", "0.1", NULL, 0, 0.9, "Data",
@@ -106,7 +106,7 @@ static const cli_option table[] = {
      "skip lines of a .jsonl that do not parse, and count them, instead of stopping at the first",
      TRAIN | EVAL | AUDIT, NULL, AT(skip_bad)},
     {"max-tokens", 0, NULL, CLI_COUNT, "TOKENS", "(all)", NULL, 0, TEBI, "Data",
-     "evaluate at most this many tokens", EVAL | AUDIT, NULL, AT(max_tokens)},
+     "evaluate at most this many tokens", EVAL | AUDIT | INSPECT, NULL, AT(max_tokens)},
 
     {"prompt", 'p', NULL, CLI_TEXT, "TEXT", NULL, NULL, 0, 0, "Generation",
      "text to continue (or --file, or standard input)", GENERATE, NULL, AT(prompt)},
@@ -208,7 +208,7 @@ static const cli_option table[] = {
 
     {"memory", 0, NULL, CLI_SIZE, "SIZE", "(80 % of what is available)", NULL, 1048576, 1e18, "Machine",
      "limit on the peak resident memory of the whole process: 8G, 512M; G is 2^30",
-     TRAIN | EVAL | AUDIT | GENERATE | PLAN | BENCH | LONG_STEP, "FURLONG_MEMORY", AT(memory)},
+     TRAIN | EVAL | AUDIT | GENERATE | PLAN | BENCH | INSPECT | LONG_STEP, "FURLONG_MEMORY", AT(memory)},
     {"disk", 0, NULL, CLI_SIZE, "SIZE", "(80 % of what is free there)", NULL, 0, 1e18, "Machine",
      "limit on what a step may put on disk where --memory does not hold it: layer inputs, attention outputs, optimizer "
      "state; 0: nothing", TRAIN | PLAN | BENCH, "FURLONG_DISK", AT(disk)},
@@ -227,7 +227,7 @@ static const cli_option table[] = {
     {"superblock", 0, NULL, CLI_COUNT, "TOKENS", "(chosen)", NULL, 1, 16777216, "Machine",
      "tokens that go through a layer at once", TRAIN | PLAN, NULL, AT(superblock)},
     {"threads", 't', NULL, CLI_INT, "COUNT", "(the physical cores)", NULL, 1, 4096, "Machine", "threads",
-     RUNS, "FURLONG_THREADS", AT(threads)},
+     RUNS | INSPECT, "FURLONG_THREADS", AT(threads)},
     {"isa", 0, NULL, CLI_CHOICE, "NAME", "(the best there is)", "ref|avx2|avx512|avx512bf16|amx", 0, 0, "Machine",
      "highest instruction set to use", RUNS | INSPECT | VERSION, "FURLONG_ISA", AT(isa)},
     {"dtype", 0, NULL, CLI_CHOICE, "TYPE", "(f32)", "f32|bf16", 0, 0, "Machine",

@@ -152,11 +152,88 @@ static void print_text(const cli_session *session, const char *folder, const fur
     cli_table_clear(&table);
 }
 
+/* ---- how a text uses the rows of tables --------------------------------------------------------------------- */
+
+static void print_use(const cli_session *session, const fur_table_use *use, int64_t count)
+{
+    cli_table table;
+    int64_t bytes = 0;
+    double taken = 0.0, dense = 0.0;
+    char total[CLI_UNIT];
+    cli_table_init(&table, "lrrrrr", "look-up tables", "rows", "memory", "entropy", "unused", "of dense");
+    for (int64_t i = 0; i < count; i++) {
+        char rows[CLI_TWO_UNITS], size[CLI_UNIT], entropy[CLI_UNIT], unused[CLI_UNIT], share[CLI_UNIT];
+        (void)snprintf(rows, sizeof rows, "%" PRId64 " x %" PRId64, use[i].tables, use[i].rows);
+        (void)snprintf(entropy, sizeof entropy, "%.2f bits", use[i].entropy);
+        (void)snprintf(unused, sizeof unused, "%.1f %%", 100.0 * use[i].unused);
+        (void)snprintf(share, sizeof share, "1 in %.3g", use[i].dense_multiplications / use[i].multiplications);
+        cli_table_row(&table, use[i].name, rows, cli_bytes(size, use[i].bytes), entropy, unused, share);
+        bytes += use[i].bytes;
+        taken += use[i].multiplications;
+        dense += use[i].dense_multiplications;
+    }
+    cli_table_print(&table, stdout, &session->out);
+    cli_table_clear(&table);
+    printf("tables take %s and 1 in %.3g of the multiplications of dense maps\n", cli_bytes(total, bytes),
+           dense / taken);
+}
+
+static json_t *use_json(const fur_table_use *use, int64_t count)
+{
+    json_t *list = json_array();
+    for (int64_t i = 0; i < count; i++) {
+        json_t *object = json_object();
+        cli_json_text(object, "name", use[i].name);
+        cli_json_int(object, "tables", use[i].tables);
+        cli_json_int(object, "rows", use[i].rows);
+        cli_json_int(object, "columns", use[i].columns);
+        cli_json_int(object, "bytes", use[i].bytes);
+        cli_json_real(object, "entropy_bits", use[i].entropy);
+        cli_json_real(object, "unused_rows", use[i].unused);
+        cli_json_real(object, "multiplications", use[i].multiplications);
+        cli_json_real(object, "dense_multiplications", use[i].dense_multiplications);
+        (void)json_array_append_new(list, object);
+    }
+    return list;
+}
+
+static int inspect_use(cli_session *session, fur_model *model)
+{
+    const cli_options *options = session->options;
+    const fur_model_config *config = fur_model_config_of(model);
+    fur_corpus *corpus = NULL;
+    fur_table_use *use = NULL;
+    int64_t memory, count, context = options->context;
+    int code = cli_memory_limit(session, &memory, NULL);
+    if (code == CLI_OK)
+        code = cli_corpus_open(session, &options->files, config->vocabulary, &corpus);
+    if (code != CLI_OK)
+        return code;
+    if (context == 0)
+        context = config->context < 2048 ? config->context : 2048;
+    fur_status status =
+        fur_measure_table_use(session->context, model, corpus, context, options->max_tokens, memory, &use, &count);
+    fur_corpus_close(corpus);
+    if (status != FUR_OK)
+        return cli_fail_data(session, status);
+    if (options->json) {
+        json_t *object = json_object();
+        (void)json_object_set_new(object, "table_use", use_json(use, count));
+        cli_json_print(stdout, object);
+    } else {
+        print_use(session, use, count);
+    }
+    fur_table_use_free(use);
+    return CLI_OK;
+}
+
 int verb_inspect(cli_session *session)
 {
     fur_model *model = NULL;
     if (session->options->model == NULL)
         return cli_refuse(session, CLI_USAGE, "expected the folder of a model, such as furlong inspect runs/book-1");
+    if (session->options->files.count > 0)
+        return cli_with_model(session, inspect_use);
     int code = cli_session_open(session);
     char *folder = code == CLI_OK ? cli_model_folder(session, session->options->model) : NULL;
     if (folder == NULL)

@@ -71,8 +71,11 @@ const cli_verb_info cli_verbs[CLI_VERBS] = {
          false},
     [CLI_INSPECT] =
         {"inspect", "model", "FOLDER [options]", "shape and weights of a model",
-         "Configuration, number of parameters, and each tensor with its shape, type, norm, least and greatest value.",
-         "furlong inspect runs/book-1\tthe latest checkpoint of a run", false},
+         "Configuration, number of parameters, and each tensor with its shape, type, norm, least and greatest value. With "
+         "--file, of a model with look-up tables: how that text uses their rows.",
+         "furlong inspect runs/book-1\tthe latest checkpoint of a run\n"
+         "furlong inspect runs/book-1 -f book.txt -c 2K\trows of tables that the text uses",
+         false},
     [CLI_DOCTOR] =
         {"doctor", NULL, "[options]", "what this machine can do, and what stands in the way",
          "Processor, instruction sets, memory and its limits (control group, resource limits), disk space, and a check "
