@@ -34,7 +34,7 @@ static const cli_option table[] = {
      TRAIN | PLAN | BENCH, "FURLONG_PRESET", AT(preset)},
     {"ctx-size", 'c', "context", CLI_COUNT, "TOKENS", "(chosen)", NULL, 1, TEBI, "Model",
      "longest document: tokens that see each other. Longer ones are cut into pieces of this length, and counted",
-     TRAIN | EVAL | AUDIT | PLAN | INSPECT | LONG_STEP, "FURLONG_CTX_SIZE", AT(context)},
+     TRAIN | EVAL | AUDIT | PLAN | BENCH | INSPECT | LONG_STEP, "FURLONG_CTX_SIZE", AT(context)},
     {"layers", 0, NULL, CLI_INT, "COUNT", "(the preset's)", NULL, 1, 512, "Model",
      "layers of a preset instead of its own number", TRAIN | PLAN | BENCH, NULL, AT(layers)},
     {"attention", 0, NULL, CLI_TEXT, "KINDS", "(the preset's)", NULL, 0, 0, "Model",

@@ -164,7 +164,7 @@ static int bench_step(bench *b)
     const cli_options *o = b->session->options;
     fur_model_config config;
     char a[CLI_UNIT], c[CLI_UNIT], d[CLI_UNIT], e[CLI_UNIT];
-    int code = cli_config_open(b->session, "bytes-1m", o->tokens, false, &config);
+    int code = cli_config_open(b->session, "bytes-1m", o->context > 0 ? o->context : o->tokens, false, &config);
     if (code != CLI_OK)
         return code;
     fur_plan_request request;
@@ -174,6 +174,7 @@ static int bench_step(bench *b)
     if (code != CLI_OK)
         return code;
     request.row_tokens = o->tokens;
+    request.document_tokens = o->context < o->tokens ? o->context : 0;
     request.row_updates = true;
     request.memory_bytes = o->memory;
     request.keep = cli_keep_of(o);
@@ -262,6 +263,7 @@ static int check_options(const cli_session *session)
                 {"table-type", "projection"},
                 {"codes", "projection"},
                 {"cold", "projection"},
+                {"ctx-size", "step"},
                 {"disk", "step"},
                 {"disk-dir", "step"},
                 {"store", "step"},

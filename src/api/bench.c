@@ -359,7 +359,7 @@ fur_status fur_bench_projection(fur_context *context, int64_t tokens, int64_t in
 typedef struct step_bench {
     fur_run *run;
     fur_row row;
-    int64_t offsets[2], step;
+    int64_t step;
     double update_seconds, fastest, fastest_update; /* of the optimizer in this step; of the fastest one */
 } step_bench;
 
@@ -421,10 +421,14 @@ static fur_status update_tables(void *user, int64_t layer)
 static fur_status time_steps(fur_context *context, fur_model *model, const fur_plan *plan,
                              const fur_plan_request *request, fur_bench_result *out)
 {
-    int64_t tokens = request->row_tokens;
-    step_bench b = {.offsets = {0, tokens}};
+    int64_t tokens = request->row_tokens, documents = 0;
+    step_bench b = {0};
     FUR_TRY(fur_run_create(context, model, plan, request, &b.run));
     fur_run_memory *m = &b.run->memory;
+    int64_t document = request->document_tokens ? request->document_tokens : tokens;
+    for (int64_t at = 0; at < tokens; at += document)
+        m->row_offsets[documents++] = at;
+    m->row_offsets[documents] = tokens;
     fur_status status = fur_moments_zero(&b.run->exec, &m->moments);
     fur_run_clear_row_moments(b.run);
     b.run->on_layer_done = request->row_updates ? update_tables : NULL;
@@ -433,7 +437,7 @@ static fur_status time_steps(fur_context *context, fur_model *model, const fur_p
         m->row_ids_T[t] = (int32_t)(fur_random_u64(1, 5, (uint64_t)t) % (uint64_t)model->config.vocabulary);
         m->row_targets_T[t] = (int32_t)(fur_random_u64(1, 6, (uint64_t)t) % (uint64_t)model->config.vocabulary);
     }
-    b.row = (fur_row){.documents = 1, .offsets = b.offsets, .ids_T = m->row_ids_T, .target_T = m->row_targets_T};
+    b.row = (fur_row){.documents = documents, .offsets = m->row_offsets, .ids_T = m->row_ids_T, .target_T = m->row_targets_T};
     if (status == FUR_OK)
         status = best_of(one_step, &b, &out->step_seconds, &out->repetitions);
     if (status == FUR_OK) {
