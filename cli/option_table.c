@@ -102,6 +102,9 @@ static const cli_option table[] = {
      "text to evaluate on instead of the held-out end of --file; repeats", TRAIN, NULL, AT(eval_files)},
     {"held-out", 0, NULL, CLI_REAL, "SHARE", "0.1", NULL, 0, 0.9, "Data",
      "share of the end of the text that is kept for evaluation", TRAIN, NULL, AT(held_out)},
+    {"task", 0, NULL, CLI_TEXT, "PATH", NULL, NULL, 0, 0, "Data",
+     ".jsonl of multiple-choice items, also as .zst, or - for standard input: lines of {\"prompt\": TEXT, \"choices\": [TEXT, "
+     "TEXT, ...], \"answer\": NUMBER FROM 0}", EVAL, NULL, AT(task)},
     {"skip-bad", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Data",
      "skip lines of a .jsonl that do not parse, and count them, instead of stopping at the first",
      TRAIN | EVAL | AUDIT, NULL, AT(skip_bad)},

@@ -90,6 +90,7 @@ typedef struct cli_options {
     /* model and data */
     const char *model, *preset, *tokenizer, *attention, *projection, *prompt;
     cli_list files, eval_files;
+    const char *task;
     const char *window, *position, *rope_scaling;
     int64_t sink_tokens;
     bool sink_logits, qk_norm;

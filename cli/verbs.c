@@ -29,11 +29,17 @@ const cli_verb_info cli_verbs[CLI_VERBS] = {
          "furlong train --resume\tgoes on with the newest run",
          false},
     [CLI_EVAL] =
-        {"eval", NULL, "-m FOLDER -f FILE [options]", "loss of a model on a text, in all and by position",
+        {"eval", NULL, "-m FOLDER (-f FILE | --task ITEMS) [options]",
+         "loss of a model on a text, in all and by position; accuracy on multiple-choice items",
          "Loss in nats per token, perplexity, bits per byte, and the loss by position in the document, which shows "
-         "whether a longer context helps.",
+         "whether a longer context helps.\n\n"
+         "With --task: how often the right choice of an item is the one that the model finds likeliest after the prompt, "
+         "by the sum of its tokens' log-likelihoods and by that sum per byte, each with its standard error, beside what "
+         "guessing would get. Nothing is put between prompt and choice. An item longer than the model's context is "
+         "refused, not cut.",
          "furlong eval -m runs/book-1 -f other.txt\tthe latest checkpoint of a run on another text\n"
-         "furlong eval -m model -f other.txt -c 64K --json\tover documents of 65,536 tokens, for a program",
+         "furlong eval -m model -f other.txt -c 64K --json\tover documents of 65,536 tokens, for a program\n"
+         "furlong eval -m model --task items.jsonl\taccuracy on multiple-choice items",
          false},
     [CLI_AUDIT] =
         {"audit", NULL, "-m FOLDER -f FILE [options]", "what almost-linear attention would cost a model, head by head",

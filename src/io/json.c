@@ -115,6 +115,19 @@ fur_status fur_json_parse(fur_error *error, const char *name, const char *text, 
                          why.text);
 }
 
+fur_status fur_json_parse_line(fur_error *error, const char *file, const fur_line *line, int64_t max_bytes,
+                               fur_json *out)
+{
+    char *name = fur_format("%s:%lld", file, (long long)line->number);
+    if (!name)
+        return fur_memory_error(error, (int64_t)strlen(file), "a name");
+    fur_status status = line->too_long ? fur_error_set(error, FUR_E_FORMAT, "%s: line of more than %lld bytes", name,
+                                                       (long long)max_bytes)
+                                       : fur_json_parse(error, name, line->text, line->bytes, out);
+    fur_free(name);
+    return status;
+}
+
 fur_status fur_json_read(fur_error *error, const char *path, fur_json *out)
 {
     char *text;

@@ -10,6 +10,7 @@
 #include <jansson.h>
 
 #include "base/error.h"
+#include "io/stream.h"
 
 #define FUR_JSON_MAX_DEPTH  64
 #define FUR_JSON_MAX_VALUES 4000000 /* each costs jansson some 100 bytes */
@@ -28,6 +29,9 @@ typedef struct fur_json {
 
 /* Parses `bytes` of text (UTF-8, no byte order mark). `name` is for errors and is copied. */
 fur_status fur_json_parse(fur_error *error, const char *name, const char *text, int64_t bytes, fur_json *out);
+/* Parses a line of the JSONL file of that name; its own name is FILE:NUMBER. max_bytes: those of fur_lines_open. */
+fur_status fur_json_parse_line(fur_error *error, const char *file, const fur_line *line, int64_t max_bytes,
+                               fur_json *out);
 /* Reads a file of at most FUR_JSON_MAX_FILE bytes whose value is an object. */
 fur_status fur_json_read(fur_error *error, const char *path, fur_json *out);
 void fur_json_clear(fur_json *json); /* also of a zeroed struct */

@@ -225,6 +225,14 @@ void fur_lines_close(fur_lines *lines)
     fur_free(lines);
 }
 
+bool fur_line_is_blank(const fur_line *line)
+{
+    for (int64_t i = 0; i < line->bytes; i++)
+        if (line->text[i] != ' ' && line->text[i] != '\t' && line->text[i] != '\r')
+            return false;
+    return !line->too_long;
+}
+
 /* Makes room after `end` and reads into it. */
 static fur_status read_more(fur_error *error, fur_lines *lines)
 {

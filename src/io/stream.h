@@ -36,5 +36,7 @@ typedef struct fur_line {
 fur_status fur_lines_open(fur_error *error, fur_stream *stream, int64_t max_bytes, fur_lines **out);
 fur_status fur_lines_next(fur_error *error, fur_lines *lines, fur_line *out);
 void fur_lines_close(fur_lines *lines); /* NULL allowed */
+/* Nothing but spaces, tabs and the return of a line of DOS. */
+bool fur_line_is_blank(const fur_line *line);
 
 #endif

@@ -121,27 +121,14 @@ static fur_status find_text(fur_error *error, const fur_json *json, const char *
     return FUR_OK;
 }
 
-static bool is_blank(const fur_line *line)
-{
-    for (int64_t i = 0; i < line->bytes; i++)
-        if (line->text[i] != ' ' && line->text[i] != '\t' && line->text[i] != '\r')
-            return false;
-    return !line->too_long;
-}
-
 /* Parses a line and adds its document. *bad tells a line that may be skipped from a failure of reading. */
 static fur_status add_line(encoder *to, const fur_line *line, bool *bad)
 {
     fur_error *error = to->builder->error;
-    char *name = fur_format("%s:%lld", to->name, (long long)line->number);
-    if (!name)
-        return fur_memory_error(error, (int64_t)strlen(to->name), "a name");
     fur_json json = {0};
     const char *text = NULL;
     int64_t bytes = 0;
-    fur_status status = line->too_long ? fur_error_set(error, FUR_E_FORMAT, "%s: line of more than %lld bytes", name,
-                                                       (long long)to->builder->corpus->limits.line_bytes)
-                                       : fur_json_parse(error, name, line->text, line->bytes, &json);
+    fur_status status = fur_json_parse_line(error, to->name, line, to->builder->corpus->limits.line_bytes, &json);
     if (status == FUR_OK)
         status = find_text(error, &json, &text, &bytes);
     *bad = status == FUR_E_FORMAT;
@@ -150,7 +137,6 @@ static fur_status add_line(encoder *to, const fur_line *line, bool *bad)
     if (status == FUR_OK)
         status = fur_corpus_end_document(to->builder);
     fur_json_clear(&json);
-    fur_free(name);
     return status;
 }
 
@@ -161,7 +147,7 @@ static fur_status add_lines(encoder *to, fur_lines *lines)
         FUR_TRY(fur_lines_next(to->builder->error, lines, &line));
         if (!line.text)
             return FUR_OK;
-        if (is_blank(&line))
+        if (fur_line_is_blank(&line))
             continue;
         bool bad = false;
         fur_status status = add_line(to, &line, &bad);
