@@ -152,6 +152,9 @@ static int score(cli_session *session, fur_model *model)
     fur_choices_result result;
     int64_t memory;
     int code = cli_memory_limit(session, &memory, NULL);
+    if (code == CLI_OK && fur_model_config_of(model)->features > 0)
+        code = cli_refuse(session, CLI_BAD_INPUT, "%s: the model reads real vectors, expected one that reads tokens",
+                          options->model);
     if (code != CLI_OK)
         return code;
     fur_choices_settings_defaults(&settings);

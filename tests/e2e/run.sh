@@ -165,3 +165,4 @@ refused 3 waves.npy 'features' -- eval -m run -f waves.npy -c 16
 refused 3 three.npy '3 features' -- eval -m waves -f three.npy -c 64
 refused 3 three.npy '3 features' -- train --resume latest -o waves -f three.npy --max-steps 50
 refused 3 'waves: the model reads real vectors' -- generate -m waves -p x
+refused 3 'waves: the model reads real vectors' -- eval -m waves --task items.jsonl
