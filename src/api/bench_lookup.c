@@ -315,8 +315,8 @@ fur_status fur_bench_lookup(fur_context *context, const fur_bench_lookup_setting
     b.exec.workspace = &b.arena;
     b.exec_bf16 = b.exec;
     b.exec_bf16.compute = FUR_COMPUTE_BF16;
-    int64_t work = fur_max_i64(b.dense.kind->workspace(&b.exec, &b.dense, b.tokens),
-                               b.dense.kind->workspace(&b.exec_bf16, &b.dense, b.tokens));
+    int64_t work = fur_max_i64(b.dense.kind->workspace(&b.exec, &b.dense, b.tokens, 1),
+                               b.dense.kind->workspace(&b.exec_bf16, &b.dense, b.tokens, 1));
     work = fur_max_i64(work, fur_max_i64(fur_lookup_workspace(&b.exec, &b.map, b.tokens, 0),
                                          fur_lookup_workspace(&b.exec, &b.trained, b.tokens, 1)));
     fur_arena counting = fur_arena_counting();
