@@ -40,12 +40,13 @@ static int may_use_tiles(void)
     return (saved_state() & tile_state) == tile_state && syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
 }
 
-/* What a machine with AVX-512 has for bf16. */
-static fur_isa probe_bf16(uint32_t leaf7_d)
+/* What a machine with AVX-512 has for bf16. The levels above AVX-512 promise VNNI too, as every core made with bf16
+ * has. */
+static fur_isa probe_bf16(uint32_t leaf7_c, uint32_t leaf7_d)
 {
     uint32_t a, b, c, d;
     const uint32_t amx = 1u << 22 | 1u << 24; /* BF16, TILE */
-    int dpbf16 = __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 5);
+    int dpbf16 = (leaf7_c & 1u << 11) && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 5);
     if (dpbf16 && (leaf7_d & amx) == amx && may_use_tiles())
         return FUR_ISA_AMX;
     return dpbf16 && dpbf16_is_fast() ? FUR_ISA_AVX512BF16 : FUR_ISA_AVX512;
@@ -65,7 +66,7 @@ static fur_isa probe_isa(void)
         return FUR_ISA_REF;
     const uint32_t avx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; /* F, DQ, BW, VL */
     if ((state & zmm_state) == zmm_state && (b & avx512) == avx512)
-        return probe_bf16(d);
+        return probe_bf16(c, d);
     return FUR_ISA_AVX2;
 }
 #else
