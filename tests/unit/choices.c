@@ -62,21 +62,26 @@ static void draw_samples(samples *s)
 /* The items as JSONL, with members that nobody reads. */
 static const char *write_samples(const kit_folder *folder, const samples *s)
 {
-    static char text[MOST * (LONGEST_PROMPT + LONGEST_CHOICE + 100)];
-    char *out = text;
+    char *text = NULL;
+    size_t bytes = 0;
     int answer = 0;
+    FILE *out = open_memstream(&text, &bytes);
+    assert_non_null(out);
     for (int64_t i = 0; i < s->count; i++) {
         const sample *at = &s->list[i];
+        bool last = at->index + 1 == at->of;
         if (at->index == 0)
-            out += sprintf(out, "{\"id\": %d, \"prompt\": \"%.*s\", \"choices\": [", (int)at->item, (int)at->prompt,
-                           at->text);
-        out += sprintf(out, "\"%.*s\"", (int)at->own, at->text + at->prompt);
-        out += sprintf(out, "%s", at->index + 1 < at->of ? ", " : "]");
+            (void)fprintf(out, "{\"id\": %d, \"prompt\": \"%.*s\", \"choices\": [", (int)at->item, (int)at->prompt,
+                          at->text);
+        (void)fprintf(out, "\"%.*s\"%s", (int)at->own, at->text + at->prompt, last ? "]" : ", ");
         answer = at->right ? (int)at->index : answer;
-        if (at->index + 1 == at->of)
-            out += sprintf(out, ", \"answer\": %d}\n", answer);
+        if (last)
+            (void)fprintf(out, ", \"answer\": %d}\n", answer);
     }
-    return kit_write(folder, "items.jsonl", text, (int64_t)(out - text));
+    assert_int_equal(fclose(out), 0);
+    const char *path = kit_write(folder, "items.jsonl", text, (int64_t)bytes);
+    free(text);
+    return path;
 }
 
 /* ---- the truth
