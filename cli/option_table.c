@@ -10,6 +10,7 @@
 #define EVAL      (1u << CLI_EVAL)
 #define AUDIT     (1u << CLI_AUDIT)
 #define GENERATE  (1u << CLI_GENERATE)
+#define CONVERT   (1u << CLI_CONVERT)
 #define PLAN      (1u << CLI_PLAN)
 #define BENCH     (1u << CLI_BENCH)
 #define INSPECT   (1u << CLI_INSPECT)
@@ -26,7 +27,7 @@ static const cli_option table[] = {
     {"model", 'm', NULL, CLI_TEXT, "FOLDER", NULL, NULL, 0, 0, "Model",
      "model in Hugging Face form (config.json, model.safetensors), or an output folder of train, whose latest "
      "checkpoint is taken; for train: the weights to start from",
-     TRAIN | EVAL | AUDIT | GENERATE | PLAN | INSPECT | LONG_STEP, "FURLONG_MODEL", AT(model)},
+     TRAIN | EVAL | AUDIT | GENERATE | CONVERT | PLAN | INSPECT | LONG_STEP, "FURLONG_MODEL", AT(model)},
     {"preset", 0, NULL, CLI_TEXT, "NAME", "(bytes-1m)", NULL, 0, 0, "Model",
      "shape of a new model: bytes-1m, bytes-4m, gpt2-124m, llama-135m, llama-1b; with -almost-linear behind it, heads of 32 "
      "and all but every fourth layer almost-linear; with -lookup, tables for all maps; with -hybrid, for the feedforward; "
@@ -51,6 +52,9 @@ static const cli_option table[] = {
     {"lookup-two-rows", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Model",
      "look-up maps: add the row across the nearest change of sign, so that outputs do not jump there",
      TRAIN | PLAN, NULL, AT(lookup_two_rows)},
+    {"table-type", 0, NULL, CLI_CHOICE, "TYPE", "(as they are)", "f32|bf16|int8", 0, 0, "Model",
+     "what look-up tables are stored as: bf16 takes half the bytes of f32, int8 with a scale a row about a quarter",
+     CONVERT, NULL, AT(table_type)},
     {"window", 0, NULL, CLI_TEXT, "TOKENS", "(none)", NULL, 0, 0, "Model",
      "tokens that a token sees, itself among them: one number for all layers, or 4096@0-9,none@10-11; for bench one "
      "number. Of almost-linear layers: tokens before the own chunk that are seen one by one", TRAIN | PLAN | BENCH, NULL, AT(window)},
@@ -164,7 +168,8 @@ static const cli_option table[] = {
     {"log-steps", 0, NULL, CLI_INT, "STEPS", "1", NULL, 1, 1e12, "Training",
      "steps between lines of metrics.jsonl", TRAIN, NULL, AT(log_steps)},
     {"output-dir", 'o', NULL, CLI_TEXT, "FOLDER", "(runs/NAME-N)", NULL, 0, 0, "Training",
-     "folder of the run, or of the model that audit makes; never overwrites another", DEMO | TRAIN | AUDIT | LONG_STEP, "FURLONG_OUTPUT_DIR", AT(output_dir)},
+     "folder of the run, or of the model that audit or convert makes; never overwrites another",
+     DEMO | TRAIN | AUDIT | CONVERT | LONG_STEP, "FURLONG_OUTPUT_DIR", AT(output_dir)},
     {"resume", 0, NULL, CLI_TEXT, "[latest|PATH]", NULL, NULL, 0, 0, "Training",
      "go on from a checkpoint: the latest of --output-dir (without one: of the newest run), or the step folder PATH; "
      "settings not given again are those of the run", TRAIN, NULL, AT(resume)},
@@ -232,7 +237,7 @@ static const cli_option table[] = {
     {"threads", 't', NULL, CLI_INT, "COUNT", "(the physical cores)", NULL, 1, 4096, "Machine", "threads",
      RUNS | INSPECT, "FURLONG_THREADS", AT(threads)},
     {"isa", 0, NULL, CLI_CHOICE, "NAME", "(the best there is)", "ref|avx2|avx512|avx512bf16|amx", 0, 0, "Machine",
-     "highest instruction set to use", RUNS | INSPECT | VERSION, "FURLONG_ISA", AT(isa)},
+     "highest instruction set to use", RUNS | CONVERT | INSPECT | VERSION, "FURLONG_ISA", AT(isa)},
     {"dtype", 0, NULL, CLI_CHOICE, "TYPE", "(f32)", "f32|bf16", 0, 0, "Machine",
      "operands of matrix products and attention; weights, gradients, sums and statistics are f32 in both",
      TRAIN | EVAL | AUDIT | GENERATE | PLAN | BENCH, "FURLONG_DTYPE", AT(dtype)},

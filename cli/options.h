@@ -16,6 +16,7 @@ typedef enum cli_verb {
     CLI_EVAL,
     CLI_AUDIT,
     CLI_GENERATE,
+    CLI_CONVERT,
     CLI_PLAN,
     CLI_BENCH,
     CLI_INSPECT,
@@ -100,7 +101,7 @@ typedef struct cli_options {
     int64_t lookup_bits;
     double lookup_temperature, table_lr;
     bool lookup_two_rows;
-    const char *table_optimizer;
+    const char *table_optimizer, *table_type;
     bool far_bias, fine_gradient;
     int64_t context, row_tokens;
     cli_ramp ramp;

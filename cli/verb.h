@@ -10,6 +10,7 @@ int verb_train(cli_session *session);
 int verb_eval(cli_session *session);
 int verb_audit(cli_session *session);
 int verb_generate(cli_session *session);
+int verb_convert(cli_session *session);
 int verb_plan(cli_session *session);
 int verb_bench(cli_session *session);
 int verb_inspect(cli_session *session);

@@ -157,7 +157,7 @@ int verb_generate(cli_session *session)
     char *folder = code == CLI_OK ? cli_model_folder(session, options->model) : NULL;
     if (folder == NULL)
         return code != CLI_OK ? code : CLI_BAD_INPUT;
-    fur_status status = fur_model_load(session->context, folder, &model);
+    fur_status status = fur_model_open(session->context, folder, &model);
     if (status == FUR_OK)
         status =
             fur_tokenizer_open(session->context, options->tokenizer != NULL ? options->tokenizer : "bytes", &tokenizer);

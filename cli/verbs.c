@@ -58,6 +58,17 @@ const cli_verb_info cli_verbs[CLI_VERBS] = {
          "furlong generate -m runs/book-1 -p 'In the beginning' -n 400\tcontinues a prompt\n"
          "furlong generate -m runs/book-1 --temp 0 -f prompt.txt\tthe likeliest continuation of a file",
          false},
+    [CLI_CONVERT] =
+        {"convert", NULL, "-m FOLDER -o FOLDER [options]", "a model's files with look-up tables stored as another type",
+         "Writes the model into a new folder, its look-up tables as --table-type says: bf16, or int8 with a scale a "
+         "row. Every other tensor stays, as f32. Prints the bytes before and after and, for each table, the largest "
+         "difference of a number to what it stands for, as a share of the largest number in its row, and the norm of all "
+         "differences as a share of that of all numbers.\n\n"
+         "Every verb reads such folders. generate maps the tables and uses them as they are stored; training goes on "
+         "from the rounded values, in f32.",
+         "furlong convert -m runs/book-1 -o book-int8 --table-type int8\ttables of a quarter of the bytes\n"
+         "furlong convert -m runs/book-1 -o book\tthe latest checkpoint as a model, without what training needs",
+         false},
     [CLI_PLAN] =
         {"plan", NULL, "(--preset NAME | -m FOLDER) [-c TOKENS] [options]",
          "bytes and seconds of a run before it starts",

@@ -39,6 +39,9 @@ typedef enum fur_rope_scaling_type {
     FUR_ROPE_LLAMA3 = 5 /* Llama 3.1: long waves f_i / factor, short ones f_i, between them a mixture */
 } fur_rope_scaling_type;
 
+/* What files hold look-up tables as, row by row (fur_model_convert). int8: times a number a row, max|row| / 127. */
+typedef enum fur_table_type { FUR_TABLE_F32 = 0, FUR_TABLE_BF16 = 1, FUR_TABLE_INT8 = 2 } fur_table_type;
+
 typedef struct fur_rope_scaling {
     fur_rope_scaling_type type;
     double factor;                            /* at least 1; ignored with FUR_ROPE_PLAIN, as is all that follows */
@@ -104,6 +107,8 @@ typedef struct fur_model_config {
     double lookup_temperature; /* 0: the released score sum |z| prod sigmoid(2 |z|); above 0, t: prod sigmoid(2 |z| / t)
                                 */
     bool lookup_two_rows;      /* also the row across the nearest sign change, so that outputs do not jump there */
+    fur_table_type table_type; /* of tables in the files that the config belongs to; runs that are not for generation
+                                  hold them as f32 */
 } fur_model_config;
 
 /* Presets by name: bytes-1m, bytes-4m, gpt2-124m, llama-135m, llama-1b, mf-tiny and mf-small (MemoryFormer's released
@@ -154,6 +159,7 @@ FUR_API const char *fur_position_name(int type);   /* "learned", "rope", "alibi"
 FUR_API const char *fur_activation_name(int type); /* "gelu_tanh", "swiglu", "norm"; NULL past the last */
 /* "none", "linear", "ntk", "dynamic", "yarn", "llama3"; NULL past the last. */
 FUR_API const char *fur_rope_scaling_name(int type);
+FUR_API const char *fur_table_type_name(int type);       /* "f32", "bf16", "int8"; NULL past the last */
 FUR_API const char *fur_attention_kind_name(int index);  /* NULL past the last */
 FUR_API const char *fur_projection_kind_name(int index); /* NULL past the last */
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Furlong: trains, fits and runs transformers over long sequences inside a memory limit that you give.
  *
- * Reading order: status.h, context.h, config.h, data.h, plan.h, loss.h, model.h, train.h, choices.h, bench.h.
+ * Reading order: status.h, context.h, config.h, data.h, plan.h, loss.h, model.h, train.h, choices.h, convert.h, bench.h.
  * Shapes are part of names: T tokens, S keys, C model width, H query heads, K key heads, D head width, F hidden width,
  * V vocabulary, L layers, I input features, O outputs. Row-major, last letter contiguous. dx_TC is the gradient of the
  * loss by x_TC. Sizes are int64_t elements unless the name says _bytes. */
@@ -13,6 +13,7 @@
 #include "furlong/choices.h"
 #include "furlong/config.h"
 #include "furlong/context.h"
+#include "furlong/convert.h"
 #include "furlong/data.h"
 #include "furlong/loss.h"
 #include "furlong/model.h"

@@ -18,7 +18,13 @@ FUR_API fur_status fur_model_create(fur_context *context, const fur_model_config
                                     fur_model **out);
 /* From a folder in Hugging Face form (config.json, model.safetensors). NaN or infinite weights are refused. */
 FUR_API fur_status fur_model_load(fur_context *context, const char *folder, fur_model **out);
-/* Writes config.json and model.safetensors into an existing folder; each written beside, synced and renamed. */
+/* The same for generation and evaluation: look-up tables are not read into memory but mapped from the file, read-only,
+ * and used as they are stored there, so that a token reads the rows it needs and no others. They are checked like other
+ * weights, for which the file is read once. It must not be shortened while the model lives. Such a model is not trained
+ * and keeps its tensors. Models without tables: as fur_model_load. */
+FUR_API fur_status fur_model_open(fur_context *context, const char *folder, fur_model **out);
+/* Writes config.json and model.safetensors into an existing folder; each written beside, synced and renamed. Tables are
+ * written as config.table_type says, all else as f32. */
 FUR_API fur_status fur_model_save(fur_context *context, const fur_model *model, const char *folder);
 /* Gives *model what `config` has of windows, sink tokens, RoPE scaling, softcap, dropout and far_max_error, and, but
  * with learned positions, its context; everything else stays. Where it then belongs to another family, *model is
@@ -32,7 +38,7 @@ typedef struct fur_parameter_info {
     int rank;         /* 1 or 2 */
     int64_t shape[2]; /* as Furlong holds it: [out, in] for projections */
     int64_t count;    /* elements */
-    float *data;      /* owned by the model */
+    float *data;      /* owned by the model; NULL: a table that is in its file (fur_model_open) */
     float *gradient;  /* NULL before the first fur_model_loss_and_gradient */
     bool decayed;     /* takes part in weight decay: matrices, not norms, biases */
     bool constant;    /* not trained: its gradient stays 0 */

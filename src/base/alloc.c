@@ -78,6 +78,22 @@ void fur_pages_large(void *from, size_t bytes)
 #endif
 }
 
+int64_t fur_page_bytes(void)
+{
+    return sysconf(_SC_PAGESIZE);
+}
+
+void *fur_pages_map_file(int fd, int64_t offset, size_t bytes)
+{
+    if (fails_now())
+        return NULL;
+    void *pointer = mmap(NULL, bytes ? bytes : 1, PROT_READ, MAP_PRIVATE, fd, offset);
+    if (pointer == MAP_FAILED)
+        return NULL;
+    (void)posix_madvise(pointer, bytes ? bytes : 1, POSIX_MADV_RANDOM); /* advice: what is not taken costs time only */
+    return counted(pointer);
+}
+
 void fur_pages_unmap(void *pointer, size_t bytes)
 {
     if (!pointer)

@@ -47,6 +47,21 @@ fur_status fur_safetensors_read_f32(fur_error *error, const fur_safetensors *fil
 fur_status fur_safetensors_read_raw(fur_error *error, const fur_safetensors *file, const char *name, fur_dtype dtype,
                                     int rank, const int64_t *shape, void *out);
 
+/* FUR_E_NONFINITE naming tensor and element, as above, of a float tensor that is not kept: it is read in pieces. */
+fur_status fur_safetensors_check_finite(fur_error *error, const fur_safetensors *file, const char *name);
+
+/* A tensor where it lies in its file. */
+typedef struct fur_tensor_map {
+    const void *data; /* aligned to an element */
+    void *pages;      /* fur_pages_map_file, or any other pages of that size; NULL: none */
+    int64_t page_bytes;
+} fur_tensor_map;
+/* Maps a tensor of exactly this type and shape; the file may be closed before the map. FUR_E_FORMAT besides: it does
+ * not begin at a multiple of its element's size (files of this library and of the format's own all do). */
+fur_status fur_safetensors_map(fur_error *error, const fur_safetensors *file, const char *name, fur_dtype dtype,
+                               int rank, const int64_t *shape, fur_tensor_map *out);
+void fur_tensor_unmap(fur_tensor_map *map); /* also of a zeroed one */
+
 /* ---- writing -------------------------------------------------------------------------------------------------- */
 
 /* Produces elements first..first+count-1 of a tensor, so that one laid out otherwise in memory needs no copy. */

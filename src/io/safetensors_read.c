@@ -281,6 +281,12 @@ static const fur_tensor_info *find_shaped(fur_error *error, const fur_safetensor
     return info;
 }
 
+static fur_status nonfinite(fur_error *error, const fur_safetensors *file, const char *name, int64_t at, float value)
+{
+    return fur_error_set(error, FUR_E_NONFINITE, NAME_FORMAT "element %lld is %g, expected a finite f32",
+                         file->input.path, name, (long long)at, (double)value);
+}
+
 fur_status fur_safetensors_read_f32(fur_error *error, const fur_safetensors *file, const char *name, int rank,
                                     const int64_t *shape, bool finite, float *out)
 {
@@ -302,21 +308,69 @@ fur_status fur_safetensors_read_f32(fur_error *error, const fur_safetensors *fil
             fur_dtype_to_f32(info->dtype, chunk, count, out + first);
     }
     int64_t bad = finite ? fur_first_nonfinite(out, info->count) : -1;
-    if (bad >= 0)
-        return fur_error_set(error, FUR_E_NONFINITE, NAME_FORMAT "element %lld is %g, expected a finite f32",
-                             file->input.path, name, (long long)bad, (double)out[bad]);
+    return bad < 0 ? FUR_OK : nonfinite(error, file, name, bad, out[bad]);
+}
+
+fur_status fur_safetensors_check_finite(fur_error *error, const fur_safetensors *file, const char *name)
+{
+    const fur_tensor_info *info = fur_safetensors_find(file, name);
+    if (!info || !fur_dtype_is_float(info->dtype))
+        return fur_error_set(error, FUR_E_FORMAT, NAME_FORMAT "expected a tensor of floats", file->input.path, name);
+    float values[CHUNK_BYTES / 4];
+    int64_t chunk[CHUNK_BYTES / 8], size = fur_dtype_bytes(info->dtype), step = CHUNK_BYTES / fur_max_i64(size, 4);
+    for (int64_t first = 0; first < info->count; first += step) {
+        int64_t count = fur_min_i64(step, info->count - first);
+        FUR_TRY(fur_input_read(error, &file->input, info->offset + first * size, chunk, count * size));
+        fur_dtype_to_f32(info->dtype, chunk, count, values);
+        int64_t bad = fur_first_nonfinite(values, count);
+        if (bad >= 0)
+            return nonfinite(error, file, name, first + bad, values[bad]);
+    }
     return FUR_OK;
+}
+
+/* The same where the type must be this one. */
+static const fur_tensor_info *find_exact(fur_error *error, const fur_safetensors *file, const char *name,
+                                         fur_dtype dtype, int rank, const int64_t *shape, fur_status *status)
+{
+    const fur_tensor_info *info = find_shaped(error, file, name, rank, shape, status);
+    if (!info || info->dtype == dtype)
+        return info;
+    *status = fur_error_set(error, FUR_E_FORMAT, NAME_FORMAT "dtype %s, expected %s", file->input.path, name,
+                            fur_dtype_name(info->dtype), fur_dtype_name(dtype));
+    return NULL;
 }
 
 fur_status fur_safetensors_read_raw(fur_error *error, const fur_safetensors *file, const char *name, fur_dtype dtype,
                                     int rank, const int64_t *shape, void *out)
 {
     fur_status status = FUR_OK;
-    const fur_tensor_info *info = find_shaped(error, file, name, rank, shape, &status);
+    const fur_tensor_info *info = find_exact(error, file, name, dtype, rank, shape, &status);
+    return info ? fur_input_read(error, &file->input, info->offset, out, info->bytes) : status;
+}
+
+fur_status fur_safetensors_map(fur_error *error, const fur_safetensors *file, const char *name, fur_dtype dtype,
+                               int rank, const int64_t *shape, fur_tensor_map *out)
+{
+    fur_status status = FUR_OK;
+    *out = (fur_tensor_map){0};
+    const fur_tensor_info *info = find_exact(error, file, name, dtype, rank, shape, &status);
     if (!info)
         return status;
-    if (info->dtype != dtype)
-        return fur_error_set(error, FUR_E_FORMAT, NAME_FORMAT "dtype %s, expected %s", file->input.path, name,
-                             fur_dtype_name(info->dtype), fur_dtype_name(dtype));
-    return fur_input_read(error, &file->input, info->offset, out, info->bytes);
+    if (info->offset % fur_dtype_bytes(dtype))
+        return fur_error_set(error, FUR_E_FORMAT,
+                             NAME_FORMAT "begins at byte %lld of the file, expected a multiple of %lld",
+                             file->input.path, name, (long long)info->offset, (long long)fur_dtype_bytes(dtype));
+    int64_t before = info->offset % fur_page_bytes();
+    void *pages = fur_pages_map_file(file->input.fd, info->offset - before, (size_t)(before + info->bytes));
+    if (!pages)
+        return fur_memory_error(error, info->bytes, name);
+    *out = (fur_tensor_map){(const unsigned char *)pages + before, pages, before + info->bytes};
+    return FUR_OK;
+}
+
+void fur_tensor_unmap(fur_tensor_map *map)
+{
+    fur_pages_unmap(map->pages, (size_t)map->page_bytes);
+    *map = (fur_tensor_map){0};
 }

@@ -241,3 +241,18 @@ fur_status fur_tensor_source_read_raw(fur_error *error, const fur_tensor_source 
     FUR_TRY(file_of(error, source, name, &file));
     return fur_safetensors_read_raw(error, file, name, dtype, rank, shape, out);
 }
+
+fur_status fur_tensor_source_check_finite(fur_error *error, const fur_tensor_source *source, const char *name)
+{
+    const fur_safetensors *file = NULL;
+    FUR_TRY(file_of(error, source, name, &file));
+    return fur_safetensors_check_finite(error, file, name);
+}
+
+fur_status fur_tensor_source_map(fur_error *error, const fur_tensor_source *source, const char *name, fur_dtype dtype,
+                                 int rank, const int64_t *shape, fur_tensor_map *out)
+{
+    const fur_safetensors *file = NULL;
+    FUR_TRY(file_of(error, source, name, &file));
+    return fur_safetensors_map(error, file, name, dtype, rank, shape, out);
+}

@@ -19,10 +19,13 @@ const fur_tensor_info *fur_tensor_source_find(const fur_tensor_source *source, c
 /* Value of a key of __metadata__ of a single file; NULL if absent or sharded. */
 const char *fur_tensor_source_metadata(const fur_tensor_source *source, const char *key);
 
-/* As fur_safetensors_read_f32 and _raw. */
+/* As fur_safetensors_read_f32, _raw, _check_finite and _map. */
 fur_status fur_tensor_source_read_f32(fur_error *error, const fur_tensor_source *source, const char *name, int rank,
                                       const int64_t *shape, bool finite, float *out);
 fur_status fur_tensor_source_read_raw(fur_error *error, const fur_tensor_source *source, const char *name,
                                       fur_dtype dtype, int rank, const int64_t *shape, void *out);
+fur_status fur_tensor_source_check_finite(fur_error *error, const fur_tensor_source *source, const char *name);
+fur_status fur_tensor_source_map(fur_error *error, const fur_tensor_source *source, const char *name, fur_dtype dtype,
+                                 int rank, const int64_t *shape, fur_tensor_map *out);
 
 #endif

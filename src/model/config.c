@@ -189,6 +189,7 @@ static fur_status check_lookup(fur_error *error, const fur_model_config *c)
             error, FUR_E_ARGUMENT,
             "look-up maps for q, k and v, and none for o: %lld heads of %lld are not the width of %lld",
             (long long)c->heads, (long long)c->head_dim, (long long)c->width);
+    FUR_TRY(check_range(error, "table_type of look-up maps", (int64_t)c->table_type, FUR_TABLE_F32, FUR_TABLE_INT8));
     if (!(c->lookup_temperature >= 0 && c->lookup_temperature <= 1e3))
         return fur_error_set(error, FUR_E_ARGUMENT, "lookup_temperature is %g, expected 0 (the released score) to 1000",
                              c->lookup_temperature);
@@ -267,6 +268,12 @@ const char *fur_activation_name(int type)
 {
     static const char *const names[] = {"gelu_tanh", "swiglu", "norm"};
     return type >= FUR_ACTIVATION_GELU_TANH && type <= FUR_ACTIVATION_NORM ? names[type] : NULL;
+}
+
+const char *fur_table_type_name(int type)
+{
+    static const char *const names[] = {"f32", "bf16", "int8"};
+    return type >= FUR_TABLE_F32 && type <= FUR_TABLE_INT8 ? names[type] : NULL;
 }
 
 const char *fur_attention_kind_name(int index)

@@ -126,6 +126,7 @@ json_t *fur_config_to_json(const fur_model_config *config)
         json_object_set_new(json, "lookup_down_bits", json_integer((json_int_t)config->lookup_down_bits));
         json_object_set_new(json, "lookup_temperature", json_real(config->lookup_temperature));
         json_object_set_new(json, "lookup_two_rows", json_boolean(config->lookup_two_rows));
+        json_object_set_new(json, "table_type", json_string(fur_table_type_name((int)config->table_type)));
     }
     if (json) {
         json_object_set_new(json, "furlong_preset", json_string(config->name));
@@ -432,7 +433,13 @@ static fur_status read_lookup(fur_error *error, const fur_json *j, fur_model_con
     FUR_TRY(fur_json_int(error, j, "lookup_bits", 1, FUR_LOOKUP_MOST_BITS, &c->lookup_bits));
     FUR_TRY(fur_json_int(error, j, "lookup_down_bits", 1, FUR_LOOKUP_MOST_BITS, &c->lookup_down_bits));
     FUR_TRY(fur_json_number(error, j, "lookup_temperature", 0, 1e3, &c->lookup_temperature));
-    return fur_json_bool(error, j, "lookup_two_rows", &c->lookup_two_rows);
+    FUR_TRY(fur_json_bool(error, j, "lookup_two_rows", &c->lookup_two_rows));
+    const char *const types[] = {fur_table_type_name(0), fur_table_type_name(1), fur_table_type_name(2), NULL};
+    int type = FUR_TABLE_F32; /* of files that do not say */
+    if (fur_json_find(j, "table_type"))
+        FUR_TRY(read_word(error, j, "table_type", types, &type));
+    c->table_type = (fur_table_type)type;
+    return FUR_OK;
 }
 
 static fur_status read_furlong(fur_error *error, const fur_json *j, fur_model_config *c)

@@ -8,9 +8,12 @@
 
 /* config.json's content; the caller owns the reference. NULL when out of memory. */
 json_t *fur_config_to_json(const fur_model_config *config);
-/* Weights into an allocated model from a folder; and to PATH. */
+/* Weights into an allocated model from a folder; and to PATH, tables as config.table_type says. */
 fur_status fur_weights_read(fur_error *error, const char *folder, fur_model *model);
 fur_status fur_weights_write(fur_error *error, const fur_model *model, const float *data, const char *path,
                              uint64_t *hash);
+/* Of a model's table, from where it is; the caller sets row and coded. */
+fur_table_writer fur_model_table_writer(const fur_model *model, const fur_parameter *p, const float *data,
+                                        fur_table_type type);
 
 #endif

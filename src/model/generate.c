@@ -85,7 +85,7 @@ static fur_status feed(generation *g, int64_t first, int64_t count, int want_log
     fur_loss_scratch *s = &run->memory.loss;
     FUR_TRY(fur_norm_rows(&run->exec, run->model, table->final_norm_w, table->final_norm_b, 1,
                           run->memory.x_TC + (count - 1) * width, s->h_tC));
-    fur_projection head = fur_map_at(&table->head, run->model->data);
+    fur_projection head = fur_model_map(run->model, &table->head);
     fur_projection_input input;
     FUR_TRY(head.kind->prepare(&run->exec, &head, 1, s->h_tC, head.in, &input));
     return head.kind->forward(&run->exec, &head, &input, 0, s->logits_tV, head.out);
@@ -124,7 +124,7 @@ fur_status fur_generate(fur_context *context, fur_model *model, const int32_t *p
                              (long long)tokens);
     fur_arena counting = fur_arena_counting();
     lay_out(context, model, tokens, &counting, &g);
-    int64_t peak = fur_context_process_bytes(context) + model->data_bytes + counting.peak;
+    int64_t peak = fur_context_process_bytes(context) + model->data_bytes + model->row_bytes + counting.peak;
     if (memory_bytes > 0 && peak > memory_bytes)
         return fur_error_set(&context->error, FUR_E_DOES_NOT_FIT,
                              "generating within %lld tokens needs %lld bytes, the limit is %lld", (long long)tokens,

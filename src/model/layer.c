@@ -89,11 +89,11 @@ fur_status fur_maps_forward(const fur_run *run, int count, const fur_map_offsets
                             const float *x_TI, int add, float *const *y_TO)
 {
     fur_projection_input input;
-    fur_projection p = fur_map_at(maps[0], run->model->data);
+    fur_projection p = fur_model_map(run->model, maps[0]);
     int64_t mark = fur_arena_mark(run->exec.workspace);
     fur_status status = p.kind->prepare(&run->exec, &p, tokens, x_TI, p.in, &input);
     for (int i = 0; status == FUR_OK && i < count; i++) {
-        p = fur_map_at(maps[i], run->model->data);
+        p = fur_model_map(run->model, maps[i]);
         if (run->use_R && maps[i]->first_row >= 0)
             status = p.kind->count_use(&run->exec, &p, &input, run->use_R + maps[i]->first_row);
         if (status == FUR_OK)
@@ -106,7 +106,7 @@ fur_status fur_maps_forward(const fur_run *run, int count, const fur_map_offsets
 fur_status fur_map_backward(fur_run *run, const fur_map_offsets *map, int64_t tokens, const float *x_TI,
                             const float *dy_TO, int add, float *dx_TI)
 {
-    fur_projection p = fur_map_at(map, run->model->data);
+    fur_projection p = fur_model_map(run->model, map);
     fur_gradient_sink sink = fur_run_sink(run, map);
     fur_projection_input input;
     int64_t mark = fur_arena_mark(run->exec.workspace);

@@ -206,7 +206,7 @@ fur_status fur_run_loss(fur_run *run, const fur_loss *loss, int gradient, double
     }
     /* The head's gradients carry the weight too, so the built-in losses apply it where the gradient begins. */
     head_loss self = {
-        .run = run, .weight = weight, .head = fur_map_at(&run->model->table.head, run->model->data), .nll_T = nll_T};
+        .run = run, .weight = weight, .head = fur_model_map(run->model, &run->model->table.head), .nll_T = nll_T};
     if (gradient)
         self.sink = fur_run_sink(run, &run->model->table.head);
     int vectors = run->model->config.features > 0;

@@ -13,7 +13,7 @@
 
 /* ---- models ----------------------------------------------------------------------------------------------- */
 
-fur_status fur_model_allocate(fur_context *context, const fur_model_config *config, fur_model **out)
+static fur_status allocate(fur_context *context, const fur_model_config *config, bool rows, fur_model **out)
 {
     *out = NULL;
     FUR_TRY(fur_config_check(context, config));
@@ -23,9 +23,12 @@ fur_status fur_model_allocate(fur_context *context, const fur_model_config *conf
     model->config = *config;
     fur_status status = fur_parameter_table_create(&context->error, config, &model->table);
     if (status == FUR_OK) {
-        model->data_bytes = (model->table.first_table + model->table.table_elements) * (int64_t)sizeof(float);
+        int64_t tables = rows ? 0 : model->table.table_elements;
+        model->data_bytes = (model->table.first_table + tables) * (int64_t)sizeof(float);
         model->data = fur_pages_map((size_t)model->data_bytes);
-        if (!model->data)
+        if (rows)
+            model->rows = fur_calloc((size_t)model->table.tables, sizeof *model->rows);
+        if (!model->data || (rows && !model->rows))
             status = fur_error_set(&context->error, FUR_E_MEMORY, "the system refused %lld bytes for the weights",
                                    (long long)model->data_bytes);
     }
@@ -34,6 +37,18 @@ fur_status fur_model_allocate(fur_context *context, const fur_model_config *conf
         return status;
     }
     *out = model;
+    return FUR_OK;
+}
+
+fur_status fur_model_allocate(fur_context *context, const fur_model_config *config, fur_model **out)
+{
+    return allocate(context, config, false, out);
+}
+
+fur_status fur_model_allocate_rows(fur_context *context, const fur_model_config *config, fur_model **out)
+{
+    FUR_TRY(allocate(context, config, true, out));
+    (*out)->row_bytes = fur_table_file_bytes(&(*out)->table, config->table_type);
     return FUR_OK;
 }
 
@@ -60,12 +75,13 @@ static void set_far_constants(fur_model *model)
     }
 }
 
-fur_status fur_model_create(fur_context *context, const fur_model_config *config, uint64_t seed, fur_model **out)
+/* All weights but tables that are not in data. */
+static void draw_weights(fur_model *model, uint64_t seed)
 {
-    FUR_TRY(fur_model_allocate(context, config, out));
-    fur_model *model = *out;
     for (int64_t i = 0; i < model->table.count; i++) {
         const fur_parameter *p = &model->table.list[i];
+        if (p->table && model->rows)
+            continue;
         float *data = model->data + p->offset;
         if (p->init_std > 0)
             fur_random_normal(seed, (uint64_t)i, p->init_std, data, p->count);
@@ -76,6 +92,50 @@ fur_status fur_model_create(fur_context *context, const fur_model_config *config
             fur_table_clear_padding(p, data);
     }
     set_far_constants(model);
+}
+
+fur_status fur_model_create(fur_context *context, const fur_model_config *config, uint64_t seed, fur_model **out)
+{
+    FUR_TRY(fur_model_allocate(context, config, out));
+    draw_weights(*out, seed);
+    return FUR_OK;
+}
+
+/* Rows of a table are drawn for so many of them, and again the same after that: what they are is all the same to the
+ * time of reading them. */
+#define ROWS_DRAWN 256
+
+static fur_status draw_tables(fur_error *error, fur_model *model, uint64_t seed)
+{
+    for (int64_t i = 0; i < model->table.count; i++) {
+        const fur_parameter *p = &model->table.list[i];
+        if (!p->table)
+            continue;
+        int64_t rows = fur_min_i64(ROWS_DRAWN, p->shape[0]), floats = rows * p->shape[1];
+        float *draw = fur_malloc((size_t)floats * sizeof *draw);
+        if (!draw)
+            return fur_error_set(error, FUR_E_MEMORY, "no memory to draw %lld weights", (long long)floats);
+        fur_random_normal(seed, (uint64_t)i, p->init_std, draw, floats);
+        fur_status status = fur_row_table_fill(error, p, (fur_lookup_type)model->config.table_type, draw, rows,
+                                               &model->rows[p->table_index]);
+        fur_free(draw);
+        FUR_TRY(status);
+    }
+    return FUR_OK;
+}
+
+fur_status fur_model_create_rows(fur_context *context, const fur_model_config *config, uint64_t seed, fur_model **out)
+{
+    fur_model *model;
+    *out = NULL;
+    FUR_TRY(fur_model_allocate_rows(context, config, &model));
+    draw_weights(model, seed);
+    fur_status status = draw_tables(&context->error, model, seed);
+    if (status != FUR_OK) {
+        fur_model_destroy(model);
+        return status;
+    }
+    *out = model;
     return FUR_OK;
 }
 
@@ -84,6 +144,9 @@ void fur_model_destroy(fur_model *model)
     if (!model)
         return;
     fur_pages_unmap(model->data, (size_t)model->data_bytes);
+    for (int64_t i = 0; model->rows && i < model->table.tables; i++)
+        fur_row_table_close(&model->rows[i]);
+    fur_free(model->rows);
     fur_parameter_table_destroy(&model->table);
     fur_free(model);
 }
@@ -91,6 +154,17 @@ void fur_model_destroy(fur_model *model)
 const fur_model_config *fur_model_config_of(const fur_model *model)
 {
     return &model->config;
+}
+
+fur_projection fur_model_map(const fur_model *model, const fur_map_offsets *map)
+{
+    if (!model->rows || map->table_index < 0)
+        return fur_map_at(map, model->data);
+    const fur_row_table *table = &model->rows[map->table_index];
+    fur_projection p = fur_map_at(map, NULL);
+    p.bias = map->bias < 0 ? NULL : model->data + map->bias;
+    p.rows = (fur_projection_rows){.table = table->map.data, .type = table->type, .scale_R = table->scale_R};
+    return p;
 }
 
 int64_t fur_model_parameters(const fur_model *model)
@@ -106,7 +180,7 @@ void fur_model_parameter(const fur_model *model, int64_t index, fur_parameter_in
                                 .rank = p->rank,
                                 .shape = {p->shape[0], p->shape[1]},
                                 .count = p->count,
-                                .data = model->data + p->offset,
+                                .data = p->table && model->rows ? NULL : model->data + p->offset,
                                 .gradient = has_gradient ? model->gradient + p->offset : NULL,
                                 .decayed = p->decayed,
                                 .constant = p->constant,
@@ -172,6 +246,8 @@ fur_status fur_run_create(fur_context *context, fur_model *model, const fur_plan
         return fur_error_set(&context->error, FUR_E_ARGUMENT, "this plan was not made for this model");
     if (request->purpose == FUR_FOR_TRAIN && model->gradient)
         return fur_error_set(&context->error, FUR_E_BUSY, "another run holds this model's gradients");
+    if (request->purpose == FUR_FOR_TRAIN && model->rows)
+        return fur_error_set(&context->error, FUR_E_UNSUPPORTED, "tables that are mapped from a file are not trained");
     fur_run *run = fur_calloc(1, sizeof *run);
     if (!run)
         return fur_error_set(&context->error, FUR_E_MEMORY, "no memory for a run");

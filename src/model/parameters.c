@@ -193,6 +193,7 @@ static void make_table(builder *b, fur_map_offsets *map)
     t->elements = map->weight;
     map->weight = b->first_table + t->table_elements;
     map->first_row = t->table_rows;
+    map->table_index = t->tables++;
     t->table_elements += elements;
     t->table_rows += rows;
     if (t->list) {
@@ -200,6 +201,7 @@ static void make_table(builder *b, fur_map_offsets *map)
         p->offset = map->weight;
         p->count = elements;
         p->table = true;
+        p->table_index = map->table_index;
         p->first_row = map->first_row;
     }
 }
@@ -208,14 +210,15 @@ static fur_map_offsets append_map(builder *b, char kind, int64_t bits, int64_t i
                                   const char *name, int64_t layer)
 {
     const fur_model_config *c = b->config;
-    fur_map_offsets map = {.in = in, .out = out, .bias = -1, .kind = fur_projection_kind_at(kind), .first_row = -1};
+    fur_map_offsets map = {
+        .in = in, .out = out, .bias = -1, .kind = fur_projection_kind_at(kind), .table_index = -1, .first_row = -1};
     if (kind == FUR_PROJECTION_LOOKUP) {
         bool released = !(c->lookup_temperature > 0);
         map.lookup = (fur_lookup_options){.bits = bits,
                                           .score = released ? FUR_LOOKUP_MAGNITUDE : FUR_LOOKUP_PROBABILITY,
                                           .temperature = released ? 1 : (float)c->lookup_temperature,
                                           .two_rows = c->lookup_two_rows};
-        map.weight = append(b, in / bits << bits, out, std, 0, FUR_FILE_ROWS, ".table", name, layer);
+        map.weight = append(b, in / bits << bits, out, std, 0, FUR_FILE_SAME, ".table", name, layer);
         make_table(b, &map);
     } else {
         map.weight = append(b, out, in, std, 0, b->names->matrices, ".weight", name, layer);
@@ -235,7 +238,7 @@ static void append_fused_qkv(builder *b, fur_layer_offsets *l, int64_t layer)
     if (c->bias)
         bias = append(b, q + 2 * k, 0, 0, 0, b->names->qkv_layout, ".bias", b->names->qkv, layer);
     const fur_projection_kind *kind = fur_projection_kind_at(c->projection_qkvo);
-    l->q = l->k = l->v = (fur_map_offsets){.in = in, .kind = kind, .bias = -1, .first_row = -1};
+    l->q = l->k = l->v = (fur_map_offsets){.in = in, .kind = kind, .bias = -1, .table_index = -1, .first_row = -1};
     l->q.out = q;
     l->k.out = l->v.out = k;
     l->q.weight = weight;
@@ -288,6 +291,7 @@ static void append_gated_up(builder *b, int64_t layer, fur_layer_offsets *l)
                               .out = 2 * c->hidden,
                               .bias = -1,
                               .kind = fur_projection_kind_at(c->projection_ffn),
+                              .table_index = -1,
                               .first_row = -1};
     l->up.weight = append(b, c->hidden, c->width, c->init_std, 0, n->matrices, ".weight", n->gate, layer);
     append(b, c->hidden, c->width, c->init_std, 0, n->matrices, ".weight", n->up, layer);
@@ -350,7 +354,8 @@ static void append_all(builder *b)
     t->embedding = t->positions = -1;
     const fur_projection_kind *dense = fur_projection_kind_at(0);
     if (c->features) {
-        t->input = (fur_map_offsets){.in = c->features, .out = c->width, .kind = dense, .first_row = -1};
+        t->input =
+            (fur_map_offsets){.in = c->features, .out = c->width, .kind = dense, .table_index = -1, .first_row = -1};
         double std = 1.0 / sqrt((double)c->features);
         t->input.weight = append(b, c->width, c->features, std, 0, FUR_FILE_SAME, "", b->names->input_w, 0);
         t->input.bias = append(b, c->width, 0, 0, 0, FUR_FILE_SAME, "", b->names->input_b, 0);
@@ -368,6 +373,7 @@ static void append_all(builder *b)
                                 .weight = t->embedding,
                                 .bias = -1,
                                 .kind = dense,
+                                .table_index = -1,
                                 .first_row = -1};
     if (!c->tied)
         t->head.weight = append(b, t->head.out, c->width, c->init_std, 0, FUR_FILE_SAME, "", b->names->head, 0);
@@ -439,6 +445,21 @@ void fur_table_clear_padding(const fur_parameter *p, float *data)
     float *tile = data + p->count - rows * FUR_LOOKUP_TILE;
     for (int64_t row = 0; used && row < rows; row++)
         memset(tile + row * FUR_LOOKUP_TILE + used, 0, (size_t)(FUR_LOOKUP_TILE - used) * sizeof(float));
+}
+
+_Static_assert((int)FUR_TABLE_BF16 == (int)FUR_LOOKUP_BF16 && (int)FUR_TABLE_INT8 == (int)FUR_LOOKUP_I8,
+               "types of tables in configs are those of the operator");
+
+int64_t fur_table_file_bytes(const fur_parameter_table *table, fur_table_type type)
+{
+    int64_t bytes = 0;
+    for (int64_t i = 0; i < table->count; i++) {
+        const fur_parameter *p = &table->list[i];
+        if (p->table)
+            bytes += p->shape[0] * (p->shape[1] * fur_lookup_type_bytes((fur_lookup_type)type) +
+                                    (type == FUR_TABLE_INT8 ? (int64_t)sizeof(float) : 0));
+    }
+    return bytes;
 }
 
 fur_projection fur_map_at(const fur_map_offsets *map, const float *parameters)

@@ -16,8 +16,7 @@
 typedef enum fur_file_layout {
     FUR_FILE_SAME = 0,
     FUR_FILE_TRANSPOSED = 1, /* GPT-2's Conv1D: [in, out] */
-    FUR_FILE_NEOX_QKV = 2,   /* GPT-NeoX: rows by head, then q, k, v */
-    FUR_FILE_ROWS = 3        /* tables: whole rows, ours in tiles (op/lookup/lookup.h) */
+    FUR_FILE_NEOX_QKV = 2    /* GPT-NeoX: rows by head, then q, k, v */
 } fur_file_layout;
 
 typedef struct fur_parameter {
@@ -28,9 +27,9 @@ typedef struct fur_parameter {
     double init_std; /* 0: constant init_value */
     float init_value;
     bool decayed;
-    bool constant;     /* no gradient moves it: an optimizer's moments of it stay 0 */
-    bool table;        /* rows are updated one by one; count includes padding */
-    int64_t first_row; /* of a table among all tables' rows */
+    bool constant;                  /* no gradient moves it: an optimizer's moments of it stay 0 */
+    bool table;                     /* rows are updated one by one; count includes padding; files: see row_tables.h */
+    int64_t table_index, first_row; /* of a table among all; its rows among theirs */
     fur_file_layout file_layout;
 } fur_parameter;
 
@@ -38,7 +37,7 @@ typedef struct fur_parameter {
 typedef struct fur_map_offsets {
     int64_t in, out, weight, bias;
     const fur_projection_kind *kind;
-    int64_t first_row; /* among the rows of all tables; -1: not a table */
+    int64_t table_index, first_row; /* among all tables, and among their rows; -1: not a table */
     fur_lookup_options lookup;
 } fur_map_offsets;
 
@@ -66,7 +65,7 @@ typedef struct fur_parameter_table {
     int64_t parameters;                           /* numbers, without padding */
     int64_t elements;                             /* of the flat array, without tables */
     int64_t first_table;                          /* elements, rounded up to whole cache lines */
-    int64_t table_elements, table_rows;           /* of all tables, from there on */
+    int64_t tables, table_elements, table_rows;   /* of all tables, from there on */
     int64_t most_table_elements, most_table_rows; /* of one layer's */
     fur_parameter *list;
     fur_layer_offsets *layers;
@@ -87,6 +86,9 @@ static inline int64_t fur_table_at(const fur_parameter *p, int64_t row, int64_t 
 }
 /* Columns behind the last one become 0. */
 void fur_table_clear_padding(const fur_parameter *p, float *data);
+
+/* Bytes of all tables' rows, and scales where they have any, as files of that type hold them. */
+int64_t fur_table_file_bytes(const fur_parameter_table *table, fur_table_type type);
 
 /* Family under which a config is written: "gpt2", "gpt_neox", "llama" or "furlong". */
 const char *fur_config_family(const fur_model_config *config);

@@ -93,6 +93,9 @@ fur_status fur_model_reshape(fur_context *context, const fur_model_config *wante
         old->config = c;
         return FUR_OK;
     }
+    if (old->rows)
+        return fur_error_set(&context->error, FUR_E_UNSUPPORTED,
+                             "a model whose tables are mapped from a file keeps its tensors");
     FUR_TRY(fur_model_allocate(context, &c, &other));
     fur_model_move(old, other);
     fur_model_destroy(old);

@@ -15,6 +15,7 @@
 #include "model/head_errors.h"
 #include "model/observer.h"
 #include "model/parameters.h"
+#include "model/row_tables.h"
 #include "op/rope/rope.h"
 #include "store/moments.h"
 #include "store/store.h"
@@ -22,9 +23,11 @@
 struct fur_model {
     fur_model_config config;
     fur_parameter_table table;
-    float *data;        /* flat parameters */
-    int64_t data_bytes; /* mapped */
-    float *gradient;    /* of the run that holds them, NULL without one */
+    float *data;         /* flat parameters */
+    int64_t data_bytes;  /* mapped */
+    fur_row_table *rows; /* [tables]: as their files have them, and not in data; NULL: all are in data */
+    int64_t row_bytes;   /* of these */
+    float *gradient;     /* of the run that holds them, NULL without one */
     int64_t gradient_bytes;
     uint8_t *touched_R; /* with gradients of all tables: which rows have one */
 };
@@ -164,6 +167,12 @@ void fur_run_clear_row_moments(fur_run *run);
 fur_status fur_run_update_tables(fur_run *run, int64_t layer, double clip, fur_lookup_update args, bool *changed);
 /* A model with uninitialised (zero) weights. */
 fur_status fur_model_allocate(fur_context *context, const fur_model_config *config, fur_model **out);
+/* One whose tables are still to come, as rows (row_tables.h): for generation and evaluation. */
+fur_status fur_model_allocate_rows(fur_context *context, const fur_model_config *config, fur_model **out);
+/* The same with weights of the right spread, tables too, of the config's type and in memory: for timing. */
+fur_status fur_model_create_rows(fur_context *context, const fur_model_config *config, uint64_t seed, fur_model **out);
+/* A map over the model's weights, wherever they are. */
+fur_projection fur_model_map(const fur_model *model, const fur_map_offsets *map);
 /* Weights of a model become those of another one of the same sizes, in its places. What one of them lacks is left. */
 void fur_model_move(const fur_model *from, fur_model *to);
 fur_run_shape fur_run_shape_of(const fur_plan *plan, const fur_plan_request *request);

@@ -63,7 +63,7 @@ static fur_status layer_sum_squares(const fur_run *run, const fur_layer_offsets 
         const fur_map_offsets *map = fur_layer_map(at, i);
         if (map->in == 0 || map->first_row < 0)
             continue;
-        fur_projection p = fur_map_at(map, run->model->data);
+        fur_projection p = fur_model_map(run->model, map);
         fur_gradient_sink gradient = fur_run_sink(run, map);
         double of_map;
         FUR_TRY(p.kind->sum_squares(&run->exec, &p, &gradient, &of_map));
@@ -87,7 +87,7 @@ fur_status fur_run_update_tables(fur_run *run, int64_t layer, double clip, fur_l
         const fur_map_offsets *map = fur_layer_map(at, i);
         if (map->in == 0 || map->first_row < 0)
             continue;
-        fur_projection p = fur_map_at(map, run->model->data);
+        fur_projection p = fur_model_map(run->model, map);
         fur_gradient_sink gradient = fur_run_sink(run, map);
         fur_row_moments moments = row_moments(run, map);
         *changed = true;

@@ -49,43 +49,36 @@ static const char *file_name(const fur_tensor_source *source, const fur_paramete
     return ours && !source_has(source, p->name) && source_has(source, llama_head) ? llama_head : p->name;
 }
 
-/* Elements of a table in the file's order, rows, to tiles or from them. */
-static void table_from_rows(const fur_parameter *p, const float *rows, float *tiles)
+/* Into tiles, or where the model's tables stay rows only looked at. */
+static fur_status read_table(fur_error *error, const fur_tensor_source *source, const fur_parameter *p,
+                             fur_model *model)
 {
-    int64_t columns = p->shape[1];
-    for (int64_t i = 0, run; i < p->shape[0] * columns; i += run) {
-        int64_t at = fur_table_at(p, i / columns, i % columns, &run);
-        memcpy(tiles + at, rows + i, (size_t)run * sizeof(float));
-    }
-    fur_table_clear_padding(p, tiles);
-}
-
-static void table_to_rows(const fur_parameter *p, const float *tiles, int64_t first, int64_t count, float *rows)
-{
-    for (int64_t done = 0, run; done < count; done += run) {
-        int64_t at = fur_table_at(p, (first + done) / p->shape[1], (first + done) % p->shape[1], &run);
-        run = fur_min_i64(run, count - done);
-        memcpy(rows + done, tiles + at, (size_t)run * sizeof(float));
-    }
+    fur_lookup_type type = (fur_lookup_type)model->config.table_type;
+    if (model->rows)
+        return fur_row_table_open(error, source, p, type, &model->rows[p->table_index]);
+    fur_row_table rows;
+    FUR_TRY(fur_row_table_open(error, source, p, type, &rows));
+    fur_status status = fur_row_table_unpack(error, &rows, p, model->data + p->offset);
+    fur_row_table_close(&rows);
+    return status;
 }
 
 static fur_status read_parameter(fur_error *error, const fur_tensor_source *source, const fur_parameter *p,
                                  fur_model *model)
 {
+    if (p->table)
+        return read_table(error, source, p, model);
     int64_t shape[2];
     file_shape(p, shape);
     float *data = model->data + p->offset;
     FUR_TRY(fur_tensor_source_read_f32(error, source, file_name(source, p), p->rank, shape, true, data));
     if (p->file_layout == FUR_FILE_SAME)
         return FUR_OK;
-    int64_t count = p->shape[0] * p->shape[1]; /* of a table without padding */
-    float *copy = fur_malloc((size_t)count * sizeof *copy);
+    float *copy = fur_malloc((size_t)p->count * sizeof *copy);
     if (!copy)
-        return fur_memory_error(error, count * (int64_t)sizeof *copy, p->name);
-    memcpy(copy, data, (size_t)count * sizeof *copy);
-    if (p->table)
-        table_from_rows(p, copy, data);
-    for (int64_t i = 0; !p->table && i < count; i++)
+        return fur_memory_error(error, p->count * (int64_t)sizeof *copy, p->name);
+    memcpy(copy, data, (size_t)p->count * sizeof *copy);
+    for (int64_t i = 0; i < p->count; i++)
         data[our_index(p, &model->config, i)] = copy[i];
     fur_free(copy);
     return FUR_OK;
@@ -105,6 +98,12 @@ static bool may_be_ignored(const char *name, bool tied)
     return tied && (strcmp(name, "lm_head.weight") == 0 || strcmp(name, "embed_out.weight") == 0);
 }
 
+static bool is_of(const fur_tensor_source *source, const fur_model *model, const fur_parameter *p, const char *name)
+{
+    bool scaled = p->table && model->config.table_type == FUR_TABLE_INT8;
+    return strcmp(file_name(source, p), name) == 0 || (scaled && strcmp(fur_table_scale_name(p).text, name) == 0);
+}
+
 static fur_status check_no_others(fur_error *error, const fur_tensor_source *source, const fur_model *model,
                                   const char *folder)
 {
@@ -112,7 +111,7 @@ static fur_status check_no_others(fur_error *error, const fur_tensor_source *sou
         const char *name = fur_tensor_source_at(source, i)->name;
         bool known = may_be_ignored(name, model->config.tied);
         for (int64_t p = 0; !known && p < model->table.count; p++)
-            known = strcmp(file_name(source, &model->table.list[p]), name) == 0;
+            known = is_of(source, model, &model->table.list[p], name);
         if (!known)
             return fur_error_set(error, FUR_E_FORMAT, "%s: tensor '%.200s' is not part of this model", folder, name);
     }
@@ -162,6 +161,8 @@ typedef struct tensor_writer {
     const fur_parameter *parameter;
     const fur_model_config *config;
     const float *data;
+    fur_table_writer table;
+    fur_scale_name scale_name;
 } tensor_writer;
 
 static fur_status fill_turned(void *user, fur_error *error, int64_t first, int64_t count, void *out)
@@ -169,42 +170,93 @@ static fur_status fill_turned(void *user, fur_error *error, int64_t first, int64
     const tensor_writer *w = user;
     float *to = out;
     (void)error;
-    if (w->parameter->table)
-        table_to_rows(w->parameter, w->data, first, count, to);
-    for (int64_t i = 0; !w->parameter->table && i < count; i++)
+    for (int64_t i = 0; i < count; i++)
         to[i] = w->data[our_index(w->parameter, w->config, first + i)];
     return FUR_OK;
+}
+
+/* What a file is written from. */
+typedef struct file_plan {
+    fur_tensor_entry *entries; /* of a table up to two */
+    tensor_writer *writers;
+    float *row; /* of the widest table, and so the two of it below */
+    void *coded;
+    int64_t count;
+} file_plan;
+
+static fur_status reserve_plan(fur_error *error, const fur_model *model, const char *path, file_plan *out)
+{
+    size_t count = (size_t)model->table.count, widest = 1;
+    for (size_t i = 0; i < count; i++)
+        if (model->table.list[i].table && (size_t)model->table.list[i].shape[1] > widest)
+            widest = (size_t)model->table.list[i].shape[1];
+    *out = (file_plan){.entries = fur_calloc(2 * count, sizeof *out->entries),
+                       .writers = fur_calloc(count, sizeof *out->writers),
+                       .row = fur_calloc(widest, sizeof *out->row),
+                       .coded = fur_calloc(widest, sizeof *out->row)};
+    if (out->entries && out->writers && out->row && out->coded)
+        return FUR_OK;
+    return fur_memory_error(error, (int64_t)(count * sizeof *out->writers), path);
+}
+
+static void release_plan(file_plan *plan)
+{
+    fur_free(plan->entries);
+    fur_free(plan->writers);
+    fur_free(plan->row);
+    fur_free(plan->coded);
+}
+
+static void plan_file(const fur_model *model, const float *data, file_plan *plan)
+{
+    for (int64_t i = 0; i < model->table.count; i++) {
+        const fur_parameter *p = &model->table.list[i];
+        tensor_writer *w = &plan->writers[i];
+        fur_tensor_entry *entry = &plan->entries[plan->count];
+        if (p->table) {
+            w->table = fur_model_table_writer(model, p, data, model->config.table_type);
+            w->table.row = plan->row;
+            w->table.coded = plan->coded;
+            plan->count += fur_table_entries(&w->table, &w->scale_name, entry);
+            continue;
+        }
+        *w = (tensor_writer){.parameter = p, .config = &model->config, .data = data + p->offset};
+        *entry = (fur_tensor_entry){.name = p->name, .dtype = FUR_DTYPE_F32, .rank = p->rank, .user = w};
+        file_shape(p, entry->shape);
+        if (p->file_layout == FUR_FILE_SAME)
+            entry->data = w->data;
+        else
+            entry->fill = fill_turned;
+        plan->count++;
+    }
+}
+
+fur_table_writer fur_model_table_writer(const fur_model *model, const fur_parameter *p, const float *data,
+                                        fur_table_type type)
+{
+    return (fur_table_writer){.parameter = p,
+                              .rows = model->rows ? &model->rows[p->table_index] : NULL,
+                              .tiles = model->rows ? NULL : data + p->offset,
+                              .type = (fur_lookup_type)type};
 }
 
 fur_status fur_weights_write(fur_error *error, const fur_model *model, const float *data, const char *path,
                              uint64_t *hash)
 {
-    size_t count = (size_t)model->table.count;
-    fur_tensor_entry *entries = fur_calloc(count, sizeof *entries);
-    tensor_writer *writers = fur_calloc(count, sizeof *writers);
-    fur_status status = FUR_OK;
-    if (!entries || !writers)
-        status = fur_memory_error(error, (int64_t)(count * (sizeof *entries + sizeof *writers)), path);
-    for (size_t i = 0; status == FUR_OK && i < count; i++) {
-        const fur_parameter *p = &model->table.list[i];
-        writers[i] = (tensor_writer){p, &model->config, data + p->offset};
-        entries[i] = (fur_tensor_entry){.name = p->name, .dtype = FUR_DTYPE_F32, .rank = p->rank, .user = &writers[i]};
-        file_shape(p, entries[i].shape);
-        if (p->file_layout == FUR_FILE_SAME)
-            entries[i].data = writers[i].data;
-        else
-            entries[i].fill = fill_turned;
+    file_plan plan;
+    fur_status status = reserve_plan(error, model, path, &plan);
+    if (status == FUR_OK) {
+        plan_file(model, data, &plan);
+        status = fur_safetensors_write(error, path, plan.entries, plan.count, NULL, 0, hash);
     }
-    if (status == FUR_OK)
-        status = fur_safetensors_write(error, path, entries, (int64_t)count, NULL, 0, hash);
-    fur_free(entries);
-    fur_free(writers);
+    release_plan(&plan);
     return status;
 }
 
 /* ---- public ----------------------------------------------------------------------------------------------- */
 
-fur_status fur_model_load(fur_context *context, const char *folder, fur_model **out)
+/* rows: tables stay in the file */
+static fur_status load(fur_context *context, const char *folder, bool rows, fur_model **out)
 {
     *out = NULL;
     char *path;
@@ -214,7 +266,10 @@ fur_status fur_model_load(fur_context *context, const char *folder, fur_model **
     fur_free(path);
     FUR_TRY(status);
     fur_model *model;
-    FUR_TRY(fur_model_allocate(context, &config, &model));
+    if (rows && fur_config_has_lookup(&config))
+        FUR_TRY(fur_model_allocate_rows(context, &config, &model));
+    else
+        FUR_TRY(fur_model_allocate(context, &config, &model));
     status = fur_weights_read(&context->error, folder, model);
     if (status != FUR_OK) {
         fur_model_destroy(model);
@@ -222,6 +277,16 @@ fur_status fur_model_load(fur_context *context, const char *folder, fur_model **
     }
     *out = model;
     return FUR_OK;
+}
+
+fur_status fur_model_load(fur_context *context, const char *folder, fur_model **out)
+{
+    return load(context, folder, false, out);
+}
+
+fur_status fur_model_open(fur_context *context, const char *folder, fur_model **out)
+{
+    return load(context, folder, true, out);
 }
 
 fur_status fur_model_save(fur_context *context, const fur_model *model, const char *folder)

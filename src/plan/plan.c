@@ -255,10 +255,15 @@ static void evaluate(const planner *p, const fur_run_shape *shape, fur_plan *out
     out->optimizer = shape->moments;
     out->keep_attention = fur_run_keeps_attention(shape);
     out->keep_hidden = shape->keep_hidden;
-    int64_t weights = (p->table->first_table + p->table->table_elements) * (int64_t)sizeof(float);
+    /* generation maps tables from their file (fur_model_open), and may come upon every row of them */
+    bool mapped = shape->purpose == FUR_FOR_GENERATE;
+    int64_t tables = mapped ? 0 : p->table->table_elements;
+    int64_t weights = (p->table->first_table + tables) * (int64_t)sizeof(float);
     add_item(out, "process and libraries", fur_context_process_bytes(p->context) + library_bytes(weights));
     add_item(out, "data", r->data_bytes);
     add_item(out, "weights", weights);
+    if (mapped)
+        add_item(out, "tables, mapped from their file", fur_table_file_bytes(p->table, p->config->table_type));
     bool sane = fur_run_shape_is_sane(p->config, p->table, shape);
     if (sane) {
         fur_arena counting = fur_arena_counting();

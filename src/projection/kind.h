@@ -17,13 +17,22 @@ typedef struct fur_lookup_options {
     int two_rows;
 } fur_lookup_options;
 
-/* y[out] = map(x[in]); what `weight` means is the kind's: for dense w[out,in], for lookup tables in tiles
- * (op/lookup/lookup.h); bias[out] or NULL. */
+/* In place of weights of a kind with rows of their own: whole rows of any type, for decoding. Such maps have no
+ * backward. */
+typedef struct fur_projection_rows {
+    const void *table; /* NULL: `weight` holds them, as training wants them */
+    fur_lookup_type type;
+    const float *scale_R; /* int8: of each row */
+} fur_projection_rows;
+
+/* y[out] = map(x[in]); what `weight` means is the kind's: for dense w[out,in], for lookup tables
+ * (op/lookup/lookup.h) in tiles, unless they are in `rows`; bias[out] or NULL. */
 typedef struct fur_projection {
     const fur_projection_kind *kind;
     int64_t in, out;
     const float *weight, *bias;
     fur_lookup_options lookup;
+    fur_projection_rows rows;
 } fur_projection;
 
 /* Where gradients of weights go: added here, complete for the step when the caller says so. Of a row whose byte of

@@ -18,7 +18,10 @@ static fur_lookup lookup_of(const fur_projection *map)
                         .score = map->lookup.score,
                         .temperature = map->lookup.temperature,
                         .two_rows = map->lookup.two_rows,
-                        .table = map->weight,
+                        .layout = map->rows.table ? FUR_LOOKUP_ROWS : FUR_LOOKUP_TILES,
+                        .type = map->rows.type,
+                        .table = map->rows.table ? map->rows.table : map->weight,
+                        .row_scale_KR = map->rows.scale_R,
                         .bias_O = map->bias};
 }
 

@@ -127,6 +127,11 @@ static fur_status open_model(fur_trainer *t, const char *checkpoint)
     fur_status status = fur_model_load(t->context, folder, &t->model);
     if (status == FUR_OK && s->reshape && !checkpoint)
         status = fur_model_reshape(t->context, &s->model, &t->model);
+    if (status == FUR_OK && t->model->config.table_type != FUR_TABLE_F32) {
+        fur_log(t->context, FUR_LOG_INFO, "%s: tables are stored as %s: training goes on from rounded values, in f32",
+                folder, fur_table_type_name((int)t->model->config.table_type));
+        t->model->config.table_type = FUR_TABLE_F32;
+    }
     if (status == FUR_E_NONFINITE) /* before the first step it is the file's fault, not the run's */
         status = t->context->error.status = FUR_E_FORMAT;
     return status;

@@ -348,6 +348,11 @@ static float largest_of(const fur_lookup *from, int64_t k, int64_t r)
     return largest;
 }
 
+static float scale_of(float largest)
+{
+    return largest > 0 ? fmaxf(largest / 127, FLT_MIN) : 1;
+}
+
 static fur_status pack_row(const fur_lookup *from, const fur_lookup *to, int64_t k, int64_t r, void *out, float *scale)
 {
     float inverse = 0;
@@ -355,7 +360,7 @@ static fur_status pack_row(const fur_lookup *from, const fur_lookup *to, int64_t
         float largest = largest_of(from, k, r);
         if (!isfinite(largest))
             return FUR_E_NONFINITE;
-        *scale = largest > 0 ? fmaxf(largest / 127, FLT_MIN) : 1;
+        *scale = scale_of(largest);
         inverse = 1 / *scale;
     }
     int64_t in_bytes = fur_lookup_type_bytes(from->type), bytes = fur_lookup_type_bytes(to->type);
@@ -394,4 +399,29 @@ fur_status fur_lookup_pack(const fur_exec *exec, const fur_lookup *from, fur_loo
         return fur_error_set(exec->error, FUR_E_NONFINITE, "lookup: row %lld of table %lld is not finite",
                              (long long)(bad - (bad >> from->bits << from->bits)), (long long)(bad >> from->bits));
     return FUR_OK;
+}
+
+float fur_lookup_row_scale(fur_lookup_type type, int64_t columns, const float *row_O)
+{
+    float largest = 0;
+    for (int64_t i = 0; type == FUR_LOOKUP_I8 && i < columns; i++)
+        largest = fmaxf(largest, isfinite(row_O[i]) ? fabsf(row_O[i]) : INFINITY);
+    return scale_of(largest);
+}
+
+void fur_lookup_row_encode(fur_lookup_type type, int64_t columns, const float *row_O, float scale, void *out)
+{
+    convert(FUR_LOOKUP_F32, type, columns, row_O, 1 / scale, out);
+}
+
+void fur_lookup_row_decode(fur_lookup_type type, int64_t columns, const void *row, float scale, float *out_O)
+{
+    const uint16_t *h = row;
+    const int8_t *q = row;
+    if (type == FUR_LOOKUP_F32)
+        memcpy(out_O, row, (size_t)columns * sizeof(float));
+    for (int64_t i = 0; type == FUR_LOOKUP_BF16 && i < columns; i++)
+        out_O[i] = fur_bf16_value(h[i]);
+    for (int64_t i = 0; type == FUR_LOOKUP_I8 && i < columns; i++)
+        out_O[i] = scale * (float)q[i];
 }

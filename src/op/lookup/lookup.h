@@ -176,4 +176,10 @@ fur_status fur_lookup_catch_up(const fur_exec *exec, const fur_lookup *map, floa
 fur_status fur_lookup_pack(const fur_exec *exec, const fur_lookup *from, fur_lookup_layout layout, fur_lookup_type type,
                            void *to, float *row_scale_KR);
 
+/* One row, rounded as fur_lookup_pack rounds it, for writers of files that go through tables row by row. Its scale: 1
+ * but for int8, and there infinite where a value is not finite. Decoding gives what forward multiplies weights by. */
+float fur_lookup_row_scale(fur_lookup_type type, int64_t columns, const float *row_O);
+void fur_lookup_row_encode(fur_lookup_type type, int64_t columns, const float *row_O, float scale, void *out);
+void fur_lookup_row_decode(fur_lookup_type type, int64_t columns, const void *row, float scale, float *out_O);
+
 #endif

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "furlong/convert.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/context.h"
+#include "base/size.h"
+#include "io/folder.h"
+#include "model/config.h"
+#include "model/family.h"
+
+/* What a tokenizer is kept in, and how transformers is told to sample: copied where it is there. */
+static const char *const companions[] = {
+    "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json", "vocab.json",
+    "merges.txt",     "generation_config.json"};
+
+static fur_status copy_file(fur_error *error, const char *from, const char *to)
+{
+    enum { PIECE = 1 << 16 };
+    fur_input input;
+    fur_output *output = NULL;
+    FUR_TRY(fur_input_open(error, from, &input));
+    char *piece = fur_malloc(PIECE);
+    fur_status status = piece ? fur_output_open(error, to, &output) : fur_memory_error(error, PIECE, from);
+    for (int64_t at = 0; status == FUR_OK && at < input.bytes; at += PIECE) {
+        int64_t bytes = fur_min_i64(PIECE, input.bytes - at);
+        status = fur_input_read(error, &input, at, piece, bytes);
+        if (status == FUR_OK)
+            status = fur_output_write(error, output, piece, bytes);
+    }
+    fur_free(piece);
+    fur_input_close(&input);
+    if (status == FUR_OK)
+        return fur_output_commit(error, output);
+    fur_output_discard(output);
+    return status;
+}
+
+static fur_status copy_companions(fur_error *error, const char *from, const char *to)
+{
+    for (size_t i = 0; i < sizeof companions / sizeof companions[0]; i++) {
+        char *source = NULL, *target = NULL;
+        fur_status status = fur_path_join(error, from, companions[i], &source);
+        if (status == FUR_OK)
+            status = fur_path_join(error, to, companions[i], &target);
+        if (status == FUR_OK && fur_path_exists(source))
+            status = copy_file(error, source, target);
+        fur_free(source);
+        fur_free(target);
+        FUR_TRY(status);
+    }
+    return FUR_OK;
+}
+
+static fur_status tensor_bytes(fur_error *error, const char *folder, int64_t *bytes)
+{
+    fur_tensor_source *source;
+    FUR_TRY(fur_tensor_source_open(error, folder, &source));
+    *bytes = 0;
+    for (int64_t i = 0; i < fur_tensor_source_count(source); i++)
+        *bytes += fur_tensor_source_at(source, i)->bytes;
+    fur_tensor_source_close(source);
+    return FUR_OK;
+}
+
+static fur_status find_type(fur_error *error, const fur_model *model, const char *from, const char *name,
+                            fur_table_type *out)
+{
+    int type = 0;
+    *out = model->config.table_type;
+    if (!name)
+        return FUR_OK;
+    if (!fur_config_has_lookup(&model->config))
+        return fur_error_set(error, FUR_E_ARGUMENT, "%s: the model has no look-up tables that could be stored as %s",
+                             from, name);
+    while (fur_table_type_name(type) && strcmp(fur_table_type_name(type), name) != 0)
+        type++;
+    if (!fur_table_type_name(type))
+        return fur_error_set(error, FUR_E_ARGUMENT, "tables of type '%s', expected f32, bf16 or int8", name);
+    *out = (fur_table_type)type;
+    return FUR_OK;
+}
+
+static int64_t table_bytes(const fur_parameter *p, fur_lookup_type type)
+{
+    int64_t scales = type == FUR_LOOKUP_I8 ? p->shape[0] * (int64_t)sizeof(float) : 0;
+    return p->shape[0] * p->shape[1] * fur_lookup_type_bytes(type) + scales;
+}
+
+/* One table's figures. The scratch of its writer is made here, since no file is written yet. */
+static fur_status measure(fur_error *error, const fur_model *model, const fur_parameter *p, fur_table_type type,
+                          fur_converted_table *out)
+{
+    fur_table_writer writer = fur_model_table_writer(model, p, model->data, type);
+    *out = (fur_converted_table){.name = p->name,
+                                 .rows = p->shape[0],
+                                 .columns = p->shape[1],
+                                 .bytes_before = table_bytes(p, writer.rows->type),
+                                 .bytes_after = table_bytes(p, writer.type)};
+    int64_t bytes = p->shape[1] * (int64_t)sizeof(float);
+    writer.row = fur_malloc((size_t)bytes);
+    writer.coded = fur_malloc((size_t)bytes);
+    fur_status status = writer.row && writer.coded
+                            ? fur_table_rounding(error, &writer, &out->largest_error, &out->error_norm)
+                            : fur_memory_error(error, 2 * bytes, p->name);
+    fur_free(writer.row);
+    fur_free(writer.coded);
+    return status;
+}
+
+static fur_status measure_all(fur_error *error, const fur_model *model, fur_converted_fn on_table, void *user,
+                              fur_conversion *out)
+{
+    for (int64_t i = 0; i < model->table.count; i++) {
+        const fur_parameter *p = &model->table.list[i];
+        fur_converted_table table;
+        if (!p->table)
+            continue;
+        FUR_TRY(measure(error, model, p, out->table_type, &table));
+        out->tables++;
+        out->largest_error = fmax(out->largest_error, table.largest_error);
+        if (on_table)
+            on_table(user, &table);
+    }
+    return FUR_OK;
+}
+
+static fur_status write_folder(fur_context *context, const fur_model *model, const char *from, const char *to,
+                               fur_conversion *out)
+{
+    fur_error *error = &context->error;
+    char *parent = NULL, *staging = NULL;
+    fur_status status = fur_path_parent(error, to, &parent);
+    if (status == FUR_OK)
+        status = fur_folder_create(error, parent);
+    if (status == FUR_OK)
+        status = fur_folder_begin(error, to, &staging);
+    if (status == FUR_OK) {
+        status = fur_model_save(context, model, staging);
+        if (status == FUR_OK)
+            status = copy_companions(error, from, staging);
+        if (status == FUR_OK)
+            status = tensor_bytes(error, staging, &out->bytes_after);
+        if (status == FUR_OK)
+            status = fur_folder_publish(error, staging, to);
+        else
+            fur_folder_remove(staging);
+    }
+    fur_free(parent);
+    fur_free(staging);
+    return status;
+}
+
+fur_status fur_model_convert(fur_context *context, const char *from, const char *to, const char *table_type,
+                             fur_converted_fn on_table, void *user, fur_conversion *out)
+{
+    fur_error *error = &context->error;
+    fur_model *model;
+    memset(out, 0, sizeof *out);
+    if (fur_path_exists(to))
+        return fur_error_set(error, FUR_E_ARGUMENT, "%s exists already", to);
+    FUR_TRY(fur_model_open(context, from, &model));
+    fur_status status = find_type(error, model, from, table_type, &out->table_type);
+    if (status == FUR_OK)
+        status = tensor_bytes(error, from, &out->bytes_before);
+    if (status == FUR_OK)
+        status = measure_all(error, model, on_table, user, out);
+    if (status == FUR_OK) {
+        model->config.table_type = out->table_type; /* what is written; its rows know what they are */
+        status = write_folder(context, model, from, to, out);
+    }
+    fur_model_destroy(model);
+    return status;
+}
