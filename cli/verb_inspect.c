@@ -87,6 +87,7 @@ static json_t *config_json(const fur_model_config *config)
         cli_json_int(object, "lookup_down_bits", config->lookup_down_bits);
         cli_json_real(object, "lookup_temperature", config->lookup_temperature);
         cli_json_bool(object, "lookup_two_rows", config->lookup_two_rows);
+        cli_json_text(object, "table_type", fur_table_type_name((int)config->table_type));
     }
     return object;
 }

@@ -204,6 +204,11 @@ const fur_tensor_info *fur_tensor_source_at(const fur_tensor_source *source, int
     return source->tensors[index].info;
 }
 
+const char *fur_tensor_source_path(const fur_tensor_source *source)
+{
+    return source->path;
+}
+
 const fur_tensor_info *fur_tensor_source_find(const fur_tensor_source *source, const char *name)
 {
     int64_t index = fur_name_table_find(&source->by_name, name);

@@ -16,6 +16,8 @@ int64_t fur_tensor_source_count(const fur_tensor_source *source);
 const fur_tensor_info *fur_tensor_source_at(const fur_tensor_source *source, int64_t index);
 /* NULL: none of that name. */
 const fur_tensor_info *fur_tensor_source_find(const fur_tensor_source *source, const char *name);
+/* As it was opened. */
+const char *fur_tensor_source_path(const fur_tensor_source *source);
 /* Value of a key of __metadata__ of a single file; NULL if absent or sharded. */
 const char *fur_tensor_source_metadata(const fur_tensor_source *source, const char *key);
 

@@ -31,8 +31,8 @@ static fur_status read_scales(fur_error *error, const fur_tensor_source *source,
     for (int64_t r = 0; status == FUR_OK && r < p->shape[0]; r++)
         if (!(scale_R[r] > 0 && isfinite(scale_R[r])))
             status = fur_error_set(error, FUR_E_FORMAT,
-                                   "tensor \"%s\": element %lld is %g, expected a scale that is finite and above 0",
-                                   name.text, (long long)r, (double)scale_R[r]);
+                                   "%s: tensor \"%s\": element %lld is %g, expected a scale that is finite and above 0",
+                                   fur_tensor_source_path(source), name.text, (long long)r, (double)scale_R[r]);
     return status;
 }
 

@@ -569,11 +569,54 @@ static void test_pack(void **state)
         }
 }
 
+/* What a writer of files makes row by row is what fur_lookup_pack makes of whole tables, and comes back within half a
+ * step of its type. */
+static void test_rows(void **state)
+{
+    (void)state;
+    enum { OUT = 70, K = 2, BITS = 3, ROWS = K << BITS };
+    kit_exec kit;
+    kit_exec_init(&kit, FUR_ISA_REF, 1, 1 << 20);
+    float *rows = kit_guard_filled(ROWS * OUT, KIT_NORMAL, 3), scale[ROWS], back[OUT];
+    memset(rows + 5 * OUT, 0, OUT * sizeof *rows);
+    kit_fill_f32(rows + 6 * OUT, OUT, KIT_TINY, 4);
+    kit_fill_f32(rows + 7 * OUT, OUT, KIT_HUGE, 5);
+    fur_lookup map = {.in = K * BITS, .out = OUT, .bits = BITS, .layout = FUR_LOOKUP_ROWS, .table = rows};
+    for (int type = FUR_LOOKUP_F32; type <= FUR_LOOKUP_I8; type++) {
+        int64_t bytes = OUT * fur_lookup_type_bytes((fur_lookup_type)type);
+        unsigned char *whole = kit_guard((size_t)(ROWS * bytes)), *row = kit_guard((size_t)bytes);
+        assert_int_equal(fur_lookup_pack(&kit.exec, &map, FUR_LOOKUP_ROWS, (fur_lookup_type)type, whole, scale),
+                         FUR_OK);
+        for (int64_t r = 0; r < ROWS; r++) {
+            const float *x = rows + r * OUT;
+            float own = fur_lookup_row_scale((fur_lookup_type)type, OUT, x);
+            fur_lookup_row_encode((fur_lookup_type)type, OUT, x, own, row);
+            kit_check_same_bits("a row", row, whole + r * bytes, (size_t)bytes);
+            if (type == FUR_LOOKUP_I8)
+                kit_check_same_bits("its scale", &own, &scale[r], sizeof own);
+            else
+                assert_true(own == 1);
+            fur_lookup_row_decode((fur_lookup_type)type, OUT, row, own, back);
+            for (int64_t i = 0; i < OUT; i++) {
+                double half = type == FUR_LOOKUP_F32    ? 0
+                              : type == FUR_LOOKUP_BF16 ? fabs((double)x[i]) / 256
+                                                        : (0.5 + 256 * KIT_U) * (double)own;
+                assert_true(fabs((double)back[i] - (double)x[i]) <= half);
+            }
+        }
+    }
+    rows[3] = NAN;
+    assert_true(isinf(fur_lookup_row_scale(FUR_LOOKUP_I8, OUT, rows)));
+    kit_guard_free_all();
+    kit_exec_clear(&kit);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_hash),           cmocka_unit_test(test_forward), cmocka_unit_test(test_backward_tables),
         cmocka_unit_test(test_backward_input), cmocka_unit_test(test_counts),  cmocka_unit_test(test_pack),
+        cmocka_unit_test(test_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
