@@ -5,6 +5,16 @@
 #include <math.h>
 #include <string.h>
 
+static int64_t bits_of(const cli_options *options)
+{
+    return options->lookup_bits > 0 ? options->lookup_bits : 8;
+}
+
+static const char *type_of(const cli_options *options)
+{
+    return options->table_type != NULL ? options->table_type : "f32";
+}
+
 static void add_seconds(json_t *object, const char *name, double seconds)
 {
     if (isfinite(seconds))
@@ -44,7 +54,7 @@ static void print_result(const cli_session *session, const fur_bench_lookup_resu
     const cli_options *o = session->options;
     char a[CLI_UNIT], c[CLI_UNIT];
     printf("lookup projection, %s tokens, %lld to %lld, %lld bits, tables of %s (%s), %s, %d threads, best of %d\n",
-           cli_count(a, o->tokens), (long long)o->in, (long long)o->out, (long long)o->bits, o->table_type,
+           cli_count(a, o->tokens), (long long)o->in, (long long)o->out, (long long)bits_of(o), type_of(o),
            cli_bytes(c, r->table_bytes), fur_context_isa(session->context), fur_context_threads(session->context),
            r->repetitions);
     line("forward", r->hash_seconds + r->forward_seconds, r->dense_forward_seconds);
@@ -66,8 +76,8 @@ int bench_lookup(cli_session *session)
     const fur_bench_lookup_settings settings = {.tokens = o->tokens,
                                                 .in = o->in,
                                                 .out = o->out,
-                                                .bits = o->bits,
-                                                .table_type = o->table_type,
+                                                .bits = bits_of(o),
+                                                .table_type = type_of(o),
                                                 .skewed = strcmp(o->codes, "skewed") == 0,
                                                 .cold = o->cold || o->tokens == 1};
     fur_bench_lookup_result r;
@@ -87,8 +97,8 @@ int bench_lookup(cli_session *session)
     cli_json_int(object, "tokens", o->tokens);
     cli_json_int(object, "in", o->in);
     cli_json_int(object, "out", o->out);
-    cli_json_int(object, "bits", o->bits);
-    cli_json_text(object, "table_type", o->table_type);
+    cli_json_int(object, "bits", bits_of(o));
+    cli_json_text(object, "table_type", type_of(o));
     cli_json_text(object, "codes", o->codes);
     cli_json_bool(object, "cold", settings.cold);
     add_result(object, &r, settings.cold);

@@ -27,7 +27,7 @@ static const cli_option table[] = {
     {"model", 'm', NULL, CLI_TEXT, "FOLDER", NULL, NULL, 0, 0, "Model",
      "model in Hugging Face form (config.json, model.safetensors), or an output folder of train, whose latest "
      "checkpoint is taken; for train: the weights to start from",
-     TRAIN | EVAL | AUDIT | GENERATE | CONVERT | PLAN | INSPECT | LONG_STEP, "FURLONG_MODEL", AT(model)},
+     TRAIN | EVAL | AUDIT | GENERATE | CONVERT | PLAN | BENCH | INSPECT | LONG_STEP, "FURLONG_MODEL", AT(model)},
     {"preset", 0, NULL, CLI_TEXT, "NAME", "(bytes-1m)", NULL, 0, 0, "Model",
      "shape of a new model: bytes-1m, bytes-4m, gpt2-124m, llama-135m, llama-1b; with -almost-linear behind it, heads of 32 "
      "and all but every fourth layer almost-linear; with -lookup, tables for all maps; with -hybrid, for the feedforward; "
@@ -45,7 +45,7 @@ static const cli_option table[] = {
      "of learned tables, which take far more memory and far fewer multiplications", TRAIN | PLAN, NULL, AT(projection)},
     {"lookup-bits", 0, NULL, CLI_INT, "BITS", "(8)", NULL, 1, 12, "Model",
      "look-up maps: signs that pick a row of a table, which has 2^BITS rows; the feedforward's second map has two more",
-     TRAIN | PLAN, NULL, AT(lookup_bits)},
+     TRAIN | PLAN | BENCH, NULL, AT(lookup_bits)},
     {"lookup-temperature", 0, NULL, CLI_REAL, "T", "(none)", NULL, 0, 1000, "Model",
      "look-up maps: rows are weighted by their probability at this temperature, not by the released score",
      TRAIN | PLAN, NULL, AT(lookup_temperature)},
@@ -54,7 +54,7 @@ static const cli_option table[] = {
      TRAIN | PLAN, NULL, AT(lookup_two_rows)},
     {"table-type", 0, NULL, CLI_CHOICE, "TYPE", "(as they are)", "f32|bf16|int8", 0, 0, "Model",
      "what look-up tables are stored as: bf16 takes half the bytes of f32, int8 with a scale a row about a quarter",
-     CONVERT, NULL, AT(table_type)},
+     CONVERT | BENCH, NULL, AT(table_type)},
     {"window", 0, NULL, CLI_TEXT, "TOKENS", "(none)", NULL, 0, 0, "Model",
      "tokens that a token sees, itself among them: one number for all layers, or 4096@0-9,none@10-11; for bench one "
      "number. Of almost-linear layers: tokens before the own chunk that are seen one by one", TRAIN | PLAN | BENCH, NULL, AT(window)},
@@ -184,11 +184,11 @@ static const cli_option table[] = {
     {"longest", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Plan",
      "the longest document that fits --memory", PLAN, NULL, AT(longest)},
 
-    {"mode", 0, NULL, CLI_CHOICE, "MODE", "peak", "peak|attention|projection|step|longest", 0, 0, "Bench",
+    {"mode", 0, NULL, CLI_CHOICE, "MODE", "peak", "peak|attention|projection|step|decode|longest", 0, 0, "Bench",
      "what to measure; the word after bench", BENCH, NULL, AT(mode)},
     {"kind", 0, NULL, CLI_CHOICE, "KIND", "(exact, dense)", "exact|almost-linear|dense|lookup", 0, 0, "Bench",
      "kind of attention or projection", BENCH, NULL, AT(kind)},
-    {"tokens", 0, NULL, CLI_COUNT, "TOKENS", "4096", NULL, 1, TEBI, "Bench", "length of the sequence",
+    {"tokens", 0, NULL, CLI_COUNT, "TOKENS", "4096", NULL, 1, TEBI, "Bench", "length of the sequence; of bench decode: of the prompt (16)",
      BENCH, NULL, AT(tokens)},
     {"heads", 0, NULL, CLI_INT, "COUNT", "12", NULL, 1, 65536, "Bench", "query heads", BENCH, NULL, AT(heads)},
     {"kv-heads", 0, NULL, CLI_INT, "COUNT", "(as --heads)", NULL, 1, 65536, "Bench", "key heads",
@@ -200,14 +200,11 @@ static const cli_option table[] = {
      BENCH, NULL, AT(in)},
     {"out", 0, NULL, CLI_INT, "WIDTH", "3072", NULL, 1, 1e6, "Bench", "output width of the projection",
      BENCH, NULL, AT(out)},
-    {"bits", 0, NULL, CLI_INT, "COUNT", "8", NULL, 1, 12, "Bench", "numbers that pick a row of a lookup's table",
-     BENCH, NULL, AT(bits)},
-    {"table-type", 0, NULL, CLI_CHOICE, "TYPE", "f32", "f32|bf16|int8", 0, 0, "Bench", "type of a lookup's tables",
-     BENCH, NULL, AT(table_type)},
     {"codes", 0, NULL, CLI_CHOICE, "HOW", "uniform", "uniform|skewed", 0, 0, "Bench",
      "which rows tokens read: any alike, or as words by Zipf's law", BENCH, NULL, AT(codes)},
     {"cold", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Bench",
-     "lookup: empty the caches before each call (with --tokens 1 always)", BENCH, NULL, AT(cold)},
+     "decode: empty the caches before each token; projection, lookup: before each call (with --tokens 1 always)", BENCH,
+     NULL, AT(cold)},
 
     {"quick", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Demo", "30 seconds of training and a step over 8,192 bytes",
      DEMO, NULL, AT(quick)},

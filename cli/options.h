@@ -121,9 +121,9 @@ typedef struct cli_options {
     int64_t predict, top_k, max_tokens;
     double temperature, top_p;
     /* plan, bench, demo */
-    const char *purpose, *mode, *kind, *table_type, *codes;
+    const char *purpose, *mode, *kind, *codes;
     bool longest, bidirectional, quick, cold;
-    int64_t tokens, heads, kv_heads, head_dim, in, out, bits;
+    int64_t tokens, heads, kv_heads, head_dim, in, out;
     double train_seconds;
     /* output */
     bool json, help;

@@ -212,6 +212,95 @@ static int bench_step(bench *b)
     return CLI_OK;
 }
 
+#define DECODE_PROMPT 16
+
+static void add_decode(bench *b, int64_t prompt, const char *name, const char *table_type)
+{
+    const fur_bench_result *r = &b->result;
+    common(b);
+    cli_json_text(b->object, "model", name);
+    if (table_type != NULL)
+        cli_json_text(b->object, "table_type", table_type);
+    cli_json_int(b->object, "prompt_tokens", prompt);
+    cli_json_bool(b->object, "cold", b->session->options->cold);
+    cli_json_real(b->object, "seconds", r->decode_seconds);
+    cli_json_real(b->object, "tokens_per_second", r->tokens_per_second);
+    cli_json_real(b->object, "head_seconds", r->head_seconds);
+    cli_json_real(b->object, "head_share", r->head_seconds / r->decode_seconds);
+    cli_json_int(b->object, "read_bytes", r->read_bytes);
+    cli_json_int(b->object, "head_bytes", r->head_bytes);
+    cli_json_real(b->object, "multiplications", r->multiplications);
+    cli_json_int(b->object, "peak_rss_bytes", r->peak_rss_bytes);
+    cli_json_int(b->object, "planned_peak_bytes", r->planned_peak_bytes);
+}
+
+static void print_decode(bench *b, const char *name, const char *table_type)
+{
+    const fur_bench_result *r = &b->result;
+    char a[CLI_UNIT], c[CLI_UNIT], d[CLI_UNIT], e[CLI_UNIT];
+    if (b->session->options->json)
+        return;
+    printf("%s%s%s, a token%s: %s, %s tokens/s, %s, %d threads, best of %d\n", name, table_type ? ", tables of " : "",
+           table_type ? table_type : "", b->session->options->cold ? " with cold weights" : "",
+           cli_seconds(a, r->decode_seconds), cli_rate(c, r->tokens_per_second), fur_context_isa(b->session->context),
+           fur_context_threads(b->session->context), r->repetitions);
+    printf("  layers    %10s, maps read %s\n", cli_seconds(a, r->decode_seconds - r->head_seconds),
+           cli_bytes(c, r->read_bytes));
+    printf("  head      %10s, reads %s: %.0f %% of the time\n", cli_seconds(a, r->head_seconds),
+           cli_bytes(c, r->head_bytes), share(r->head_seconds, r->decode_seconds));
+    printf("  peak memory %s of %s planned\n", cli_bytes(d, r->peak_rss_bytes), cli_bytes(e, r->planned_peak_bytes));
+}
+
+/* The shape of what is timed, and where --model is given its folder. */
+static int decode_model(bench *b, int64_t prompt, fur_model_config *config, char **folder)
+{
+    const cli_options *o = b->session->options;
+    int code = cli_config_open(b->session, "gpt2-124m", 0, false, config);
+    if (code != CLI_OK)
+        return code;
+    bool tables = config->lookup_bits > 0;
+    if (o->table_type != NULL && (o->model != NULL || !tables))
+        return cli_refuse(b->session, CLI_USAGE, "--table-type: %s",
+                          tables ? "the tables of a model in a folder are timed as they are stored (furlong convert)"
+                                 : "the model has no look-up tables");
+    for (int type = 0; o->table_type != NULL && fur_table_type_name(type) != NULL; type++)
+        if (strcmp(fur_table_type_name(type), o->table_type) == 0)
+            config->table_type = (fur_table_type)type;
+    if (prompt > FUR_BENCH_MOST_PROMPT)
+        return cli_refuse(b->session, CLI_USAGE, "--tokens: a prompt to decode behind has at most %d, got %" PRId64,
+                          FUR_BENCH_MOST_PROMPT, prompt);
+    if (o->model != NULL && (*folder = cli_model_folder(b->session, o->model)) == NULL)
+        return CLI_BAD_INPUT;
+    return CLI_OK;
+}
+
+static int bench_decode(bench *b)
+{
+    const cli_options *o = b->session->options;
+    fur_bench_decode_settings settings = {.cold = o->cold};
+    fur_model_config config;
+    char *folder = NULL;
+    settings.prompt_tokens = cli_given(o, "tokens") ? o->tokens : DECODE_PROMPT;
+    int code = decode_model(b, settings.prompt_tokens, &config, &folder);
+    if (code == CLI_OK)
+        code = cli_memory_limit(b->session, &settings.memory_bytes, NULL);
+    if (code == CLI_OK) {
+        fur_status status = fur_bench_decode(b->session->context, folder, &config, &settings, &b->result);
+        code = status == FUR_OK ? CLI_OK
+               : folder != NULL ? cli_fail_input(b->session, status)
+                                : cli_fail(b->session, status);
+    }
+    if (code == CLI_OK) {
+        const char *name = folder != NULL ? folder : config.name;
+        const char *type = config.lookup_bits > 0 ? fur_table_type_name((int)config.table_type) : NULL;
+        add_decode(b, settings.prompt_tokens, name, type);
+        print_decode(b, name, type);
+        finish(b);
+    }
+    cli_free(folder);
+    return code;
+}
+
 static int bench_longest(bench *b)
 {
     fur_model_config config;
@@ -257,12 +346,13 @@ static int check_options(const cli_session *session)
                 {"bound", "attention, step or longest"},
                 {"chunk", "attention, step or longest"},
                 {"max-features", "attention, step or longest"},
-                {"attention", "step or longest"},
-                {"layers", "step or longest"},
-                {"bits", "projection"},
-                {"table-type", "projection"},
+                {"attention", "step, decode or longest"},
+                {"layers", "step, decode or longest"},
+                {"model", "decode"},
+                {"lookup-bits", "projection, step or decode"},
+                {"table-type", "projection or decode"},
                 {"codes", "projection"},
-                {"cold", "projection"},
+                {"cold", "projection or decode"},
                 {"ctx-size", "step"},
                 {"disk", "step"},
                 {"disk-dir", "step"},
@@ -282,11 +372,8 @@ int verb_bench(cli_session *session)
     static const struct {
         const char *name;
         int (*run)(bench *);
-    } modes[] = {{"peak", bench_peak},
-                 {"attention", bench_attention},
-                 {"projection", bench_projection},
-                 {"step", bench_step},
-                 {"longest", bench_longest}};
+    } modes[] = {{"peak", bench_peak}, {"attention", bench_attention}, {"projection", bench_projection},
+                 {"step", bench_step}, {"decode", bench_decode},       {"longest", bench_longest}};
     int code = check_options(session);
     if (code == CLI_OK)
         code = cli_session_open(session);

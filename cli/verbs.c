@@ -81,10 +81,12 @@ const cli_verb_info cli_verbs[CLI_VERBS] = {
     [CLI_BENCH] =
         {"bench", "mode", "MODE [options]", "speed of the library's own operators",
          "Modes: peak (what the machine can do), attention, projection (one operator, forward and backward), step "
-         "(whole optimizer steps), longest (the longest document that fits --memory, and its seconds). Best of several "
-         "repetitions, their number stated.",
+         "(whole optimizer steps), decode (one token of generation after another, and the share of the output head in "
+         "it), longest (the longest document that fits --memory, and its seconds). Best of several repetitions, their "
+         "number stated.",
          "furlong bench attention --heads 12 --head-dim 64 --tokens 4096 --json\tattention of a GPT-2 layer\n"
-         "furlong bench step --preset gpt2-124m --tokens 1024\ttokens per second of training",
+         "furlong bench step --preset gpt2-124m --tokens 1024\ttokens per second of training\n"
+         "furlong bench decode --preset gpt2-124m-lookup --table-type int8 --cold\ttokens per second of generation",
          false},
     [CLI_INSPECT] =
         {"inspect", "model", "FOLDER [options]", "shape and weights of a model",

@@ -23,7 +23,10 @@ typedef struct fur_bench_result {
     double tokens_per_second; /* step */
     double planned_seconds;   /* step */
     int64_t peak_rss_bytes, planned_peak_bytes;
-    int64_t disk_bytes; /* step: planned */
+    int64_t disk_bytes;                  /* step: planned */
+    double decode_seconds, head_seconds; /* decode: a token, and in it the output head, of the fastest one */
+    int64_t read_bytes, head_bytes;      /* decode: of the layers' maps and of the head, that a token reads */
+    double multiplications;              /* decode: in the layers' maps */
 } fur_bench_result;
 
 FUR_API fur_status fur_bench_peak(fur_context *context, fur_bench_result *out);
@@ -74,6 +77,19 @@ FUR_API fur_status fur_bench_lookup(fur_context *context, const fur_bench_lookup
  * gets (for training). A step of 20 s or more is taken once. */
 FUR_API fur_status fur_bench_step(fur_context *context, const fur_model_config *config, const fur_plan_request *request,
                                   fur_bench_result *out);
+
+#define FUR_BENCH_MOST_PROMPT 512
+
+typedef struct fur_bench_decode_settings {
+    int64_t prompt_tokens; /* 1 .. FUR_BENCH_MOST_PROMPT */
+    bool cold;             /* caches are emptied between tokens */
+    int64_t memory_bytes;  /* limit; 0: none */
+} fur_bench_decode_settings;
+/* Tokens behind a prompt, one by one, as fur_generate decodes them, without the sampling. The model of `folder`
+ * (fur_model_open), or where that is NULL one of `config` with random weights, its tables as config->table_type says,
+ * in memory alone. Tokens are drawn. Errors: those of fur_generate. */
+FUR_API fur_status fur_bench_decode(fur_context *context, const char *folder, const fur_model_config *config,
+                                    const fur_bench_decode_settings *settings, fur_bench_result *out);
 
 #ifdef __cplusplus
 }

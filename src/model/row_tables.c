@@ -113,13 +113,13 @@ fur_status fur_row_table_fill(fur_error *error, const fur_parameter *p, fur_look
     }
     for (int64_t r = 0; r < p->shape[0]; r++) {
         const float *row = draw + r % draw_rows * columns;
-        float scale = fur_lookup_row_scale(type, columns, row);
+        float scale = r < draw_rows ? fur_lookup_row_scale(type, columns, row) : 1;
         if (r < draw_rows)
             fur_lookup_row_encode(type, columns, row, scale, to + r * row_bytes);
         else
             memcpy(to + r * row_bytes, to + (r - draw_rows) * row_bytes, (size_t)row_bytes);
         if (out->scale_R)
-            out->scale_R[r] = scale;
+            out->scale_R[r] = r < draw_rows ? scale : out->scale_R[r - draw_rows];
     }
     return FUR_OK;
 }

@@ -19,7 +19,7 @@ refused 2 "unexpected word 'book.txt'" -- train book.txt
 refused 2 "--file: expected a text" -- train
 refused 2 "--model: expected the folder of a model" -- generate
 refused 2 "--model: expected the folder of a model" -- eval -f x
-refused 2 "expected one of peak|attention|projection|step|longest, got 'speed'" -- bench speed
+refused 2 "expected one of peak|attention|projection|step|decode|longest, got 'speed'" -- bench speed
 for option in --window --layers --disk --disk-dir --store-dtype; do
     case $option in --store-dtype) value=bf16 ;; *) value=5 ;; esac
     refused 2 "$option: an option of bench" "not of bench projection" -- bench projection $option $value

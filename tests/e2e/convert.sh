@@ -70,6 +70,24 @@ expect 0 eval -m onwards -f text -c 64 -t 1 --json
 expect 0 train -m f32 -f text -c 64 -b 512 --max-steps 1 --eval-steps 0 -t 1 -o from --json
 if grep -q rounded err; then fail "f32 is not rounded"; fi
 
+# ---- decoding is timed -----------------------------------------------------------------------------------------------
+
+for type in f32 bf16 int8; do
+    expect 0 bench decode -m $type --tokens 3 -t 1 --json
+    for key in seconds tokens_per_second head_seconds head_share read_bytes planned_peak_bytes; do
+        grep -q "\"$key\":[0-9]" out || fail "bench decode has no $key: $(cat out)"
+    done
+    grep -q "\"table_type\":\"$type\"" out || fail "bench decode does not say $type"
+    expect 0 bench decode --preset bytes-1m-lookup --layers 1 --table-type $type -t 1 --cold
+    grep -q "tables of $type, a token with cold weights" out || fail "bench decode: $(cat out)"
+done
+expect 0 bench decode --preset bytes-1m --layers 1 -t 1
+grep -q 'head .* % of the time' out || fail "bench decode: $(cat out)"
+refused 2 "--table-type: the model has no look-up tables" -- bench decode --preset bytes-1m --table-type int8
+refused 2 "--table-type: the tables of a model in a folder" -- bench decode -m int8 --table-type int8
+refused 2 "--cold: an option of bench decode" -- bench step --cold
+refused 4 "decoding needs" -- bench decode --preset gpt2-124m --memory 64M
+
 # ---- damage --------------------------------------------------------------------------------------------------------
 
 # where TENSOR FOLDER: the first byte of the tensor in the file, and its bytes

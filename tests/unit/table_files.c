@@ -424,6 +424,43 @@ static void mapped_models_keep_to_what_they_can(void **state)
     clear_scene(&s);
 }
 
+/* What a decoded token is told to read, and what is refused; times are only told. */
+static void decoding_is_timed(void **state)
+{
+    (void)state;
+    scene s;
+    set_scene(first_with_tables(), 2, &s);
+    const fur_model_config *c = &s.at->config;
+    fur_bench_decode_settings settings = {.prompt_tokens = 5};
+    fur_bench_result dense, result;
+    kit_ok(s.context, fur_bench_decode(s.context, NULL, &kit_model_cases[0].config, &settings, &dense));
+    assert_true(dense.repetitions == 64 && dense.head_seconds > 0 && dense.decode_seconds > dense.head_seconds);
+    /* q, k, v, o of 32 x 32, up and down of 32 x 128, three layers; the head 97 x 32 */
+    assert_true(dense.read_bytes == 4 * 3 * (4 * 32 * 32 + 2 * 32 * 128) && dense.head_bytes == 4 * 97 * 32);
+    for (int type = 0; type < 3; type++) {
+        fur_model_config config = *c;
+        config.table_type = (fur_table_type)type;
+        kit_ok(s.context, fur_bench_decode(s.context, s.to[type], NULL, &settings, &result));
+        int64_t bytes = result.read_bytes;
+        settings.cold = true;
+        kit_ok(s.context, fur_bench_decode(s.context, NULL, &config, &settings, &result));
+        settings.cold = false;
+        /* rows of q, k, v, up from 32 / 4 tables, of down from 48 / 6 */
+        int64_t rows = 3 * (8 * (3 * 32 + 48) + 8 * 32);
+        assert_true(bytes == rows * (type == 0 ? 4 : type == 1 ? 2 : 1) && bytes == result.read_bytes);
+        assert_true(result.multiplications == (double)rows);
+    }
+    settings.memory_bytes = 1 << 20;
+    assert_int_equal(fur_bench_decode(s.context, NULL, c, &settings, &result), FUR_E_DOES_NOT_FIT);
+    assert_int_equal(fur_bench_decode(s.context, s.to[0], NULL, &settings, &result), FUR_E_DOES_NOT_FIT);
+    settings = (fur_bench_decode_settings){.prompt_tokens = 0};
+    assert_int_equal(fur_bench_decode(s.context, NULL, c, &settings, &result), FUR_E_ARGUMENT);
+    settings.prompt_tokens = 5;
+    assert_int_equal(fur_bench_decode(s.context, NULL, &kit_model_cases[7].config, &settings, &result),
+                     FUR_E_UNSUPPORTED);
+    clear_scene(&s);
+}
+
 /* ---- refusals -----------------------------------------------------------------------------------------------------
  */
 
@@ -689,6 +726,7 @@ int main(void)
         cmocka_unit_test(maps_over_rows_are_within_the_bound),
         cmocka_unit_test(generation_is_planned_with_its_tables),
         cmocka_unit_test(mapped_models_keep_to_what_they_can),
+        cmocka_unit_test(decoding_is_timed),
         cmocka_unit_test(wrong_tables_are_refused_by_name),
         cmocka_unit_test(conversions_that_cannot_be_are_refused),
         cmocka_unit_test(every_failure_leaves_nothing),
