@@ -71,7 +71,8 @@ static void test_two_rows_have_no_jump(void **state)
     for (int score = 0; score < 2; score++)
         for (int two = 0; two < 2; two++) {
             kit_exec kit;
-            fur_lookup map = {.in = I, .out = O, .bits = 4, .score = score, .temperature = 1, .two_rows = two};
+            fur_lookup map = {
+                .in = I, .out = O, .bits = 4, .score = (fur_lookup_score)score, .temperature = 1, .two_rows = two};
             map.layout = FUR_LOOKUP_ROWS;
             kit_exec_init(&kit, FUR_ISA_REF, 1, 4096);
             map.table = kit_guard_filled(I / 4 * 16 * O, KIT_NORMAL, 2);

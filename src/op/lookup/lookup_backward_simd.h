@@ -2,7 +2,7 @@
 /* Gradients and the update of tables, over the vocabularies of op/simd and lookup_words. */
 #include <string.h>
 
-#include "op/lookup/lookup_ahead.h"
+#include "op/lookup/lookup_ahead_simd.h"
 
 /* ---- gradient of the tables ----------------------------------------------------------------------------------------
  */

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/bf16.h"
-#include "op/lookup/lookup_ahead.h"
+#include "op/lookup/lookup_ahead_simd.h"
 
 #define VECTORS    (FUR_LOOKUP_TILE / VL)
 #define GROUP_F32  8

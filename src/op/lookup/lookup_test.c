@@ -342,7 +342,7 @@ static void test_forward(void **state)
             for (fur_isa isa = FUR_ISA_REF; isa <= kit_best_isa(); isa++) {
                 problem p;
                 setup(&cases[n], &p);
-                check_forward(&p, kind % 2, kind / 2 % 3, isa, kind / 6);
+                check_forward(&p, (fur_lookup_layout)(kind % 2), (fur_lookup_type)(kind / 2 % 3), isa, kind / 6);
                 teardown(&p);
             }
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Asking for the memory of the tables that come next while those of now are used: in order, where the rows themselves
  * are read by chance. Worth 10 % in f32, 28 % in int8. */
-#ifndef FUR_OP_LOOKUP_AHEAD_H
-#define FUR_OP_LOOKUP_AHEAD_H
+#ifndef FUR_OP_LOOKUP_AHEAD_SIMD_H
+#define FUR_OP_LOOKUP_AHEAD_SIMD_H
 
 #include <immintrin.h>
 
