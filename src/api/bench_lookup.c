@@ -65,8 +65,7 @@ static void read_all(lookup_bench *b, const unsigned char *at, int64_t bytes)
     b->sum += sum;
 }
 
-/* ---- what is timed -------------------------------------------------------------------------------------------------
- */
+/* ---- what is timed ---------------------------------------------------------------------------------------------- */
 
 /* Cold: each round takes other rows of x. */
 static fur_status run_hash(lookup_bench *b)
@@ -189,8 +188,7 @@ static fur_status time_rounds(lookup_bench *b, const timed *list, int count, int
     return FUR_OK;
 }
 
-/* ---- data ----------------------------------------------------------------------------------------------------------
- */
+/* ---- data ------------------------------------------------------------------------------------------------------- */
 
 /* Rows around one of VOCABULARY points, drawn by Zipf's law: what a first layer sees. */
 static void draw_skewed(lookup_bench *b)

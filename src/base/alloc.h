@@ -16,8 +16,8 @@ char *fur_strdup(const char *text);
 /* Pages straight from the system, zeroed, aligned to a page; release with the same size. */
 void *fur_pages_map(size_t bytes);
 /* Asks that what lies wholly inside this range of fur_pages_map, not yet written, be backed by large pages: for what is
- * read by chance, a few KB at a time, where the walk through page tables costs as much as the read. A hint; the range then
- * takes memory in steps of 2 MB. */
+ * read by chance, a few KB at a time, where the walk through page tables costs as much as the read. A hint; the range
+ * then takes memory in steps of 2 MB. */
 void fur_pages_large(void *from, size_t bytes);
 void fur_pages_unmap(void *pointer, size_t bytes);
 /* Pages of an open file, read-only, read as they are touched and in no order; offset: a multiple of fur_page_bytes.

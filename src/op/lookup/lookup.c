@@ -29,8 +29,7 @@ const fur_lookup_kernel *fur_lookup_kernel_of(const fur_exec *exec)
     return &fur_lookup_ref;
 }
 
-/* ---- sizes ---------------------------------------------------------------------------------------------------------
- */
+/* ---- sizes ------------------------------------------------------------------------------------------------------ */
 
 int64_t fur_lookup_tables(const fur_lookup *map)
 {
@@ -113,8 +112,7 @@ void fur_lookup_codes_place(const fur_lookup *map, int64_t tokens, void *memory,
         out->weight_ST = (float *)(void *)(at + code_bytes(map, tokens));
 }
 
-/* ---- hash ----------------------------------------------------------------------------------------------------------
- */
+/* ---- hash ------------------------------------------------------------------------------------------------------- */
 
 fur_status fur_lookup_hash(const fur_exec *exec, const fur_lookup *map, const float *x_TI, int64_t ldx,
                            fur_lookup_codes *out)
@@ -139,8 +137,7 @@ fur_status fur_lookup_hash(const fur_exec *exec, const fur_lookup *map, const fl
     return FUR_OK;
 }
 
-/* ---- plan ----------------------------------------------------------------------------------------------------------
- */
+/* ---- plan ------------------------------------------------------------------------------------------------------- */
 
 int fur_lookup_plan_push(fur_arena *arena, const fur_lookup *map, int64_t tokens, int64_t group, int weights,
                          fur_lookup_plan *out)
@@ -174,8 +171,7 @@ void fur_lookup_plan_make(const fur_exec *exec, const fur_lookup *map, const fur
     }
 }
 
-/* ---- forward -------------------------------------------------------------------------------------------------------
- */
+/* ---- forward ---------------------------------------------------------------------------------------------------- */
 
 typedef struct space {
     float *scratch; /* of each thread */
@@ -231,8 +227,7 @@ static void forward_tiles(const fur_exec *exec, const fur_lookup_call *call, int
     }
 }
 
-/* Bytes that are worth a thread: in less time than it takes to start and join threads, one of them reads half of that.
- */
+/* Rows in bytes for which a thread is started: 30 us of reading, some times what starting and joining it takes. */
 #define THREAD_BYTES ((int64_t)1 << 20)
 
 /* One block of tokens: by tokens, and where these are few by columns. */
@@ -296,8 +291,7 @@ fur_status fur_lookup_count_rows(const fur_exec *exec, const fur_lookup *map, co
     return FUR_OK;
 }
 
-/* ---- layouts and types ---------------------------------------------------------------------------------------------
- */
+/* ---- layouts and types ------------------------------------------------------------------------------------------ */
 
 /* Nearest even. |x| <= 127 by the choice of the scale, but for its own rounding. */
 static int8_t int8_of(float x)

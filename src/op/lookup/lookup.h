@@ -88,10 +88,10 @@ fur_status fur_lookup_hash(const fur_exec *exec, const fur_lookup *map, const fl
 
 /* y = map of the coded rows; add: y += that, added last. Rows ldy floats apart; columns beyond out are not touched.
  * S O multiply-adds a token. Layout TILES: the table is read once per 8,192 tokens; ROWS: once per token.
- * I8: weights times scales are rounded to 15 bits of the token's largest, which errs by at most
+ * I8 in TILES: weights times scales are rounded to 15 bits of the token's largest, which errs by at most
  *   2^-16 max_s(w_s scale_s) sum_s |int8 value|
- * an element, a tenth of the rounding of the tables themselves; the reference does not. Weights that overflow f32 when
- * scaled: undefined y. Errors: FUR_E_SHAPE, FUR_E_ARGUMENT (a scale missing), FUR_E_MEMORY (workspace). */
+ * an element, far below the rounding of the tables themselves; the reference and ROWS do not. Weights that overflow f32
+ * when scaled: undefined y. Errors: FUR_E_SHAPE, FUR_E_ARGUMENT (a scale missing), FUR_E_MEMORY (workspace). */
 fur_status fur_lookup_forward(const fur_exec *exec, const fur_lookup *map, const fur_lookup_codes *codes, int add,
                               float *y_TO, int64_t ldy);
 
@@ -110,16 +110,16 @@ fur_status fur_lookup_backward_input(const fur_exec *exec, const fur_lookup *map
                                      const float *x_TI, int64_t ldx, const float *dy_TO, int64_t lddy, int add,
                                      float *dx_TI, int64_t lddx);
 
-/* Bytes that any call above pushes on exec->workspace for that many tokens, with backward those of the two backward
- * calls, the update and the sum of squares too; no more for fewer tokens, nor for more than 8,192. */
+/* Bytes that any call on this map (its type and layout count) pushes on exec->workspace for that many tokens, with
+ * backward those of the two backward calls, the update and the sum of squares too; no more for fewer tokens, nor for
+ * more than 8,192. */
 int64_t fur_lookup_workspace(const fur_exec *exec, const fur_lookup *map, int64_t tokens, int backward);
 
 /* count_KR[k][r] += slots of all tokens that read row r of table k. */
 fur_status fur_lookup_count_rows(const fur_exec *exec, const fur_lookup *map, const fur_lookup_codes *codes,
                                  uint32_t *count_KR);
 
-/* ---- training: rows that were touched ------------------------------------------------------------------------------
- */
+/* ---- training: rows that were touched --------------------------------------------------------------------------- */
 
 /* Sum of squares of dtable over touched rows, in double and a fixed order; and each row's own in square_KR (0: not
  * touched), which the update reads. The gradient is read once. */
@@ -166,8 +166,7 @@ fur_status fur_lookup_update_lazy(const fur_exec *exec, const fur_lookup *map, f
 fur_status fur_lookup_catch_up(const fur_exec *exec, const fur_lookup *map, float *table,
                                const fur_lookup_moments *moments, const fur_lookup_update *args);
 
-/* ---- layouts and types ----------------------------------------------------------------------------------------------
- */
+/* ---- layouts and types ------------------------------------------------------------------------------------------ */
 
 /* from->table in another layout and type: from f32 to any type (bf16: nearest even; int8: scale = max|row| / 127, 1 for
  * a row of zeros, values nearest even), else the type must stay (I8: scales stay the caller's, row_scale_KR is not

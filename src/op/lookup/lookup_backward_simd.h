@@ -4,8 +4,7 @@
 
 #include "op/lookup/lookup_ahead_simd.h"
 
-/* ---- gradient of the tables ----------------------------------------------------------------------------------------
- */
+/* ---- gradient of the tables ------------------------------------------------------------------------------------- */
 
 /* 8,192 tokens of 32 columns fill a cache of 1 MB: 2.7 us a token for 96 tables and 768 columns, against 3.5 with 16
  * and 3.0 with 64 columns (Zen 5). */
@@ -69,8 +68,7 @@ static void table_gradient(const fur_lookup *map, const fur_lookup_sorted *sorte
     }
 }
 
-/* ---- score gradient ------------------------------------------------------------------------------------------------
- */
+/* ---- score gradient --------------------------------------------------------------------------------------------- */
 
 #define SCORE_VECTORS (FUR_LOOKUP_TILE / VL)
 #define SCORE_TOKENS  (VL / FUR_LOOKUP_SCORES) /* whose products are summed over lanes together */
@@ -153,8 +151,7 @@ static void scores(const fur_lookup *map, const fur_lookup_codes *codes, int64_t
     }
 }
 
-/* ---- update --------------------------------------------------------------------------------------------------------
- */
+/* ---- update ----------------------------------------------------------------------------------------------------- */
 
 static double square(const float *dtable)
 {

@@ -185,8 +185,7 @@ static void forward_tile(const fur_lookup_call *c, int64_t tile, int64_t begin, 
     finish(c, tile, begin, end, scratch);
 }
 
-/* ---- plan ----------------------------------------------------------------------------------------------------------
- */
+/* ---- plan ------------------------------------------------------------------------------------------------------- */
 
 /* The largest weight times scale of tokens t0 .. t0+count-1 of the block. */
 static void largest_weights(const fur_lookup *map, const fur_lookup_codes *codes, int64_t t0, int64_t count,
@@ -253,8 +252,7 @@ static void plan(const fur_lookup *map, const fur_lookup_codes *codes, int64_t f
     }
 }
 
-/* ---- rows: few tokens ----------------------------------------------------------------------------------------------
- */
+/* ---- rows: few tokens ------------------------------------------------------------------------------------------- */
 
 /* Columns summed at a time, slots whose places are found together (so that the misses of codes and scales overlap), and
  * bytes of rows asked for ahead of their turn. */

@@ -54,8 +54,7 @@ static void turn_out(int64_t tokens, int64_t columns, const float *in, int add, 
     }
 }
 
-/* ---- hash ----------------------------------------------------------------------------------------------------------
- */
+/* ---- hash ------------------------------------------------------------------------------------------------------- */
 
 typedef struct codes_of_lanes {
     V code, weight, flipped, flipped_weight, bad; /* bad: NaN where a number is not finite */
@@ -179,8 +178,7 @@ static int64_t hash(const fur_lookup *map, int64_t first, int64_t count, const f
     return bad;
 }
 
-/* ---- gradient by the input -----------------------------------------------------------------------------------------
- */
+/* ---- gradient by the input -------------------------------------------------------------------------------------- */
 
 /* dz of a chunk over z; g: of the row, and of the flipped row where there are two. */
 FUR_ALWAYS_INLINE void input_chunk(const fur_lookup *map, V g, V g_flipped, float *z_iV)

@@ -5,8 +5,7 @@
 #include "base/bf16.h"
 #include "op/lookup/lookup_kernel.h"
 
-/* ---- chunks --------------------------------------------------------------------------------------------------------
- */
+/* ---- chunks ----------------------------------------------------------------------------------------------------- */
 
 typedef struct chunk {
     int64_t bits;
@@ -84,8 +83,7 @@ static void input(const fur_lookup *map, int64_t count, const float *x_TI, int64
         }
 }
 
-/* ---- forward -------------------------------------------------------------------------------------------------------
- */
+/* ---- forward ---------------------------------------------------------------------------------------------------- */
 
 static int64_t element_of(const fur_lookup *map, int64_t k, int64_t r, int64_t o)
 {
@@ -127,8 +125,7 @@ static void forward_tile(const fur_lookup_call *c, int64_t tile, int64_t begin, 
     forward_rows(c, from, fur_min_i64(from + FUR_LOOKUP_TILE, c->map->out), begin, end);
 }
 
-/* ---- backward ------------------------------------------------------------------------------------------------------
- */
+/* ---- backward --------------------------------------------------------------------------------------------------- */
 
 static void table_gradient(const fur_lookup *map, const fur_lookup_sorted *sorted, int64_t column, const float *dy_TO,
                            int64_t lddy, float *dtable, const uint8_t *touched_KR, float *dbias_O, float *scratch)
@@ -174,8 +171,7 @@ static void scores(const fur_lookup *map, const fur_lookup_codes *codes, int64_t
         }
 }
 
-/* ---- update --------------------------------------------------------------------------------------------------------
- */
+/* ---- update ----------------------------------------------------------------------------------------------------- */
 
 static double square(const float *dtable)
 {

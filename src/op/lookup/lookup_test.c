@@ -240,8 +240,7 @@ static double value_at(const fur_lookup *map, int64_t k, int64_t r, int64_t o)
     return (double)map->row_scale_KR[(k << map->bits) + r] * (double)((const int8_t *)map->table)[at];
 }
 
-/* ---- hash ----------------------------------------------------------------------------------------------------------
- */
+/* ---- hash ------------------------------------------------------------------------------------------------------- */
 
 static void test_hash(void **state)
 {
@@ -260,8 +259,7 @@ static void test_hash(void **state)
         }
 }
 
-/* ---- forward -------------------------------------------------------------------------------------------------------
- */
+/* ---- forward ---------------------------------------------------------------------------------------------------- */
 
 /* y and its bound; adds to what y holds. */
 static void define_y(const problem *p, const fur_lookup *map, double *y_TO, double *bound_TO)
@@ -347,8 +345,7 @@ static void test_forward(void **state)
             }
 }
 
-/* ---- backward ------------------------------------------------------------------------------------------------------
- */
+/* ---- backward --------------------------------------------------------------------------------------------------- */
 
 static void check_tables(const problem *p, fur_isa isa)
 {
@@ -514,8 +511,7 @@ static void test_backward_input(void **state)
             }
 }
 
-/* ---- hash at the edges, counts, packing ----------------------------------------------------------------------------
- */
+/* ---- hash at the edges, counts, packing ------------------------------------------------------------------------- */
 
 static void test_counts(void **state)
 {

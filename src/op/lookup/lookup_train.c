@@ -7,8 +7,7 @@
 #include "op/chunk.h"
 #include "op/lookup/lookup_kernel.h"
 
-/* ---- workspace -----------------------------------------------------------------------------------------------------
- */
+/* ---- workspace -------------------------------------------------------------------------------------------------- */
 
 typedef struct space {
     fur_lookup_sorted sorted;
@@ -74,8 +73,7 @@ static fur_status too_small(const fur_exec *exec, int64_t mark, const fur_lookup
                          (long long)map->in, (long long)map->out);
 }
 
-/* ---- gradient of the tables ----------------------------------------------------------------------------------------
- */
+/* ---- gradient of the tables ------------------------------------------------------------------------------------- */
 
 /* Counting sort of one table's entries: by row, within it by token, then by slot. */
 static void sort_table(const fur_lookup *map, const fur_lookup_codes *codes, int64_t first, int64_t k,
@@ -157,8 +155,7 @@ fur_status fur_lookup_backward_tables(const fur_exec *exec, const fur_lookup *ma
     return FUR_OK;
 }
 
-/* ---- gradient of the input -----------------------------------------------------------------------------------------
- */
+/* ---- gradient of the input -------------------------------------------------------------------------------------- */
 
 static fur_status check_trained(const fur_exec *exec, const fur_lookup *map)
 {
@@ -214,8 +211,7 @@ fur_status fur_lookup_backward_input(const fur_exec *exec, const fur_lookup *map
     return FUR_OK;
 }
 
-/* ---- update --------------------------------------------------------------------------------------------------------
- */
+/* ---- update ----------------------------------------------------------------------------------------------------- */
 
 fur_status fur_lookup_sum_squares(const fur_exec *exec, const fur_lookup *map, const float *dtable,
                                   const uint8_t *touched_KR, float *square_KR, double *sum)
