@@ -2,6 +2,7 @@
 /* Generation with a key/value cache: the prompt goes through the blockwise sweep in chunks, then one token at a time.
  * The same layer code as training runs; every layer keeps its attention state. */
 #include "model/generate.h"
+#include "base/alloc.h"
 #include "base/size.h"
 #include "model/config.h"
 
