@@ -42,8 +42,8 @@ FUR_API void fur_context_destroy(fur_context *context);
 /* Text of the last failure on this context: one line, at most 511 bytes, "" if none. Owned by the context. */
 FUR_API const char *fur_context_error(const fur_context *context);
 
-/* Asks a running fur_train_run, fur_generate or fur_evaluate to end at its next safe point (a training run saves
- * a checkpoint first). Safe to call from a signal handler or another thread. */
+/* Asks a running fur_train_run, fur_generate, fur_evaluate or fur_score_choices to end at its next safe point (a
+ * training run saves a checkpoint first). Safe to call from a signal handler or another thread. */
 FUR_API void fur_context_stop(fur_context *context);
 
 FUR_API int fur_context_threads(const fur_context *context);
