@@ -88,10 +88,12 @@ void *fur_pages_map_file(int fd, int64_t offset, size_t bytes)
     if (fails_now())
         return NULL;
     void *pointer = mmap(NULL, bytes ? bytes : 1, PROT_READ, MAP_PRIVATE, fd, offset);
-    if (pointer == MAP_FAILED)
-        return NULL;
-    (void)posix_madvise(pointer, bytes ? bytes : 1, POSIX_MADV_RANDOM); /* advice: what is not taken costs time only */
-    return counted(pointer);
+    return pointer == MAP_FAILED ? NULL : counted(pointer);
+}
+
+void fur_pages_by_chance(void *pages, size_t bytes)
+{
+    (void)posix_madvise(pages, bytes, POSIX_MADV_RANDOM);
 }
 
 void fur_pages_unmap(void *pointer, size_t bytes)

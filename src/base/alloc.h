@@ -20,11 +20,13 @@ void *fur_pages_map(size_t bytes);
  * then takes memory in steps of 2 MB. */
 void fur_pages_large(void *from, size_t bytes);
 void fur_pages_unmap(void *pointer, size_t bytes);
-/* Pages of an open file, read-only, read as they are touched and in no order; offset: a multiple of fur_page_bytes.
+/* Pages of an open file, read-only, read as they are touched; offset: a multiple of fur_page_bytes.
  * Release with fur_pages_unmap; the file may be closed before. If another process shortens it, touching what is gone
  * ends this one (SIGBUS). */
 void *fur_pages_map_file(int fd, int64_t offset, size_t bytes);
 int64_t fur_page_bytes(void);
+/* They will be touched in no order: nothing around what is touched is worth reading from the disk. A hint. */
+void fur_pages_by_chance(void *pages, size_t bytes);
 
 /* Fault injection for tests: the k-th allocation from now on (k >= 1) fails, once; 0 turns it off. */
 void fur_alloc_fail_at(int64_t k);

@@ -45,6 +45,8 @@ fur_status fur_generation_begin(fur_context *context, fur_model *model, int64_t 
     FUR_TRY(fur_arena_create(&context->error, counting.peak, &g->run.arena));
     lay_out(context, model, tokens, &g->run.arena, g);
     g->run.exec.workspace = &g->run.memory.workspace;
+    for (int64_t i = 0; model->rows && i < model->table.tables; i++)
+        fur_pages_by_chance(model->rows[i].map.pages, (size_t)model->rows[i].map.page_bytes);
     g->row = (fur_row){.documents = 1, .offsets = g->offsets, .ids_T = g->ids};
     g->run.row = &g->row;
     g->run.documents = (fur_documents){1, g->offsets};

@@ -175,8 +175,14 @@ static fur_status fill_scales(void *user, fur_error *error, int64_t first, int64
     const fur_table_writer *w = user;
     (void)error;
     float *to = out;
-    for (int64_t i = 0; i < count; i++)
-        (void)coded_row(w, first + i, to + i);
+    for (int64_t i = 0; i < count; i++) {
+        if (w->rows && w->rows->type == w->type) {
+            to[i] = w->rows->scale_R[first + i];
+            continue;
+        }
+        source_row(w, first + i);
+        to[i] = fur_lookup_row_scale(w->type, w->parameter->shape[1], w->row);
+    }
     return FUR_OK;
 }
 
@@ -210,8 +216,8 @@ fur_status fur_table_rounding(fur_error *error, const fur_table_writer *w, doubl
         double most = 0, difference = 0;
         for (int64_t i = 0; i < columns; i++) {
             double value = (double)w->row[i], off = value - (double)stored[i];
-            most = fmax(most, fabs(value));
-            difference = fmax(difference, fabs(off));
+            most = fabs(value) > most ? fabs(value) : most;
+            difference = fabs(off) > difference ? fabs(off) : difference;
             squares += value * value;
             of_differences += off * off;
         }

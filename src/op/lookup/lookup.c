@@ -293,10 +293,12 @@ fur_status fur_lookup_count_rows(const fur_exec *exec, const fur_lookup *map, co
 
 /* ---- layouts and types ------------------------------------------------------------------------------------------ */
 
-/* Nearest even. |x| <= 127 by the choice of the scale, but for its own rounding. */
+/* Nearest even. |x| <= 127 by the choice of the scale, but for its own rounding. Beside 1.5 2^23, an f32 has no digits
+ * behind the point: the addition rounds. */
 static int8_t int8_of(float x)
 {
-    long nearest = lrintf(x);
+    const float whole = 12582912.0f;
+    float nearest = (x + whole) - whole;
     return (int8_t)(nearest > 127 ? 127 : nearest < -127 ? -127 : nearest);
 }
 
@@ -329,15 +331,35 @@ static stretch stretch_of(const fur_lookup *map, int64_t k, int64_t r, int64_t t
     return (stretch){fur_lookup_tile_at(map, tile, k) + r * FUR_LOOKUP_TILE, column, columns};
 }
 
+/* max(largest, |x|); infinite where a value is not finite. In lanes, which compilers take side by side. */
+static float largest_in(int64_t count, const float *x, float largest)
+{
+    enum { LANES = 16 };
+    float lane[LANES] = {0};
+    int bad = 0;
+    int64_t i = 0;
+    for (; i + LANES <= count; i += LANES)
+        for (int l = 0; l < LANES; l++) {
+            float size = fabsf(x[i + l]);
+            lane[l] = size > lane[l] ? size : lane[l];
+            bad |= !(size <= FLT_MAX);
+        }
+    for (; i < count; i++) {
+        lane[0] = fmaxf(lane[0], fabsf(x[i]));
+        bad |= !(fabsf(x[i]) <= FLT_MAX);
+    }
+    for (int l = 0; l < LANES; l++)
+        largest = fmaxf(largest, lane[l]);
+    return bad ? INFINITY : largest;
+}
+
 /* max|row|; infinite where a value is not finite */
 static float largest_of(const fur_lookup *from, int64_t k, int64_t r)
 {
     float largest = 0;
     for (int64_t tile = 0; tile < fur_lookup_tiles(from); tile++) {
         stretch s = stretch_of(from, k, r, tile);
-        const float *row = (const float *)from->table + s.at;
-        for (int64_t i = 0; i < s.columns; i++)
-            largest = fabsf(row[i]) > largest ? fabsf(row[i]) : isnan(row[i]) ? INFINITY : largest;
+        largest = largest_in(s.columns, (const float *)from->table + s.at, largest);
     }
     return largest;
 }
@@ -397,10 +419,7 @@ fur_status fur_lookup_pack(const fur_exec *exec, const fur_lookup *from, fur_loo
 
 float fur_lookup_row_scale(fur_lookup_type type, int64_t columns, const float *row_O)
 {
-    float largest = 0;
-    for (int64_t i = 0; type == FUR_LOOKUP_I8 && i < columns; i++)
-        largest = fmaxf(largest, isfinite(row_O[i]) ? fabsf(row_O[i]) : INFINITY);
-    return scale_of(largest);
+    return type == FUR_LOOKUP_I8 ? scale_of(largest_in(columns, row_O, 0)) : 1;
 }
 
 void fur_lookup_row_encode(fur_lookup_type type, int64_t columns, const float *row_O, float scale, void *out)
