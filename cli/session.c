@@ -275,6 +275,12 @@ int64_t cli_almost_linear_layers(const fur_model_config *config)
     return count;
 }
 
+bool cli_has_tables(const fur_model_config *config)
+{
+    return strcmp(fur_projection_kind_name(config->projection_qkvo), "lookup") == 0 ||
+           strcmp(fur_projection_kind_name(config->projection_ffn), "lookup") == 0;
+}
+
 /* Options of almost-linear layers, asked for where there are none. */
 static int check_far(const cli_session *session, const fur_model_config *config)
 {
@@ -286,6 +292,19 @@ static int check_far(const cli_session *session, const fur_model_config *config)
         if (cli_given(session->options, names[i]))
             return cli_refuse(session, CLI_USAGE, "--%s: no layer is almost-linear (--attention almost-linear)",
                               names[i]);
+    return CLI_OK;
+}
+
+/* The same of look-up maps. */
+static int check_lookup(const cli_session *session, const fur_model_config *config)
+{
+    static const char *const names[] = {"lookup-bits", "lookup-temperature", "lookup-two-rows", "table-lr",
+                                        "table-optimizer"};
+    if (cli_has_tables(config))
+        return CLI_OK;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (cli_given(session->options, names[i]))
+            return cli_refuse(session, CLI_USAGE, "--%s: no map is a look-up (--projection lookup)", names[i]);
     return CLI_OK;
 }
 
@@ -315,7 +334,7 @@ static int apply_attention(const cli_session *session, int64_t longest, fur_mode
         if (cli_given(options, made[i].name) && !made[i].same)
             return cli_refuse(session, CLI_USAGE, "--%s: the model in %s was made without it", made[i].name,
                               options->model);
-    if (cli_given(options, "lookup-bits"))
+    if (cli_given(options, "lookup-bits") && !loaded)
         fur_config_set_lookup_bits(config, options->lookup_bits);
     if (cli_given(options, "lookup-temperature"))
         config->lookup_temperature = options->lookup_temperature;
@@ -344,7 +363,7 @@ static int apply_attention(const cli_session *session, int64_t longest, fur_mode
     config->far_fine_gradient |= options->fine_gradient;
     if (options->window != NULL)
         status = fur_config_set_window(session->context, config, options->window);
-    if (status == FUR_OK && check_far(session, config) != CLI_OK)
+    if (status == FUR_OK && (check_far(session, config) != CLI_OK || check_lookup(session, config) != CLI_OK))
         return CLI_USAGE;
     int64_t widest = 0;
     for (int64_t layer = 0; layer < config->layers; layer++)
@@ -434,7 +453,14 @@ int cli_config_open(const cli_session *session, const char *preset, int64_t long
                               options->model);
         *config = asked;
     }
-    if (status == FUR_OK && options->projection != NULL)
-        status = fur_config_set_projection(session->context, config, options->projection);
+    if (status == FUR_OK && options->projection != NULL) {
+        fur_model_config asked = *config;
+        status = fur_config_set_projection(session->context, &asked, options->projection);
+        if (status == FUR_OK && options->model != NULL &&
+            (asked.projection_qkvo != config->projection_qkvo || asked.projection_ffn != config->projection_ffn))
+            return cli_refuse(session, CLI_USAGE, "--projection: the model in %s has other kinds of maps",
+                              options->model);
+        *config = asked;
+    }
     return status == FUR_OK ? apply_attention(session, longest, config) : cli_fail(session, status);
 }

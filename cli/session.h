@@ -67,6 +67,7 @@ int cli_with_model(cli_session *session, int (*run)(cli_session *session, fur_mo
 int cli_corpus_open(const cli_session *session, const cli_list *files, int64_t vocabulary, fur_corpus **corpus);
 
 int64_t cli_almost_linear_layers(const fur_model_config *config);
+bool cli_has_tables(const fur_model_config *config);
 /* The model's shape: config.json of --model, or the preset (`preset` where none is given), with --attention and
  * --projection. `longest` > 0 is the longest document wanted; bytes: the vocabulary becomes that of bytes. */
 int cli_config_open(const cli_session *session, const char *preset, int64_t longest, bool bytes,

@@ -258,7 +258,7 @@ static int decode_model(bench *b, int64_t prompt, fur_model_config *config, char
     int code = cli_config_open(b->session, "gpt2-124m", 0, false, config);
     if (code != CLI_OK)
         return code;
-    bool tables = config->lookup_bits > 0;
+    bool tables = cli_has_tables(config);
     if (o->table_type != NULL && (o->model != NULL || !tables))
         return cli_refuse(b->session, CLI_USAGE, "--table-type: %s",
                           tables ? "the tables of a model in a folder are timed as they are stored (furlong convert)"
@@ -292,7 +292,7 @@ static int bench_decode(bench *b)
     }
     if (code == CLI_OK) {
         const char *name = folder != NULL ? folder : config.name;
-        const char *type = config.lookup_bits > 0 ? fur_table_type_name((int)config.table_type) : NULL;
+        const char *type = cli_has_tables(&config) ? fur_table_type_name((int)config.table_type) : NULL;
         add_decode(b, settings.prompt_tokens, name, type);
         print_decode(b, name, type);
         finish(b);
@@ -310,6 +310,7 @@ static int bench_longest(bench *b)
     char a[CLI_UNIT], c[CLI_UNIT], d[CLI_UNIT], e[CLI_UNIT];
     int code = cli_config_open(b->session, "bytes-1m", 0, false, &config);
     fur_plan_request_defaults(&request);
+    request.row_updates = true;
     if (code == CLI_OK)
         code = cli_memory_limit(b->session, &request.memory_bytes, NULL);
     if (code != CLI_OK)

@@ -103,7 +103,7 @@ typedef struct fur_model_config {
      * row of the chunk's table; a map's output is the sum of these rows, weighted. With projection_qkvo lookup there is
      * no o map: H * D is the width. */
     int64_t lookup_bits;       /* 1..12; divides the width */
-    int64_t lookup_down_bits;  /* of the feedforward's second map, as released two more; divides hidden */
+    int64_t lookup_down_bits;  /* of the feedforward's second map, as released two more, 12 at most; divides hidden */
     double lookup_temperature; /* 0: the released score sum |z| prod sigmoid(2 |z|); above 0, t: prod sigmoid(2 |z| / t)
                                 */
     bool lookup_two_rows;      /* also the row across the nearest sign change, so that outputs do not jump there */
@@ -148,7 +148,7 @@ FUR_API int64_t fur_config_far_crossover(const fur_model_config *config);
  * the activation. */
 FUR_API fur_status fur_config_set_attention(fur_context *context, fur_model_config *config, const char *spec);
 FUR_API fur_status fur_config_set_projection(fur_context *context, fur_model_config *config, const char *spec);
-/* Signs of a chunk; the feedforward's second map gets two more, and hidden what belongs to it. */
+/* Signs of a chunk; the feedforward's second map gets two more, 12 at most, and hidden what belongs to it. */
 FUR_API void fur_config_set_lookup_bits(fur_model_config *config, int64_t bits);
 /* `--window 4096`, or by layers: `4096@0-9,none@10-11`. One of the context or more is no window, and is said through
  * the log. */

@@ -142,8 +142,7 @@ static fur_status check_far(fur_error *error, const fur_model_config *c)
     return FUR_OK;
 }
 
-/* Eight signs a table, as released. Tables for the feedforward take its released form with them: two bits more for the
- * second map, whose input is so much wider, and a norm before its hash in place of an activation. */
+/* Eight signs a table and two more for the feedforward's second map, as released. */
 void fur_config_lookup_defaults(fur_model_config *c)
 {
     c->lookup_bits = c->lookup_bits ? c->lookup_bits : 8;
@@ -159,6 +158,8 @@ void fur_config_set_lookup_bits(fur_model_config *c, int64_t bits)
         c->hidden = bits > 0 ? c->width / bits * c->lookup_down_bits : 0;
 }
 
+/* Tables for the feedforward take its released form with them: an input of the second map that is wider by its bits, and
+ * a norm before its hash in place of an activation. */
 void fur_config_make_lookup(fur_model_config *c, bool qkvo, bool ffn)
 {
     fur_config_lookup_defaults(c);
@@ -178,8 +179,7 @@ static fur_status check_lookup(fur_error *error, const fur_model_config *c)
     if (c->width % c->lookup_bits)
         return fur_error_set(error, FUR_E_ARGUMENT, "look-up maps of %lld bits: they do not divide the width of %lld",
                              (long long)c->lookup_bits, (long long)c->width);
-    if (ffn)
-        FUR_TRY(check_range(error, "lookup_down_bits of look-up maps", c->lookup_down_bits, 1, FUR_LOOKUP_MOST_BITS));
+    FUR_TRY(check_range(error, "lookup_down_bits of look-up maps", c->lookup_down_bits, 1, FUR_LOOKUP_MOST_BITS));
     if (ffn && c->hidden % c->lookup_down_bits)
         return fur_error_set(error, FUR_E_ARGUMENT,
                              "look-up maps of %lld bits: they do not divide the feedforward's hidden width of %lld",
@@ -190,10 +190,12 @@ static fur_status check_lookup(fur_error *error, const fur_model_config *c)
             "look-up maps for q, k and v, and none for o: %lld heads of %lld are not the width of %lld",
             (long long)c->heads, (long long)c->head_dim, (long long)c->width);
     FUR_TRY(check_range(error, "table_type of look-up maps", (int64_t)c->table_type, FUR_TABLE_F32, FUR_TABLE_INT8));
-    if (!(c->lookup_temperature >= 0 && c->lookup_temperature <= 1e3))
-        return fur_error_set(error, FUR_E_ARGUMENT, "lookup_temperature is %g, expected 0 (the released score) to 1000",
+    if (!(c->lookup_temperature >= 1e-6 && c->lookup_temperature <= 1e3) && !(fabs(c->lookup_temperature) <= 0))
+        return fur_error_set(error, FUR_E_ARGUMENT,
+                             "lookup_temperature is %g, expected 0 (the released score), or 1e-6 to 1000",
                              c->lookup_temperature);
-    if (c->lookup_two_rows && !(c->lookup_temperature > 0) && c->lookup_bits < 2)
+    if (c->lookup_two_rows && !(c->lookup_temperature > 0) &&
+        (c->lookup_bits < 2 || (ffn && c->lookup_down_bits < 2)))
         return fur_error_set(
             error, FUR_E_ARGUMENT,
             "two rows a table of one bit: the released score needs none there; expected 2 bits or more");

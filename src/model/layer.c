@@ -53,6 +53,7 @@ fur_layer fur_layer_begin(fur_run *run, int64_t index, int backward)
     layer.shape.features.dropout = (float)fur_run_drop_rate(run, FUR_DROP_WEIGHTS);
     if (layer.shape.features.dropout > 0)
         layer.shape.features.dropout_key = fur_run_drop_key(run, index, FUR_DROP_WEIGHTS);
+    run->layer = index;
     if (backward)
         fur_run_begin_tables(run, layer.at);
     fur_arena_release(&run->memory.state_region,
@@ -79,6 +80,14 @@ fur_status fur_norm_rows_backward(const fur_exec *exec, const fur_model *model, 
                              b < 0 ? NULL : model->gradient + b);
 }
 
+/* A map whose input is not finite says of which layer it is. */
+static fur_status named(const fur_run *run, fur_status status)
+{
+    if (status == FUR_E_NONFINITE)
+        fur_error_prefix(run->exec.error, "layer %lld", (long long)run->layer);
+    return status;
+}
+
 fur_status fur_map_forward(const fur_run *run, const fur_map_offsets *map, int64_t tokens, const float *x_TI, int add,
                            float *y_TO)
 {
@@ -100,7 +109,7 @@ fur_status fur_maps_forward(const fur_run *run, int count, const fur_map_offsets
             status = p.kind->forward(&run->exec, &p, &input, add, y_TO[i], p.out);
     }
     fur_arena_release(run->exec.workspace, mark);
-    return status;
+    return named(run, status);
 }
 
 fur_status fur_map_backward(fur_run *run, const fur_map_offsets *map, int64_t tokens, const float *x_TI,
@@ -114,7 +123,7 @@ fur_status fur_map_backward(fur_run *run, const fur_map_offsets *map, int64_t to
     if (status == FUR_OK)
         status = p.kind->backward(&run->exec, &p, &input, dy_TO, p.out, add, dx_TI, p.in, &sink);
     fur_arena_release(run->exec.workspace, mark);
-    return status;
+    return named(run, status);
 }
 
 /* RMSNorm of every head of q or k rows, in place; w < 0: nothing. */

@@ -83,6 +83,8 @@ fur_status fur_model_reshape(fur_context *context, const fur_model_config *wante
     if (c.position != FUR_POSITION_LEARNED)
         c.context = wanted->context;
     c.far_max_error = wanted->far_max_error;
+    if (c.projection_qkvo != wanted->projection_qkvo || c.projection_ffn != wanted->projection_ffn)
+        return fur_error_set(&context->error, FUR_E_ARGUMENT, "a model keeps the kinds of maps it was made with");
     if (memcmp(c.attention, wanted->attention, (size_t)c.layers) != 0)
         return fur_error_set(&context->error, FUR_E_ARGUMENT, "a model keeps the kinds of attention it was made with");
     if (old->gradient)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A run: the memory of one plan, and the sweep over it.
  *
- *   arena: | gradients | Adam m, v | row | x | layer inputs | keys, values, their gradients | kept saves | scratch |
+ *   arena: | gradients | Adam m, v | the same of tables' rows | row | x | layer inputs | keys, values, their gradients | kept saves | scratch |
  * workspace | spill: | Adam m, v | layer inputs | attention outputs | row statistics |        what the plan puts on
  * disk; the arena then has blocks on their way
  *
@@ -120,6 +120,7 @@ struct fur_run {
     void *layer_done_user;
     int updating;                   /* part of the row's update was made: the row is not stopped any more */
     uint32_t *use_R;                /* not NULL: how often each table row is used is counted here */
+    int64_t layer;      /* in work */
     int64_t table_shift, row_shift; /* first element and row of tables whose gradients are in memory */
     const fur_observer *observer;   /* may be NULL */
     fur_model *model;
@@ -161,6 +162,8 @@ bool fur_run_named_exact(const fur_run *run, int64_t *before);
 fur_gradient_sink fur_run_sink(const fur_run *run, const fur_map_offsets *map);
 /* ---- tables with row_updates (tables.c) */
 void fur_run_clear_row_moments(fur_run *run);
+/* Whether they can be those of a run that has made so many steps: FUR_E_NONFINITE or FUR_E_FORMAT names the tensor. */
+fur_status fur_run_check_row_moments(const fur_run *run, int64_t step);
 /* Updates a layer's tables by their gradients, as a fur_layer_done_fn does. clip, if above 0: most that the norm of
  * these, taken together, may be, since that of all parameters is known too late. *changed: set once one of them was
  * changed. FUR_E_NONFINITE before that. */
@@ -217,7 +220,7 @@ fur_status fur_norm_rows_backward(const fur_exec *exec, const fur_model *model, 
 
 /* Longest row that fur_run_stored_error takes. */
 int64_t fur_run_stored_error_tokens(const fur_run *run);
-/* ||gradient - exact gradient|| / ||exact gradient|| of a row, over all parameters. Gradients are zero afterwards. */
+/* ||gradient - exact gradient|| / ||exact gradient|| of a row, over all parameters but tables. Gradients are zero afterwards. */
 fur_status fur_run_stored_error(fur_run *run, const fur_row *row, double *out);
 
 /* ---- losses (loss.c) -------------------------------------------------------------------------------------- */

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/bf16.h"
 #include "model/layer.h"
 
 fur_gradient_sink fur_run_sink(const fur_run *run, const fur_map_offsets *map)
@@ -44,6 +45,46 @@ void fur_run_clear_row_moments(fur_run *run)
         memset(all->v_R, 0, rows * sizeof *all->v_R);
         memset(all->step_R, 0, rows * sizeof *all->step_R);
     }
+}
+
+/* Second moments of `count` rows or numbers from `first` on. */
+static fur_status check_second(const fur_run *run, const fur_parameter *p, const float *v, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++)
+        if (!(v[i] >= 0 && isfinite(v[i])))
+            return fur_error_set(run->exec.error, FUR_E_NONFINITE,
+                                 "Adam's second moment %lld of %s is %g, expected finite, 0 or above", (long long)i,
+                                 p->name, (double)v[i]);
+    return FUR_OK;
+}
+
+fur_status fur_run_check_row_moments(const fur_run *run, int64_t step)
+{
+    const fur_parameter_table *table = &run->model->table;
+    const fur_row_moments *all = &run->memory.row_moments;
+    for (int64_t k = 0; k < table->count; k++) {
+        const fur_parameter *p = &table->list[k];
+        int64_t at = p->offset - table->first_table, rows = p->shape[0];
+        if (!p->table || !(all->m || all->m_bf16))
+            continue;
+        for (int64_t i = 0; i < p->count; i++) {
+            float m = all->m ? all->m[at + i] : fur_bf16_value(all->m_bf16[at + i]);
+            if (!isfinite(m))
+                return fur_error_set(run->exec.error, FUR_E_NONFINITE, "Adam's moment %lld of %s is not finite",
+                                     (long long)i, p->name);
+        }
+        if (all->m) {
+            FUR_TRY(check_second(run, p, all->v + at, p->count));
+            continue;
+        }
+        FUR_TRY(check_second(run, p, all->v_R + p->first_row, rows));
+        for (int64_t r = 0; r < rows; r++)
+            if ((int64_t)all->step_R[p->first_row + r] > step)
+                return fur_error_set(run->exec.error, FUR_E_FORMAT,
+                                     "row %lld of %s was updated at step %lld, of %lld steps", (long long)r, p->name,
+                                     (long long)all->step_R[p->first_row + r], (long long)step);
+    }
+    return FUR_OK;
 }
 
 void fur_run_begin_tables(fur_run *run, const fur_layer_offsets *at)

@@ -96,7 +96,7 @@ typedef struct layer_totals {
 
 typedef struct work {
     double products, attention, memory_bytes;
-    double slow_products;  /* time beside that of products, in flops */
+    double slow_products;  /* time beside that of products, in flops of f32 */
     double slower;         /* attention than its flops say */
     double streamed_bytes; /* to and from disk beside the computation */
     double moment_bytes;   /* to and from disk while only the update computes */
@@ -202,7 +202,7 @@ static double work_seconds(const fur_exec *exec, const work *w, const fur_run_sh
 {
     double rate = gflops * 1e9, piece = (double)fur_min_i64(s->superblock, document_tokens);
     double attention = rate * ATTENTION_FRACTION / (1 + ATTENTION_OVERHEAD_TOKENS / piece);
-    double compute = (w->products + w->slow_products) / (rate * PRODUCT_FRACTION) +
+    double compute = (w->products + w->slow_products * fur_rate_gain(exec)) / (rate * PRODUCT_FRACTION) +
                      w->attention * w->slower / attention +
                      w->memory_bytes / (gflops / fur_rate_gain(exec) * MEMORY_BYTES_PER_SECOND_PER_GFLOP);
     compute += w->streamed_bytes / COPY_BYTES_PER_SECOND;

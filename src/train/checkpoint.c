@@ -28,14 +28,14 @@ static fur_status write_state(fur_error *error, const char *folder, const fur_tr
     return fur_json_put(
         error, folder, "trainer.json",
         json_pack(
-            "{s:i, s:I, s:I, s:f, s:{s:I, s:I, s:I}, s:s, s:s, s:I, s:I, s:s, s:s, s:{s:I, s:I, s:I, s:I, s:I, s:s}}",
+            "{s:i, s:I, s:I, s:f, s:{s:I, s:I, s:I}, s:s, s:s, s:I, s:I, s:s, s:s, s:{s:I, s:I, s:I, s:I, s:I, s:s, s:b}}",
             "version", STATE_VERSION, "step", (json_int_t)s->step, "tokens", (json_int_t)s->tokens, "loss",
             s->last_loss, "cursor", "phase", (json_int_t)s->cursor.phase, "epoch", (json_int_t)s->cursor.epoch, "index",
             (json_int_t)s->cursor.index, "seed", seed, "data_hash", data_hash, "row_tokens", (json_int_t)s->row_tokens,
             "grad_accum", (json_int_t)s->grad_accum, "isa", s->isa, "dtype", fur_compute_name(s->compute), "plan",
             "tokens", (json_int_t)s->shape.tokens, "superblock", (json_int_t)s->shape.superblock, "token_tile",
             (json_int_t)s->shape.token_tile, "loss_tile", (json_int_t)s->shape.loss_tile, "vocabulary_tile",
-            (json_int_t)s->shape.vocabulary_tile, "stored", fur_stored_type_name(s->shape.stored)));
+            (json_int_t)s->shape.vocabulary_tile, "stored", fur_stored_type_name(s->shape.stored), "table_adam", s->shape.row_adam));
 }
 
 /* ---- moments ---------------------------------------------------------------------------------------------- */
@@ -433,6 +433,9 @@ static fur_status read_plan(fur_error *error, const fur_json *j, fur_run_shape *
     FUR_TRY(fur_json_int(error, j, "plan.token_tile", 1, most, &s->token_tile));
     FUR_TRY(fur_json_int(error, j, "plan.loss_tile", 1, most, &s->loss_tile));
     FUR_TRY(fur_json_int(error, j, "plan.vocabulary_tile", 1, most, &s->vocabulary_tile));
+    bool adam;
+    FUR_TRY(fur_json_bool_or(error, j, "plan.table_adam", false, &adam));
+    s->row_adam = adam;
     FUR_TRY(fur_json_string_or(error, j, "plan.stored", fur_stored_type_name(FUR_STORED_F32), &stored));
     s->stored = FUR_STORED_F32;
     while (s->stored <= FUR_STORED_Q8 && strcmp(stored, fur_stored_type_name(s->stored)) != 0)

@@ -147,8 +147,9 @@ static fur_status check_state(fur_trainer *t)
         const fur_parameter *p = &t->model->table.list[i];
         FUR_TRY(check_finite(t, p, p->count, t->model->data + p->offset, ""));
     }
-    return fur_moments_each(&t->run->exec, &t->run->memory.moments, false, each_share,
-                            &(shares){t, check_moments, NULL});
+    FUR_TRY(fur_moments_each(&t->run->exec, &t->run->memory.moments, false, each_share,
+                             &(shares){t, check_moments, NULL}));
+    return fur_run_check_row_moments(t->run, t->state.step);
 }
 
 static fur_status update_share(fur_trainer *t, const fur_parameter *p, int64_t first, int64_t count, float *m, float *v,
@@ -261,6 +262,8 @@ static fur_status train_step(fur_trainer *t)
         status = update(t, counted, &grad_norm);
     if (status != FUR_OK && t->exact_before) /* heads that a failed step named were named in vain */
         fur_run_exact_flags(t->run, t->exact_before, true);
+    if (status == FUR_E_NONFINITE && t->tables_changed)
+        fur_error_prefix(&t->context->error, "after tables were updated, so that this step cannot be undone");
     if (status == FUR_E_NONFINITE && t->settings->skip_nonfinite && !t->tables_changed) {
         fur_log(t->context, FUR_LOG_WARNING, "step %lld skipped: %s", (long long)t->state.step + 1,
                 fur_context_error(t->context));

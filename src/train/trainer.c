@@ -63,6 +63,9 @@ static fur_status compare_with_checkpoint(fur_trainer *t, const fur_trainer_stat
     if (saved->compute != context->exec.compute)
         context->gflops = 0; /* measured in the other type */
     context->exec.compute = saved->compute;
+    if ((saved->shape.row_adam != 0) != s->table_adam)
+        return fur_error_set(&context->error, FUR_E_ARGUMENT, "tables updated by %s: the checkpoint was made with %s",
+                             s->table_adam ? "adam" : "lazy", saved->shape.row_adam ? "adam" : "lazy");
     if (saved->shape.stored != s->stored)
         return fur_error_set(&context->error, FUR_E_ARGUMENT,
                              "layer inputs stored as %s: the checkpoint was made with %s",
@@ -74,10 +77,27 @@ static fur_status compare_with_checkpoint(fur_trainer *t, const fur_trainer_stat
     return FUR_OK;
 }
 
+/* What an update of tables could only refuse when others have moved. */
+static fur_status check_row_updates(const fur_trainer *t)
+{
+    const fur_train_settings *s = t->settings;
+    if (s->beta1 > 0.99 || s->max_steps > UINT32_MAX)
+        return fur_error_set(&t->context->error, FUR_E_ARGUMENT,
+                             "look-up tables: beta1 %g and %lld steps, expected at most 0.99 and 2^32 - 1", s->beta1,
+                             (long long)s->max_steps);
+    if (s->lr * s->table_lr * s->weight_decay > 1)
+        return fur_error_set(&t->context->error, FUR_E_ARGUMENT,
+                             "look-up tables: learning rate %g x %g times weight decay %g is above 1", s->lr,
+                             s->table_lr, s->weight_decay);
+    return FUR_OK;
+}
+
 /* Before the weights take their memory, so that what cannot fit is refused at once. */
 static fur_status make_plan(fur_trainer *t, const fur_model_config *config, const fur_corpus *corpus,
                             const fur_corpus *eval, const fur_trainer_state *saved)
 {
+    if (fur_config_has_lookup(config))
+        FUR_TRY(check_row_updates(t));
     if (fur_config_has_lookup(config) && t->settings->grad_accum > 1)
         return fur_error_set(
             &t->context->error, FUR_E_ARGUMENT,
@@ -122,8 +142,11 @@ static fur_status open_model(fur_trainer *t, const char *checkpoint)
 {
     const fur_train_settings *s = t->settings;
     const char *folder = checkpoint ? checkpoint : s->init_from;
-    if (!folder)
-        return fur_model_create(t->context, &s->model, s->seed, &t->model);
+    if (!folder) {
+        fur_model_config fresh = s->model;
+        fresh.table_type = FUR_TABLE_F32; /* what a run trains, and so what it saves */
+        return fur_model_create(t->context, &fresh, s->seed, &t->model);
+    }
     fur_status status = fur_model_load(t->context, folder, &t->model);
     if (status == FUR_OK && s->reshape && !checkpoint)
         status = fur_model_reshape(t->context, &s->model, &t->model);
@@ -165,6 +188,10 @@ static fur_status open_state(fur_trainer *t, const fur_trainer_state *saved)
     if (saved) {
         t->state = *saved;
         FUR_TRY(fur_checkpoint_read_moments(context, t->checkpoint, t->model, t->run));
+        if (fur_run_check_row_moments(t->run, saved->step) != FUR_OK) { /* of a file, its fault */
+            fur_error_prefix(&context->error, "%s", t->checkpoint);
+            return context->error.status = FUR_E_FORMAT;
+        }
         fur_log(context, FUR_LOG_INFO, "resuming from %s", t->checkpoint);
     } else {
         FUR_TRY(fur_moments_zero(&t->run->exec, &t->run->memory.moments));

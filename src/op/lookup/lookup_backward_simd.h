@@ -168,9 +168,7 @@ static void update(const fur_lookup_row *row, float gain, const float *dtable, f
 {
     V keep = vset(row->keep), decay = vset(row->decay), rate = vset(row->rate), g = vset(gain);
     for (int64_t i = 0; i < FUR_LOOKUP_TILE; i += VL) {
-        V moment = vmul(decay, wload_row(m + i));
-        if (dtable)
-            moment = vfma(g, vload(dtable + i), moment);
+        V moment = vfma(g, vload(dtable + i), vmul(decay, wload_row(m + i)));
         vstore(table + i, vfnma(rate, moment, vmul(keep, vload(table + i))));
         wstore_row(m + i, moment);
     }

@@ -80,7 +80,7 @@ typedef struct fur_lookup_kernel {
                   float *dx_TI, int64_t lddx);
     /* Sum of squares of a row of a tile. */
     double (*square)(const float *dtable);
-    /* The update of a row of a tile: gain = (1 - beta1) grad_scale. dtable NULL: no gradient, no move. */
+    /* The update of a row of a tile: gain = (1 - beta1) grad_scale. */
     void (*update)(const fur_lookup_row *row, float gain, const float *dtable, float *table, uint16_t *m);
 } fur_lookup_kernel;
 

@@ -184,9 +184,7 @@ static double square(const float *dtable)
 static void update(const fur_lookup_row *row, float gain, const float *dtable, float *table, uint16_t *m)
 {
     for (int64_t i = 0; i < FUR_LOOKUP_TILE; i++) {
-        double moment = (double)row->decay * (double)fur_bf16_value(m[i]);
-        if (dtable)
-            moment += (double)gain * (double)dtable[i];
+        double moment = (double)row->decay * (double)fur_bf16_value(m[i]) + (double)gain * (double)dtable[i];
         table[i] = (float)((double)row->keep * (double)table[i] - (double)row->rate * moment);
         m[i] = fur_bf16_of((float)moment);
     }

@@ -263,29 +263,26 @@ static fur_status check_update(const fur_exec *exec, const fur_lookup *map, cons
     return FUR_OK;
 }
 
-/* Factors of a row's gap, and its second moment. square NULL: no gradient. */
+/* Factors of a row's gap, and its second moment with the sum of its gradient's squares. */
 static fur_lookup_row move_row(const fur_lookup *map, const fur_lookup_moments *moments, const fur_lookup_update *a,
-                               int64_t n, const float *square)
+                               int64_t n, double square)
 {
     double gap = (double)(a->step - (int64_t)moments->last_KR[n]);
     fur_lookup_row row = {.keep = (float)pow(1 - a->lr * a->weight_decay, gap), .decay = (float)pow(a->beta1, gap)};
-    double v = pow(a->beta2, gap) * (double)moments->v_KR[n];
-    if (square) {
-        double scale = (double)a->grad_scale;
-        v += (1 - a->beta2) * scale * scale * (double)*square / (double)map->out;
-        double below = sqrt(v / (1 - pow(a->beta2, (double)a->step))) + a->eps;
-        row.rate = (float)(a->lr / (1 - pow(a->beta1, (double)a->step)) / below);
-    }
+    double scale = (double)a->grad_scale, v = pow(a->beta2, gap) * (double)moments->v_KR[n];
+    v += (1 - a->beta2) * scale * scale * square / (double)map->out;
+    double below = sqrt(v / (1 - pow(a->beta2, (double)a->step))) + a->eps;
+    row.rate = (float)(a->lr / (1 - pow(a->beta1, (double)a->step)) / below);
     moments->v_KR[n] = (float)v;
     moments->last_KR[n] = (uint32_t)a->step;
     return row;
 }
 
-/* Touched rows, or all. */
-static fur_status update_rows(const fur_exec *exec, const fur_lookup *map, float *table, const float *dtable,
-                              const uint8_t *touched_KR, const float *square_KR, const fur_lookup_moments *moments,
-                              const fur_lookup_update *args)
+fur_status fur_lookup_update_lazy(const fur_exec *exec, const fur_lookup *map, float *table, const float *dtable,
+                                  const uint8_t *touched_KR, const float *square_KR, const fur_lookup_moments *moments,
+                                  const fur_lookup_update *args)
 {
+    FUR_TRY(check_update(exec, map, moments, args));
     const fur_lookup_kernel *kernel = fur_lookup_kernel_of(exec);
     int64_t K = fur_lookup_tables(map), R = fur_lookup_rows(map), mark = fur_arena_mark(exec->workspace);
     fur_lookup_row *row_KR = fur_arena_push(exec->workspace, row_bytes(map));
@@ -296,31 +293,16 @@ static fur_status update_rows(const fur_exec *exec, const fur_lookup *map, float
     {
 #pragma omp for schedule(static)
         for (int64_t n = 0; n < K * R; n++)
-            if (!touched_KR || touched_KR[n])
-                row_KR[n] = move_row(map, moments, args, n, square_KR ? square_KR + n : NULL);
+            if (touched_KR[n])
+                row_KR[n] = move_row(map, moments, args, n, (double)square_KR[n]);
 #pragma omp for schedule(static)
         for (int64_t n = 0; n < fur_lookup_tiles(map) * K; n++) {
             int64_t at = fur_lookup_tile_at(map, n / K, n % K), first = n % K * R;
             for (int64_t r = 0; r < R; r++, at += FUR_LOOKUP_TILE)
-                if (!touched_KR || touched_KR[first + r])
-                    kernel->update(&row_KR[first + r], gain, dtable ? dtable + at : NULL, table + at, moments->m + at);
+                if (touched_KR[first + r])
+                    kernel->update(&row_KR[first + r], gain, dtable + at, table + at, moments->m + at);
         }
     }
     fur_arena_release(exec->workspace, mark);
     return FUR_OK;
-}
-
-fur_status fur_lookup_update_lazy(const fur_exec *exec, const fur_lookup *map, float *table, const float *dtable,
-                                  const uint8_t *touched_KR, const float *square_KR, const fur_lookup_moments *moments,
-                                  const fur_lookup_update *args)
-{
-    FUR_TRY(check_update(exec, map, moments, args));
-    return update_rows(exec, map, table, dtable, touched_KR, square_KR, moments, args);
-}
-
-fur_status fur_lookup_catch_up(const fur_exec *exec, const fur_lookup *map, float *table,
-                               const fur_lookup_moments *moments, const fur_lookup_update *args)
-{
-    FUR_TRY(check_update(exec, map, moments, args));
-    return update_rows(exec, map, table, NULL, NULL, NULL, moments, args);
 }
