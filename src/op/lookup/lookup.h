@@ -33,7 +33,8 @@
 
 #include "base/exec.h"
 
-#define FUR_LOOKUP_TILE      64 /* columns of a tile: 256 rows of f32 in 64 KB, eight tables in half of a 1 MB cache */
+#define FUR_LOOKUP_TILE                                                                                                \
+    ((int64_t)64) /* columns of a tile: 256 rows of f32 in 64 KB, eight tables in half of a 1 MB cache */
 #define FUR_LOOKUP_MOST_BITS 12
 
 typedef enum fur_lookup_score { FUR_LOOKUP_MAGNITUDE = 0, FUR_LOOKUP_PROBABILITY = 1 } fur_lookup_score;

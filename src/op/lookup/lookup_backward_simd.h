@@ -8,7 +8,7 @@
 
 /* 8,192 tokens of 32 columns fill a cache of 1 MB: 2.7 us a token for 96 tables and 768 columns, against 3.5 with 16
  * and 3.0 with 64 columns (Zen 5). */
-#define STRIP         32
+#define STRIP         ((int64_t)32)
 #define STRIP_VECTORS (STRIP / VL)
 
 /* dy[t][column ..], 0 beyond `columns`; its sums over tokens, 64 of them at a time, to dbias. */
@@ -52,17 +52,17 @@ static void table_gradient(const fur_lookup *map, const fur_lookup_sorted *sorte
             V sum[STRIP_VECTORS];
             int touched = touched_KR[k * R + r];
             FUR_UNROLL
-            for (int i = 0; i < STRIP_VECTORS; i++)
+            for (int64_t i = 0; i < STRIP_VECTORS; i++)
                 sum[i] = touched ? vload(d + i * VL) : vset(0);
             for (int64_t n = start[r]; n < start[r + 1]; n++) {
                 V w = vset(weight[n]);
                 const float *row = scratch + token[n] * STRIP;
                 FUR_UNROLL
-                for (int i = 0; i < STRIP_VECTORS; i++)
+                for (int64_t i = 0; i < STRIP_VECTORS; i++)
                     sum[i] = vfma(w, vload(row + i * VL), sum[i]);
             }
             FUR_UNROLL
-            for (int i = 0; i < STRIP_VECTORS; i++)
+            for (int64_t i = 0; i < STRIP_VECTORS; i++)
                 vstore(d + i * VL, sum[i]);
         }
     }
@@ -90,14 +90,14 @@ FUR_ALWAYS_INLINE void score_products(const float *const rows[FUR_LOOKUP_SCORES]
 {
     V y[SCORE_VECTORS];
     FUR_UNROLL
-    for (int i = 0; i < SCORE_VECTORS; i++)
+    for (int64_t i = 0; i < SCORE_VECTORS; i++)
         y[i] = vload(dy + i * VL);
     FUR_UNROLL
-    for (int n = 0; n < FUR_LOOKUP_SCORES; n++) {
+    for (int64_t n = 0; n < FUR_LOOKUP_SCORES; n++) {
         const float *row = rows[n] + code[n] * FUR_LOOKUP_TILE;
         V sum = vmul(y[0], vload(row));
         FUR_UNROLL
-        for (int i = 1; i < SCORE_VECTORS; i++)
+        for (int64_t i = 1; i < SCORE_VECTORS; i++)
             sum = vfma(y[i], vload(row + i * VL), sum);
         out[n] = sum;
     }
@@ -110,10 +110,10 @@ static void score_tile(const float *const rows[FUR_LOOKUP_SCORES], int64_t token
     for (int64_t t = 0; t < tokens; t += SCORE_TOKENS) {
         V product[VL];
         float sums[VL];
-        for (int n = 0; n < SCORE_TOKENS; n++)
+        for (int64_t n = 0; n < SCORE_TOKENS; n++)
             fetch(next);
         FUR_UNROLL
-        for (int n = 0; n < SCORE_TOKENS; n++) { /* beyond the last token: it again */
+        for (int64_t n = 0; n < SCORE_TOKENS; n++) { /* beyond the last token: it again */
             int64_t at = fur_min_i64(t + n, tokens - 1);
             score_products(rows, code + at * FUR_LOOKUP_SCORES, dy + at * FUR_LOOKUP_TILE,
                            product + n * FUR_LOOKUP_SCORES);

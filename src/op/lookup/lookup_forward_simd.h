@@ -21,21 +21,21 @@
 FUR_ALWAYS_INLINE void load_sums(V y[VECTORS], const float *from)
 {
     FUR_UNROLL
-    for (int i = 0; i < VECTORS; i++)
+    for (int64_t i = 0; i < VECTORS; i++)
         y[i] = vload(from + i * VL);
 }
 
 FUR_ALWAYS_INLINE void store_sums(float *to, const V y[VECTORS])
 {
     FUR_UNROLL
-    for (int i = 0; i < VECTORS; i++)
+    for (int64_t i = 0; i < VECTORS; i++)
         vstore(to + i * VL, y[i]);
 }
 
 FUR_ALWAYS_INLINE void add_f32(V y[VECTORS], const float *row, V w)
 {
     FUR_UNROLL
-    for (int i = 0; i < VECTORS; i++)
+    for (int64_t i = 0; i < VECTORS; i++)
         y[i] = vfma(w, vload(row + i * VL), y[i]);
 }
 
@@ -43,7 +43,7 @@ FUR_ALWAYS_INLINE void add_f32(V y[VECTORS], const float *row, V w)
 FUR_ALWAYS_INLINE void add_bf16(V y[VECTORS], const uint16_t *row, V w)
 {
     FUR_UNROLL
-    for (int i = 0; i < VECTORS; i += 2) {
+    for (int64_t i = 0; i < VECTORS; i += 2) {
         W pairs = wload((const uint32_t *)(const void *)(row + i * VL));
         y[i] = vfma(w, wfirst(pairs), y[i]);
         y[i + 1] = vfma(w, wsecond(pairs), y[i + 1]);
@@ -95,7 +95,7 @@ FUR_ALWAYS_INLINE void group_i8(const void *const *rows, int64_t slots, int64_t 
         }
         V unit = vset(unit_T[t]);
         FUR_UNROLL
-        for (int v = 0; v < VECTORS; v++)
+        for (int64_t v = 0; v < VECTORS; v++)
             vstore(scratch + v * VL, vfma(unit, whole_part(&sum, v), vload((start ? start : scratch) + v * VL)));
     }
 }
@@ -330,7 +330,7 @@ FUR_ALWAYS_INLINE void add_rows(fur_lookup_type type, int64_t n, const char *con
         for (int64_t j = 0; j < n; j++) {
             float value = type == FUR_LOOKUP_F32    ? ((const float *)(const void *)row[j])[i]
                           : type == FUR_LOOKUP_BF16 ? fur_bf16_value(((const uint16_t *)(const void *)row[j])[i])
-                                                    : ((const int8_t *)row[j])[i];
+                                                    : (float)((const int8_t *)row[j])[i];
             sum[i] = fmaf(weight[j], value, sum[i]);
         }
 }

@@ -5,7 +5,7 @@
 #include "op/simd/simd_math.h"
 #include "op/simd/transpose.h"
 
-#define PANEL_CHUNKS 8
+#define PANEL_CHUNKS ((int64_t)8)
 
 typedef struct panel {
     float lane[PANEL_CHUNKS * FUR_LOOKUP_MOST_BITS * VL]; /* [column][token] */

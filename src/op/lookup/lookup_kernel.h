@@ -35,7 +35,7 @@ typedef struct fur_lookup_plan {
 #define FUR_LOOKUP_WHOLE_LEAST 1e-30f
 
 /* Rows of scores are padded to a multiple of this. */
-#define FUR_LOOKUP_SCORES 8
+#define FUR_LOOKUP_SCORES ((int64_t)8)
 
 /* One forward call on a block: codes of its tokens begin at `first` of the call's. */
 typedef struct fur_lookup_call {

@@ -41,7 +41,7 @@ FUR_ALWAYS_INLINE void whole_add(whole_sum *sum, const int8_t *const row[4], con
     }
 }
 
-FUR_ALWAYS_INLINE V whole_part(const whole_sum *sum, int v)
+FUR_ALWAYS_INLINE V whole_part(const whole_sum *sum, int64_t v)
 {
     return vint(_mm512_add_epi32(sum->low[v], _mm512_slli_epi32(sum->high[v], 8)));
 }

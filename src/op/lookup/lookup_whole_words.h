@@ -47,10 +47,10 @@ FUR_ALWAYS_INLINE void whole_add(whole_sum *sum, const int8_t *const row[4], con
     uint32_t pair[2];
     memcpy(pair, weights, sizeof pair);
     FUR_UNROLL
-    for (int n = 0; n < 2; n++) {
+    for (int64_t n = 0; n < 2; n++) {
         W w = wset(pair[n]);
         FUR_UNROLL
-        for (int v = 0; v < FUR_LOOKUP_TILE / VL; v += 2) {
+        for (int64_t v = 0; v < FUR_LOOKUP_TILE / VL; v += 2) {
             W a = wload_i8(row[2 * n] + v * VL), b = wload_i8(row[2 * n + 1] + v * VL);
             sum->part[v] = wadd(sum->part[v], wmadd(wlow(a, b), w));
             sum->part[v + 1] = wadd(sum->part[v + 1], wmadd(whigh(a, b), w));
@@ -58,7 +58,7 @@ FUR_ALWAYS_INLINE void whole_add(whole_sum *sum, const int8_t *const row[4], con
     }
 }
 
-FUR_ALWAYS_INLINE V whole_part(const whole_sum *sum, int v)
+FUR_ALWAYS_INLINE V whole_part(const whole_sum *sum, int64_t v)
 {
     return vint(sum->part[v]);
 }

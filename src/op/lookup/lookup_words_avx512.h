@@ -32,7 +32,7 @@ FUR_ALWAYS_INLINE V vsums(const V a[16])
 {
     V q[4];
     FUR_UNROLL
-    for (int i = 0; i < 4; i++)
+    for (int64_t i = 0; i < 4; i++)
         q[i] = sums_of_four(a + 4 * i);
     V low = vadd(_mm512_shuffle_f32x4(q[0], q[1], 0x44), _mm512_shuffle_f32x4(q[0], q[1], 0xee));
     V high = vadd(_mm512_shuffle_f32x4(q[2], q[3], 0x44), _mm512_shuffle_f32x4(q[2], q[3], 0xee));
