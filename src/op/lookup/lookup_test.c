@@ -111,8 +111,8 @@ static void define_chunk(const test_case *c, const double *z, int64_t code[2], d
 static void define_row(const problem *p, const double *x, int64_t *code_S, double *w_S, double *bound_S)
 {
     for (int64_t k = 0; k < p->K; k++) {
-        int64_t code[2];
-        double w[2], bound[2];
+        int64_t code[2] = {0};
+        double w[2] = {0}, bound[2] = {0};
         define_chunk(p->c, x + k * p->c->bits, code, w, bound);
         for (int64_t n = 0; n * p->K < p->S; n++) {
             code_S[n * p->K + k] = code[n];
