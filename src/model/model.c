@@ -31,6 +31,8 @@ static fur_status allocate(fur_context *context, const fur_model_config *config,
         if (!model->data || (rows && !model->rows))
             status = fur_error_set(&context->error, FUR_E_MEMORY, "the system refused %lld bytes for the weights",
                                    (long long)model->data_bytes);
+        else if (tables > 0)
+            fur_pages_large(model->data + model->table.first_table, (size_t)tables * sizeof(float));
     }
     if (status != FUR_OK) {
         fur_model_destroy(model);
