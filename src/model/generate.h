@@ -19,12 +19,12 @@ typedef struct fur_generation {
 /* Memory for `tokens` tokens in all. FUR_E_DOES_NOT_FIT before any of it is taken. After a failure
  * there is nothing to end. */
 fur_status fur_generation_begin(fur_context *context, fur_model *model, int64_t tokens, int64_t memory_bytes,
-                                fur_generation *out);
-void fur_generation_end(fur_generation *generation);
+                                fur_generation *g);
+void fur_generation_end(fur_generation *g);
 /* The prompt through all layers, in chunks, and the logits of what comes next in run.memory.loss.logits_tV. */
-fur_status fur_generation_prompt(fur_generation *generation, const int32_t *prompt, int64_t count);
+fur_status fur_generation_prompt(fur_generation *g, const int32_t *prompt, int64_t count);
 /* Tokens first..first+count-1 of ids through all layers; then their last one's logits. */
-fur_status fur_generation_feed(fur_generation *generation, int64_t first, int64_t count);
-fur_status fur_generation_head(fur_generation *generation);
+fur_status fur_generation_feed(fur_generation *g, int64_t first, int64_t count);
+fur_status fur_generation_head(fur_generation *g);
 
 #endif

@@ -125,10 +125,10 @@ static fur_status check_far(fur_error *error, const fur_model *model, const char
     for (int64_t layer = 0; layer < c->layers; layer++) {
         const fur_layer_offsets *at = &model->table.layers[layer];
         for (int64_t h = 0; at->far_fitted >= 0 && h < c->kv_heads; h++) {
-            const float *exact = at->far_exact < 0 ? NULL : model->data + at->far_exact + h;
-            if (exact && !(fabsf(*exact) <= 0) && !(fabsf(*exact - 1) <= 0))
+            float exact = at->far_exact < 0 ? 0 : model->data[at->far_exact + h];
+            if (!(fabsf(exact) <= 0) && !(fabsf(exact - 1) <= 0))
                 return fur_error_set(error, FUR_E_FORMAT, "%s: far_exact of layer %lld is %g, expected 0 or 1", folder,
-                                     (long long)layer, (double)*exact);
+                                     (long long)layer, (double)exact);
             const float *fitted = model->data + at->far_fitted + 2 * h;
             const float *coefficient = model->data + at->far_coefficients + h * (c->far_degree + 1);
             if (!(fabsf(fitted[0] - (float)c->far_bound) <= 0))
