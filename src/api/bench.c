@@ -437,7 +437,8 @@ static fur_status time_steps(fur_context *context, fur_model *model, const fur_p
         m->row_ids_T[t] = (int32_t)(fur_random_u64(1, 5, (uint64_t)t) % (uint64_t)model->config.vocabulary);
         m->row_targets_T[t] = (int32_t)(fur_random_u64(1, 6, (uint64_t)t) % (uint64_t)model->config.vocabulary);
     }
-    b.row = (fur_row){.documents = documents, .offsets = m->row_offsets, .ids_T = m->row_ids_T, .target_T = m->row_targets_T};
+    b.row = (fur_row){
+        .documents = documents, .offsets = m->row_offsets, .ids_T = m->row_ids_T, .target_T = m->row_targets_T};
     if (status == FUR_OK)
         status = best_of(one_step, &b, &out->step_seconds, &out->repetitions);
     if (status == FUR_OK) {

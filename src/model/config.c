@@ -158,8 +158,8 @@ void fur_config_set_lookup_bits(fur_model_config *c, int64_t bits)
         c->hidden = bits > 0 ? c->width / bits * c->lookup_down_bits : 0;
 }
 
-/* Tables for the feedforward take its released form with them: an input of the second map that is wider by its bits, and
- * a norm before its hash in place of an activation. */
+/* Tables for the feedforward take its released form with them: an input of the second map that is wider by its bits,
+ * and a norm before its hash in place of an activation. */
 void fur_config_make_lookup(fur_model_config *c, bool qkvo, bool ffn)
 {
     fur_config_lookup_defaults(c);
@@ -194,8 +194,7 @@ static fur_status check_lookup(fur_error *error, const fur_model_config *c)
         return fur_error_set(error, FUR_E_ARGUMENT,
                              "lookup_temperature is %g, expected 0 (the released score), or 1e-6 to 1000",
                              c->lookup_temperature);
-    if (c->lookup_two_rows && !(c->lookup_temperature > 0) &&
-        (c->lookup_bits < 2 || (ffn && c->lookup_down_bits < 2)))
+    if (c->lookup_two_rows && !(c->lookup_temperature > 0) && (c->lookup_bits < 2 || (ffn && c->lookup_down_bits < 2)))
         return fur_error_set(
             error, FUR_E_ARGUMENT,
             "two rows a table of one bit: the released score needs none there; expected 2 bits or more");

@@ -418,7 +418,7 @@ fur_status fur_parameter_table_create(fur_error *error, const fur_model_config *
     memset(out, 0, sizeof *out);
     builder b = {config, names_of(config), out, 0};
     append_all(&b);
-    b.first_table = fur_round_up(out->elements, FUR_LOOKUP_TILE);
+    b.first_table = out->table_elements > 0 ? fur_round_up(out->elements, FUR_LOOKUP_TILE) : out->elements;
     size_t parameters = (size_t)out->count;
     memset(out, 0, sizeof *out);
     out->list = fur_calloc(parameters, sizeof *out->list);

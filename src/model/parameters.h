@@ -64,7 +64,7 @@ typedef struct fur_parameter_table {
     int64_t count;                                /* tensors */
     int64_t parameters;                           /* numbers, without padding */
     int64_t elements;                             /* of the flat array, without tables */
-    int64_t first_table;                          /* elements, rounded up to whole cache lines */
+    int64_t first_table;                          /* elements, rounded up to a tile where there are tables */
     int64_t tables, table_elements, table_rows;   /* of all tables, from there on */
     int64_t most_table_elements, most_table_rows; /* of one layer's */
     fur_parameter *list;

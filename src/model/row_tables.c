@@ -31,9 +31,10 @@ static fur_status read_scales(fur_error *error, const fur_tensor_source *source,
         status = error->status = FUR_E_FORMAT;
     for (int64_t r = 0; status == FUR_OK && r < p->shape[0]; r++)
         if (!(scale_R[r] > 0 && scale_R[r] <= FLT_MAX / 128)) /* 128 of them are finite too */
-            status = fur_error_set(error, FUR_E_FORMAT,
-                                   "%s: tensor \"%s\": element %lld is %g, expected a scale above 0, and 128 of it finite",
-                                   fur_tensor_source_path(source), name.text, (long long)r, (double)scale_R[r]);
+            status =
+                fur_error_set(error, FUR_E_FORMAT,
+                              "%s: tensor \"%s\": element %lld is %g, expected a scale above 0, and 128 of it finite",
+                              fur_tensor_source_path(source), name.text, (long long)r, (double)scale_R[r]);
     return status;
 }
 
@@ -105,6 +106,8 @@ fur_status fur_row_table_fill(fur_error *error, const fur_parameter *p, fur_look
     int64_t bytes = p->shape[0] * row_bytes, scales = p->shape[0] * (int64_t)sizeof *out->scale_R;
     *out = (fur_row_table){.type = type};
     unsigned char *to = fur_pages_map((size_t)bytes);
+    if (to)
+        fur_pages_large(to, (size_t)bytes);
     out->map = (fur_tensor_map){to, to, bytes};
     if (to && type == FUR_LOOKUP_I8)
         out->scale_R = fur_malloc((size_t)scales);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A run: the memory of one plan, and the sweep over it.
  *
- *   arena: | gradients | Adam m, v | the same of tables' rows | row | x | layer inputs | keys, values, their gradients | kept saves | scratch |
- * workspace | spill: | Adam m, v | layer inputs | attention outputs | row statistics |        what the plan puts on
- * disk; the arena then has blocks on their way
+ *   arena: | gradients | Adam m, v | the same of tables' rows | row | x | layer inputs | keys, values, their gradients
+ * | kept saves | scratch | workspace | spill: | Adam m, v | layer inputs | attention outputs | row statistics | what
+ * the plan puts on disk; the arena then has blocks on their way
  *
  * fur_run_layout is the only place that knows sizes. The plan calls it on a counting arena, the run on a real one. */
 #ifndef FUR_MODEL_RUN_H
@@ -120,7 +120,7 @@ struct fur_run {
     void *layer_done_user;
     int updating;                   /* part of the row's update was made: the row is not stopped any more */
     uint32_t *use_R;                /* not NULL: how often each table row is used is counted here */
-    int64_t layer;      /* in work */
+    int64_t layer;                  /* in work */
     int64_t table_shift, row_shift; /* first element and row of tables whose gradients are in memory */
     const fur_observer *observer;   /* may be NULL */
     fur_model *model;
@@ -220,7 +220,8 @@ fur_status fur_norm_rows_backward(const fur_exec *exec, const fur_model *model, 
 
 /* Longest row that fur_run_stored_error takes. */
 int64_t fur_run_stored_error_tokens(const fur_run *run);
-/* ||gradient - exact gradient|| / ||exact gradient|| of a row, over all parameters but tables. Gradients are zero afterwards. */
+/* ||gradient - exact gradient|| / ||exact gradient|| of a row, over all parameters but tables. Gradients are zero
+ * afterwards. */
 fur_status fur_run_stored_error(fur_run *run, const fur_row *row, double *out);
 
 /* ---- losses (loss.c) -------------------------------------------------------------------------------------- */

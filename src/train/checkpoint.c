@@ -35,7 +35,8 @@ static fur_status write_state(fur_error *error, const char *folder, const fur_tr
             "grad_accum", (json_int_t)s->grad_accum, "isa", s->isa, "dtype", fur_compute_name(s->compute), "plan",
             "tokens", (json_int_t)s->shape.tokens, "superblock", (json_int_t)s->shape.superblock, "token_tile",
             (json_int_t)s->shape.token_tile, "loss_tile", (json_int_t)s->shape.loss_tile, "vocabulary_tile",
-            (json_int_t)s->shape.vocabulary_tile, "stored", fur_stored_type_name(s->shape.stored), "table_adam", s->shape.row_adam));
+            (json_int_t)s->shape.vocabulary_tile, "stored", fur_stored_type_name(s->shape.stored), "table_adam",
+            s->shape.row_adam));
 }
 
 /* ---- moments ---------------------------------------------------------------------------------------------- */

@@ -147,8 +147,8 @@ static fur_status check_state(fur_trainer *t)
         const fur_parameter *p = &t->model->table.list[i];
         FUR_TRY(check_finite(t, p, p->count, t->model->data + p->offset, ""));
     }
-    FUR_TRY(fur_moments_each(&t->run->exec, &t->run->memory.moments, false, each_share,
-                             &(shares){t, check_moments, NULL}));
+    FUR_TRY(
+        fur_moments_each(&t->run->exec, &t->run->memory.moments, false, each_share, &(shares){t, check_moments, NULL}));
     return fur_run_check_row_moments(t->run, t->state.step);
 }
 

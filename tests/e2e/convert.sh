@@ -85,7 +85,7 @@ expect 0 bench decode --preset bytes-1m --layers 1 -t 1
 grep -q 'head .* % of the time' out || fail "bench decode: $(cat out)"
 refused 2 "--table-type: the model has no look-up tables" -- bench decode --preset bytes-1m --table-type int8
 refused 2 "--table-type: the tables of a model in a folder" -- bench decode -m int8 --table-type int8
-refused 2 "--cold: an option of bench decode" -- bench step --cold
+refused 2 "--cold: an option of bench projection or decode" -- bench step --cold
 refused 4 "decoding needs" -- bench decode --preset gpt2-124m --memory 64M
 
 # ---- damage --------------------------------------------------------------------------------------------------------

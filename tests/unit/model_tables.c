@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Look-up tables as a trainer uses them: the gradient of one layer's tables at a time is, row by row and to the bit, what
- * a run that holds all of them gathers; the update moves what it should, by the formula of op/adamw or by rows. */
+/* Look-up tables as a trainer uses them: the gradient of one layer's tables at a time is, row by row and to the bit,
+ * what a run that holds all of them gathers; the update moves what it should, by the formula of op/adamw or by rows. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -113,8 +113,8 @@ static void check_gathered(const kit_model_case *at, const scene *s, int64_t sup
     int64_t from = 0;
     for (int64_t i = 0; i < model->table.count; i++) {
         const fur_parameter *p = &model->table.list[i];
-        const float *got = p->table ? s->gathered + (p->offset - model->table.first_table)
-                                    : s->model->gradient + p->offset;
+        const float *got =
+            p->table ? s->gathered + (p->offset - model->table.first_table) : s->model->gradient + p->offset;
         kit_check_same_bits(p->name, got, all.all + from, (size_t)p->count * sizeof(float));
         from += p->count;
     }
@@ -151,8 +151,8 @@ static double layer_norm(const scene *s, int64_t layer)
     return sqrt(sum);
 }
 
-/* Dense Adam of the gathered gradient, clipped layer by layer, gives the same bits; rows that moved lazily are those that
- * a token used, by no more than one step of Adam and the decay. */
+/* Dense Adam of the gathered gradient, clipped layer by layer, gives the same bits; rows that moved lazily are those
+ * that a token used, by no more than one step of Adam and the decay. */
 static void tables_update(void **state)
 {
     (void)state;

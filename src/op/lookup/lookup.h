@@ -152,11 +152,11 @@ typedef struct fur_lookup_moments {
  *   w <- w (1 - lr weight_decay)^gap - lr / (1 - beta1^step) m / (sqrt(v / (1 - beta2^step)) + eps)
  *
  * that is, dense AdamW with one v a row, but for the moves by m alone that the row did not make while untouched, and
- * for lr, whose present value stands for all of the gap. A row lacks the decay since its last update until the next. Rounding m to nearest: what 1 - beta1 of a gradient adds is
- * lost where it is below 2^-9 m, so that m stays within 2^-9 / (1 - beta1) of its exact value's size: 2 % at 0.9, 4 %
- * at 0.95; beta1 above 0.99 is refused. map: f32, TILES (FUR_E_UNSUPPORTED otherwise); its table is `table`. square_KR:
- * of fur_lookup_sum_squares on this dtable. 16 bytes an element of a touched row. Errors: FUR_E_ARGUMENT (a factor out
- * of range; a row's last step beyond this one). */
+ * for lr, whose present value stands for all of the gap. A row lacks the decay since its last update until the next.
+ * Rounding m to nearest: what 1 - beta1 of a gradient adds is lost where it is below 2^-9 m, so that m stays within
+ * 2^-9 / (1 - beta1) of its exact value's size: 2 % at 0.9, 4 % at 0.95; beta1 above 0.99 is refused. map: f32, TILES
+ * (FUR_E_UNSUPPORTED otherwise); its table is `table`. square_KR: of fur_lookup_sum_squares on this dtable. 16 bytes an
+ * element of a touched row. Errors: FUR_E_ARGUMENT (a factor out of range; a row's last step beyond this one). */
 fur_status fur_lookup_update_lazy(const fur_exec *exec, const fur_lookup *map, float *table, const float *dtable,
                                   const uint8_t *touched_KR, const float *square_KR, const fur_lookup_moments *moments,
                                   const fur_lookup_update *args);
