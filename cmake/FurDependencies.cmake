@@ -7,10 +7,14 @@ find_path(ZSTD_INCLUDE zstd.h REQUIRED)
 find_library(ZSTD_LIBRARY zstd REQUIRED)
 find_path(XXHASH_INCLUDE xxhash.h REQUIRED)
 find_library(XXHASH_LIBRARY xxhash REQUIRED)
+find_path(ZLIB_INCLUDE zlib.h REQUIRED)
+find_library(ZLIB_LIBRARY z REQUIRED)
 
 add_library(fur_dependencies INTERFACE)
-target_include_directories(fur_dependencies SYSTEM INTERFACE ${JANSSON_INCLUDE} ${ZSTD_INCLUDE} ${XXHASH_INCLUDE})
-target_link_libraries(fur_dependencies INTERFACE OpenMP::OpenMP_C ${JANSSON_LIBRARY} ${ZSTD_LIBRARY} ${XXHASH_LIBRARY} m)
+target_include_directories(fur_dependencies SYSTEM INTERFACE ${JANSSON_INCLUDE} ${ZSTD_INCLUDE} ${XXHASH_INCLUDE}
+                           ${ZLIB_INCLUDE})
+target_link_libraries(fur_dependencies INTERFACE OpenMP::OpenMP_C ${JANSSON_LIBRARY} ${ZSTD_LIBRARY} ${XXHASH_LIBRARY}
+                      ${ZLIB_LIBRARY} m)
 
 if(FUR_DNNL)
     find_path(DNNL_INCLUDE dnnl.h REQUIRED)
@@ -20,6 +24,19 @@ if(FUR_DNNL)
     target_compile_definitions(fur_dependencies INTERFACE FUR_HAVE_DNNL=1)
 else()
     target_compile_definitions(fur_dependencies INTERFACE FUR_HAVE_DNNL=0)
+endif()
+
+# The OpenMP build: one runtime of threads for all. Debian keeps its headers apart from those of other BLAS.
+if(FUR_OPENBLAS)
+    find_path(OPENBLAS_INCLUDE cblas.h PATH_SUFFIXES openblas-openmp openblas REQUIRED)
+    find_library(OPENBLAS_LIBRARY openblas PATH_SUFFIXES openblas-openmp REQUIRED)
+    find_path(LAPACKE_INCLUDE lapacke.h REQUIRED)
+    find_library(LAPACKE_LIBRARY lapacke REQUIRED)
+    target_include_directories(fur_dependencies SYSTEM INTERFACE ${OPENBLAS_INCLUDE} ${LAPACKE_INCLUDE})
+    target_link_libraries(fur_dependencies INTERFACE ${LAPACKE_LIBRARY} ${OPENBLAS_LIBRARY})
+    target_compile_definitions(fur_dependencies INTERFACE FUR_HAVE_OPENBLAS=1)
+else()
+    target_compile_definitions(fur_dependencies INTERFACE FUR_HAVE_OPENBLAS=0)
 endif()
 
 # The program writes reports and JSON of its own.

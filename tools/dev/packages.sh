@@ -3,7 +3,7 @@
 # Installs what a verb needs and nothing else. On Debian and its kin through apt-get, after saying what and how much;
 # elsewhere it names what is missing, by the same list, and goes on where everything is there.
 
-packages_build='gcc libc6-dev cmake ninja-build libdnnl-dev libjansson-dev libzstd-dev libxxhash-dev'
+packages_build='gcc libc6-dev cmake ninja-build libdnnl-dev libjansson-dev libzstd-dev libxxhash-dev zlib1g-dev libopenblas-openmp-dev liblapacke-dev'
 packages_test='libcmocka-dev'
 packages_clang='clang libomp-dev libclang-rt-dev'
 packages_lint='clang-format clang-tidy cppcheck shellcheck dash'
@@ -21,6 +21,9 @@ package_present() {
     libjansson-dev) header_present jansson.h ;;
     libzstd-dev) header_present zstd.h ;;
     libxxhash-dev) header_present xxhash.h ;;
+    zlib1g-dev) header_present zlib.h ;;
+    libopenblas-openmp-dev) header_present cblas.h ;;
+    liblapacke-dev) header_present lapacke.h ;;
     libcmocka-dev) header_present setjmp.h stdarg.h stddef.h stdint.h cmocka.h ;;
     libomp-dev) clang_builds -fopenmp ;;
     libclang-rt-dev) clang_builds -fsanitize=address ;;

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Products with the Hessian by X after Y was eliminated, S = J^T (1 - q q^T) J in the Gauss-Newton form, J the Jacobian
+ * of sqrt(w) O by X. Row j of J maps D [d1, D2] to G_j^T D^T a_j, with G_j = sqrt(w_j) Cov_{P_j}(k, v Y) [D2, dv].
+ *
+ * Three forms: matrix-free (softmax weights made again in every product, tile by tile), stored (all G_j, or those of a
+ * sample of rows), dense (S itself; dense.c). Operands are f32 or f64, sums over rows f64. With the second-order term
+ * (Newton), matrix-free alone: the derivative of the reduced gradient, exactly. */
+#ifndef FUR_FIT_CURVATURE_H
+#define FUR_FIT_CURVATURE_H
+
+#include "fit/loss.h"
+
+/* Rows that the curvature is taken from, ascending, and what each counts: all rows, or a sample. */
+typedef struct fit_sample {
+    int64_t count;
+    int64_t *row;  /* [count] */
+    double *scale; /* [count]; NULL: 1 */
+    int64_t *at;   /* [training tiles + 1]: first of each tile in `row` */
+} fit_sample;
+
+typedef struct fit_real_scratch {
+    void *s, *e, *t, *acc, *left; /* tiles */
+    void *ds, *ck, *left_r;       /* those of Newton's terms */
+    void *kr, *cov, *mk, *mv;     /* of G: keys x values, their weighted sums and means */
+} fit_real_scratch;
+
+typedef struct fit_curvature fit_curvature;
+
+/* What f32 and f64 provide. */
+typedef struct fit_real {
+    int64_t bytes; /* of a number */
+    /* keys once, then u = a X and v Y for this point */
+    void (*refresh)(const fit_problem *p, const double *x, const fit_point *point, fit_curvature *c);
+    /* G of `count` rows, offsets within the tile, [count, D2, dv], times scale[i] where it is not NULL */
+    void (*rows)(const fit_problem *p, const fit_point *point, const fit_curvature *c, const fit_tile *tile,
+                 int64_t count, const int64_t *row, const double *scale, int thread, void *g);
+    /* adds G G^T [D2, D2] of each row to block */
+    void (*gram)(const fit_problem *p, int64_t count, const void *g, double *block);
+    /* first sweep: J d into c->j and its sum q^T J d; second: out += J^T of what is left */
+    void (*free_first)(const fit_problem *p, const double *d, const fit_point *point, const fit_curvature *c,
+                       const fit_tile *tile, int thread, double *w1, double *w2);
+    void (*free_second)(const fit_problem *p, const double *d, const fit_point *point, const fit_curvature *c,
+                        const double *w, const double *dy, const fit_tile *tile, int thread, double *out);
+    void (*stored_first)(const fit_problem *p, const double *d, const fit_curvature *c, int64_t tile, int thread,
+                         double *w1);
+    void (*stored_second)(const fit_problem *p, const fit_curvature *c, const double *w, int64_t tile, int thread,
+                          double *out);
+} fit_real;
+extern const fit_real fit_real_f32, fit_real_f64;
+
+struct fit_curvature {
+    const fit_real *real;
+    fur_fit_route route;
+    bool newton;
+    bool keys_ready;
+    void *k;                   /* [m, d2] */
+    void *vy;                  /* [m, H dv] */
+    void *v;                   /* [m, d3]; Newton alone */
+    void *u;                   /* [n, D2] */
+    void *j;                   /* [rows of the sample or n, dv] */
+    double *mean;              /* [n]; Newton: of ds, from the first sweep to the second */
+    void *g;                   /* stored: [sample rows, D2, dv] */
+    double *q;                 /* stored sample: [sample rows, D3] orthonormal; NULL: the point's */
+    fit_sample sample;         /* of the stored route */
+    fit_sample probe;          /* of the preconditioner */
+    double *block;             /* [D2, D2]: sum over rows of G G^T, from the probe */
+    fit_real_scratch *scratch; /* one a thread */
+    int64_t cov_rows;          /* rows whose G is made at once */
+    int64_t value_columns;     /* columns of v Y of a KR tile */
+    void *probe_g;             /* one a thread: [cov_rows, D2, dv] */
+};
+
+enum { FIT_PROBE_ROWS = 512 };
+
+/* What does not depend on the point; sample_rows 0: all rows, for the stored route. */
+fur_status fit_curvature_push(const fit_problem *p, fur_arena *arena, fur_fit_route route, bool f64, bool newton,
+                              int64_t sample_rows, fit_curvature *out);
+/* Bytes of workspace of the functions below. */
+int64_t fit_curvature_bytes(const fit_problem *p);
+int64_t fit_dense_bytes(const fit_problem *p);
+/* Everything of one point: u, v Y, the preconditioner's block, and the stored rows where there are. */
+fur_status fit_curvature_prepare(const fit_problem *p, const double *x, const fit_point *point, fit_curvature *c);
+/* S itself, [d1 D2, d1 D2], both triangles, Gauss-Newton, from tiles of f64; index (i D2 + j) as in X. */
+fur_status fit_curvature_dense(const fit_problem *p, const fit_point *point, const fit_curvature *c, double *S);
+/* out [d1, D2] = S d + ridge d */
+fur_status fit_curvature_product(const fit_problem *p, const fit_point *point, const fit_curvature *c, const double *d,
+                                 double *out);
+/* Rows of the sample become those of `row` (count of them, ascending), each times scale. */
+void fit_sample_set(const fit_problem *p, int64_t count, const int64_t *row, const double *scale, fit_sample *sample);
+
+#endif

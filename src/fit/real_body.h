@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Curvature in one type: REAL is float or double, GEMM, GEMV and EXP_MUL, EXP its functions. Included once for each. */
+
+static void narrow(const double *from, int64_t count, REAL *to)
+{
+    for (int64_t i = 0; i < count; i++)
+        to[i] = (REAL)from[i];
+}
+
+static const REAL *keys_of(const fit_problem *p, const fit_curvature *c, int64_t key)
+{
+    return (const REAL *)c->k + key * p->d2;
+}
+
+static void refresh(const fit_problem *p, const double *x, const fit_point *point, fit_curvature *c)
+{
+    int64_t D2 = fit_d2(p), width = p->heads * p->dv, steps = (p->m + p->tile_keys - 1) / p->tile_keys;
+#pragma omp parallel for schedule(static) num_threads(p->exec->threads)
+    for (int64_t i = 0; i < steps; i++) {
+        fit_scratch *s = &p->scratch[omp_get_thread_num()];
+        int64_t key = i * p->tile_keys, count = p->m - key < p->tile_keys ? p->m - key : p->tile_keys;
+        if (!c->keys_ready)
+            narrow(fit_rows(&p->k, key, count, s->raw, s->k), count * p->d2, (REAL *)c->k + key * p->d2);
+        const double *v = fit_rows(&p->v, key, count, s->raw, s->v);
+        if (!c->keys_ready && c->v)
+            narrow(v, count * p->d3, (REAL *)c->v + key * p->d3);
+        for (int64_t row = 0; row < count; row += p->tile_rows) { /* s->o holds tile_rows rows */
+            int64_t now = count - row < p->tile_rows ? count - row : p->tile_rows;
+            for (int64_t h = 0; h < p->heads; h++) {
+                REAL *to = (REAL *)c->vy + (key + row) * width + h * p->dv;
+                fur_la_gemm_f64(false, false, now, p->dv, p->d3, 1, v + row * p->d3, p->d3,
+                                point->y + h * p->d3 * p->dv, p->dv, 0, s->o, p->dv);
+                for (int64_t r = 0; r < now; r++)
+                    narrow(s->o + r * p->dv, p->dv, to + r * width);
+            }
+        }
+    }
+    c->keys_ready = true;
+#pragma omp parallel for schedule(static) num_threads(p->exec->threads)
+    for (int64_t t = 0; t < p->train.count; t++) {
+        const fit_tile *tile = &p->train.at[t];
+        fit_scratch *s = &p->scratch[omp_get_thread_num()];
+        const double *a = fit_rows(&p->a, tile->row, tile->rows, s->raw, s->a);
+        fur_la_gemm_f64(false, false, tile->rows, D2, p->d1, 1, a, p->d1, x, D2, 0, s->u, D2);
+        narrow(s->u, tile->rows * D2, (REAL *)c->u + tile->row * D2);
+    }
+}
+
+/* ---- G of rows ----------------------------------------------------------------------------------------------------
+ */
+
+/* kr [K, d2, columns]: key times columns first.. of v Y */
+static void keys_times_values(const fit_problem *p, int64_t K, const REAL *k, const REAL *vy, int64_t first,
+                              int64_t columns, REAL *kr)
+{
+    for (int64_t j = 0; j < K; j++)
+        for (int64_t i = 0; i < p->d2; i++) {
+            REAL x = k[j * p->d2 + i], *to = kr + (j * p->d2 + i) * columns;
+            const REAL *values = vy + j * p->heads * p->dv + first;
+            for (int64_t c = 0; c < columns; c++)
+                to[c] = x * values[c];
+        }
+}
+
+/* Of one head and at most cov_rows rows. cov is [count, column blocks, d2, columns]. */
+static void rows_of_head(const fit_problem *p, const fit_point *point, const fit_curvature *c, const fit_tile *tile,
+                         int64_t head, int64_t count, const int64_t *row, const double *scale, fit_real_scratch *s,
+                         REAL *g)
+{
+    int64_t D2 = fit_d2(p), wide = p->d2 * p->dv, width = p->heads * p->dv;
+    REAL *u = s->t, *weights = s->s, *cov = s->cov, *mk = s->mk, *mv = s->mv;
+    int64_t most = 0;
+    memset(cov, 0, (size_t)(count * wide) * sizeof *cov);
+    memset(mk, 0, (size_t)(count * p->d2) * sizeof *mk);
+    memset(mv, 0, (size_t)(count * p->dv) * sizeof *mv);
+    for (int64_t i = 0; i < count; i++) {
+        memcpy(u + i * p->d2, (const REAL *)c->u + (tile->row + row[i]) * D2 + head * p->d2, (size_t)p->d2 * sizeof *u);
+        int64_t sees = fit_visible(p, tile, row[i]);
+        most = sees > most ? sees : most;
+    }
+    for (int64_t key = 0; key < most; key += p->tile_keys) {
+        int64_t K = most - key < p->tile_keys ? most - key : p->tile_keys;
+        const REAL *k = keys_of(p, c, tile->key + key);
+        const REAL *vy = (const REAL *)c->vy + (tile->key + key) * width + head * p->dv;
+        GEMM(false, true, count, K, p->d2, 1, u, p->d2, k, p->d2, 0, weights, K);
+        for (int64_t i = 0; i < count; i++) {
+            int64_t sees = fit_visible(p, tile, row[i]) - key;
+            sees = sees < 0 ? 0 : sees > K ? K : sees;
+            (void)EXP(sees, weights + i * K, (REAL)point->lse[head * p->n + tile->row + row[i]]);
+            memset(weights + i * K + sees, 0, (size_t)(K - sees) * sizeof *weights);
+        }
+        GEMM(false, false, count, p->d2, K, 1, weights, K, k, p->d2, 1, mk, p->d2);
+        GEMM(false, false, count, p->dv, K, 1, weights, K, vy, width, 1, mv, p->dv);
+        for (int64_t first = 0; first < p->dv; first += c->value_columns) {
+            int64_t columns = p->dv - first < c->value_columns ? p->dv - first : c->value_columns;
+            keys_times_values(p, K, k, vy, first, columns, s->kr);
+            GEMM(false, false, count, p->d2 * columns, K, 1, weights, K, s->kr, p->d2 * columns, 1, cov + first * p->d2,
+                 wide);
+        }
+    }
+    for (int64_t i = 0; i < count; i++) {
+        REAL w = (REAL)(fit_root_w(p, tile->row + row[i]) * (scale ? scale[i] : 1));
+        for (int64_t first = 0; first < p->dv; first += c->value_columns) {
+            int64_t columns = p->dv - first < c->value_columns ? p->dv - first : c->value_columns;
+            const REAL *from = cov + i * wide + first * p->d2;
+            for (int64_t r = 0; r < p->d2; r++) {
+                REAL *to = g + (i * D2 + head * p->d2 + r) * p->dv + first, m = mk[i * p->d2 + r];
+                for (int64_t b = 0; b < columns; b++)
+                    to[b] = w * (from[r * columns + b] - m * mv[i * p->dv + first + b]);
+            }
+        }
+    }
+}
+
+static void rows(const fit_problem *p, const fit_point *point, const fit_curvature *c, const fit_tile *tile,
+                 int64_t count, const int64_t *row, const double *scale, int thread, void *g)
+{
+    for (int64_t at = 0; at < count; at += c->cov_rows) {
+        int64_t now = count - at < c->cov_rows ? count - at : c->cov_rows;
+        for (int64_t h = 0; h < p->heads; h++)
+            rows_of_head(p, point, c, tile, h, now, row + at, scale ? scale + at : NULL, &c->scratch[thread],
+                         (REAL *)g + at * fit_d2(p) * p->dv);
+    }
+}
+
+static void gram(const fit_problem *p, int64_t count, const void *g, double *block)
+{
+    int64_t D2 = fit_d2(p);
+    for (int64_t i = 0; i < count; i++) {
+        const REAL *one = (const REAL *)g + i * D2 * p->dv;
+        for (int64_t a = 0; a < D2; a++)
+            for (int64_t b = 0; b <= a; b++) {
+                REAL sum = 0;
+                for (int64_t c = 0; c < p->dv; c++)
+                    sum += one[a * p->dv + c] * one[b * p->dv + c];
+                block[a * D2 + b] += (double)sum;
+            }
+    }
+}
+
+/* ---- matrix-free ---------------------------------------------------------------------------------------------------
+ */
+
+/* t = a d of a tile, in REAL */
+static void direction_tile(const fit_problem *p, fit_scratch *s, const fit_tile *tile, const double *d, REAL *t)
+{
+    int64_t D2 = fit_d2(p);
+    const double *a = fit_rows(&p->a, tile->row, tile->rows, s->raw, s->a);
+    fur_la_gemm_f64(false, false, tile->rows, D2, p->d1, 1, a, p->d1, d, D2, 0, s->u, D2);
+    narrow(s->u, tile->rows * D2, t);
+}
+
+/* sqrt(w) O_h of a tile */
+static void output_tile(const fit_problem *p, const fit_tile *tile, int64_t head, const fit_point *point, double *o)
+{
+    int64_t D3 = fit_d3(p);
+    fur_la_gemm_f64(false, false, tile->rows, p->dv, D3, 1, point->q + tile->row * D3, D3, point->o + head * D3 * p->dv,
+                    p->dv, 0, o, p->dv);
+}
+
+/* Weights of keys key .. key+K-1 times (e - c), zero where a row does not see; sums of rows are added to `sums`. */
+static void weigh(const fit_problem *p, const fit_tile *tile, const double *lse, int64_t key, int64_t K, REAL *s,
+                  const REAL *e, const double *c, double *sums)
+{
+    for (int64_t i = 0; i < tile->rows; i++) {
+        int64_t sees = fit_visible(p, tile, i) - key;
+        sees = sees < 0 ? 0 : sees > K ? K : sees;
+        REAL sum = EXP_MUL(sees, s + i * K, (REAL)lse[i], e + i * K, c ? (REAL)c[i] : 0);
+        memset(s + i * K + sees, 0, (size_t)(K - sees) * sizeof *s);
+        if (sums)
+            sums[i] += (double)sum;
+    }
+}
+
+static void free_first(const fit_problem *p, const double *d, const fit_point *point, const fit_curvature *c,
+                       const fit_tile *tile, int thread, double *w1, double *w2)
+{
+    fit_scratch *s = &p->scratch[thread];
+    fit_real_scratch *z = &c->scratch[thread];
+    int64_t R = tile->rows, D2 = fit_d2(p), D3 = fit_d3(p), width = p->heads * p->dv;
+    int64_t e = c->newton ? p->d3 : p->dv, stride = c->newton ? p->d3 : width;
+    REAL *acc = z->acc, *j = (REAL *)c->j + tile->row * p->dv;
+    double *sum = s->acc; /* J of the tile [R, dv] */
+    direction_tile(p, s, tile, d, z->t);
+    memset(sum, 0, (size_t)(R * p->dv) * sizeof *sum);
+    for (int64_t h = 0; h < p->heads; h++) {
+        const REAL *u = (const REAL *)c->u + tile->row * D2 + h * p->d2;
+        memset(acc, 0, (size_t)(R * e) * sizeof *acc);
+        memset(s->c, 0, (size_t)R * sizeof *s->c);
+        for (int64_t key = 0; key < tile->keys; key += p->tile_keys) {
+            int64_t K = tile->keys - key < p->tile_keys ? tile->keys - key : p->tile_keys, at = tile->key + key;
+            const REAL *values =
+                c->newton ? (const REAL *)c->v + at * p->d3 : (const REAL *)c->vy + at * width + h * p->dv;
+            GEMM(false, true, R, K, p->d2, 1, u, D2, keys_of(p, c, at), p->d2, 0, z->s, K);
+            GEMM(false, true, R, K, p->d2, 1, (REAL *)z->t + h * p->d2, D2, keys_of(p, c, at), p->d2, 0, z->e, K);
+            weigh(p, tile, point->lse + h * p->n + tile->row, key, K, z->s, z->e, NULL, s->c);
+            GEMM(false, false, R, e, K, 1, z->s, K, values, stride, 1, acc, e);
+        }
+        output_tile(p, tile, h, point, s->o);
+        if (c->newton) { /* sqrt(w) dPhi = sqrt(w) acc - mean q fac, then its product with Y and with the residual */
+            double *dphi = s->left;
+            memcpy(c->mean + tile->row, s->c, (size_t)R * sizeof *s->c);
+            fur_la_gemm_f64(false, false, R, p->d3, D3, 1, point->q + tile->row * D3, D3, point->fac, D3, 0, dphi,
+                            p->d3);
+            for (int64_t i = 0; i < R; i++)
+                for (int64_t b = 0; b < p->d3; b++)
+                    dphi[i * p->d3 + b] =
+                        fit_root_w(p, tile->row + i) * (double)acc[i * p->d3 + b] - s->c[i] * dphi[i * p->d3 + b];
+            fur_la_gemm_f64(false, false, R, p->dv, p->d3, 1, dphi, p->d3, point->y, p->dv, 0, sum, p->dv);
+            fur_la_gemm_f64(true, false, p->d3, p->dv, R, 1, dphi, p->d3, point->r + tile->row * p->dv, p->dv, 1, w2,
+                            p->dv);
+            continue;
+        }
+        for (int64_t i = 0; i < R; i++)
+            for (int64_t b = 0; b < p->dv; b++)
+                sum[i * p->dv + b] +=
+                    fit_root_w(p, tile->row + i) * (double)acc[i * p->dv + b] - s->c[i] * s->o[i * p->dv + b];
+    }
+    narrow(sum, R * p->dv, j);
+    fur_la_gemm_f64(true, false, D3, p->dv, R, 1, point->q + tile->row * D3, D3, sum, p->dv, 1, w1, p->dv);
+}
+
+/* J of a tile in double, less its part in the columns of q, into s->acc. */
+static void left_over(const fit_problem *p, fit_scratch *s, int64_t R, const REAL *j, const double *q, const double *w)
+{
+    int64_t D3 = fit_d3(p);
+    for (int64_t i = 0; i < R * p->dv; i++)
+        s->acc[i] = (double)j[i];
+    fur_la_gemm_f64(false, false, R, p->dv, D3, -1, q, D3, w, p->dv, 1, s->acc, p->dv);
+}
+
+/* Newton's further terms of a tile: left_r for c_k, c for their constant; added to `left` and `shift`. */
+static void newton_terms(const fit_problem *p, fit_scratch *s, const fit_tile *tile, const fit_point *point,
+                         const fit_curvature *c, const double *dy, double *left, double *shift, REAL *left_r,
+                         double *constant)
+{
+    int64_t R = tile->rows, D3 = fit_d3(p);
+    const double *r = point->r + tile->row * p->dv;
+    double *x = s->k; /* [R, d3], then [R, dv] */
+    fur_la_gemm_f64(false, true, R, p->d3, p->dv, -1, r, p->dv, dy, p->dv, 1, left, p->d3);
+    fur_la_gemm_f64(false, true, R, p->d3, p->dv, 1, r, p->dv, point->y, p->dv, 0, x, p->d3);
+    for (int64_t i = 0; i < R; i++)
+        for (int64_t b = 0; b < p->d3; b++)
+            left_r[i * p->d3 + b] = (REAL)(fit_root_w(p, tile->row + i) * x[i * p->d3 + b]);
+    fur_la_gemm_f64(false, false, R, p->d3, D3, 1, point->q + tile->row * D3, D3, point->fac, D3, 0, x, p->d3);
+    fur_la_gemm_f64(false, false, R, p->dv, p->d3, 1, x, p->d3, dy, p->dv, 0, s->v, p->dv);
+    for (int64_t i = 0; i < R; i++) {
+        constant[i] = 0;
+        for (int64_t b = 0; b < p->dv; b++) {
+            double ri = r[i * p->dv + b];
+            constant[i] += ri * s->o[i * p->dv + b];
+            shift[i] += ri * ((double)((const REAL *)c->j)[(tile->row + i) * p->dv + b] - s->v[i * p->dv + b]);
+        }
+    }
+}
+
+static void free_second(const fit_problem *p, const double *d, const fit_point *point, const fit_curvature *c,
+                        const double *w, const double *dy, const fit_tile *tile, int thread, double *out)
+{
+    fit_scratch *s = &p->scratch[thread];
+    fit_real_scratch *z = &c->scratch[thread];
+    int64_t R = tile->rows, D2 = fit_d2(p), D3 = fit_d3(p), width = p->heads * p->dv;
+    int64_t e = c->newton ? p->d3 : p->dv, stride = c->newton ? p->d3 : width;
+    REAL *acc = z->acc, *left = z->left;
+    if (c->newton)
+        direction_tile(p, s, tile, d, z->t);
+    left_over(p, s, R, (const REAL *)c->j + tile->row * p->dv, point->q + tile->row * D3, w);
+    for (int64_t h = 0; h < p->heads; h++) {
+        const REAL *u = (const REAL *)c->u + tile->row * D2 + h * p->d2;
+        output_tile(p, tile, h, point, s->o);
+        for (int64_t i = 0; i < R; i++) {
+            s->c[i] = 0;
+            for (int64_t b = 0; b < p->dv; b++)
+                s->c[i] += s->acc[i * p->dv + b] * s->o[i * p->dv + b];
+        }
+        if (c->newton) {
+            fur_la_gemm_f64(false, true, R, p->d3, p->dv, 1, s->acc, p->dv, point->y, p->dv, 0, s->left, p->d3);
+            newton_terms(p, s, tile, point, c, dy, s->left, s->c, z->left_r, s->m);
+        } else {
+            memcpy(s->left, s->acc, (size_t)(R * p->dv) * sizeof *s->left);
+        }
+        for (int64_t i = 0; i < R; i++)
+            for (int64_t b = 0; b < e; b++)
+                left[i * e + b] = (REAL)(fit_root_w(p, tile->row + i) * s->left[i * e + b]);
+        memset(acc, 0, (size_t)(R * p->d2) * sizeof *acc);
+        for (int64_t key = 0; key < tile->keys; key += p->tile_keys) {
+            int64_t K = tile->keys - key < p->tile_keys ? tile->keys - key : p->tile_keys, at = tile->key + key;
+            const REAL *values =
+                c->newton ? (const REAL *)c->v + at * p->d3 : (const REAL *)c->vy + at * width + h * p->dv;
+            REAL *to = z->e;
+            GEMM(false, true, R, K, p->d2, 1, u, D2, keys_of(p, c, at), p->d2, 0, z->s, K);
+            GEMM(false, true, R, K, e, 1, left, e, values, stride, 0, to, K);
+            if (c->newton) { /* (ds - mean) (c_k - c) */
+                REAL *ds = z->ds, *ck = z->ck;
+                GEMM(false, true, R, K, p->d2, 1, z->t, D2, keys_of(p, c, at), p->d2, 0, ds, K);
+                GEMM(false, true, R, K, p->d3, 1, z->left_r, p->d3, values, stride, 0, ck, K);
+                for (int64_t i = 0; i < R; i++)
+                    for (int64_t b = 0; b < K; b++)
+                        to[i * K + b] +=
+                            (ds[i * K + b] - (REAL)c->mean[tile->row + i]) * (ck[i * K + b] - (REAL)s->m[i]);
+            }
+            weigh(p, tile, point->lse + h * p->n + tile->row, key, K, z->s, z->e, s->c, NULL);
+            GEMM(false, false, R, p->d2, K, 1, z->s, K, keys_of(p, c, at), p->d2, 1, acc, p->d2);
+        }
+        const double *a = fit_rows(&p->a, tile->row, R, s->raw, s->a);
+        for (int64_t i = 0; i < R * p->d2; i++)
+            s->u[i] = (double)acc[i];
+        fur_la_gemm_f64(true, false, p->d1, p->d2, R, 1, a, p->d1, s->u, p->d2, 1, out + h * p->d2, D2);
+    }
+}
+
+/* ---- stored ---------------------------------------------------------------------------------------------------------
+ */
+
+static const double *stored_q(const fit_problem *p, const fit_curvature *c, int64_t at)
+{
+    return c->q + at * fit_d3(p);
+}
+
+static void stored_first(const fit_problem *p, const double *d, const fit_curvature *c, int64_t t, int thread,
+                         double *w1)
+{
+    fit_scratch *s = &p->scratch[thread];
+    int64_t D2 = fit_d2(p), D3 = fit_d3(p), first = c->sample.at[t], count = c->sample.at[t + 1] - first;
+    const fit_tile *tile = &p->train.at[t];
+    REAL *dir = c->scratch[thread].t, *j = (REAL *)c->j + first * p->dv;
+    if (count == 0)
+        return;
+    direction_tile(p, s, tile, d, dir);
+    for (int64_t i = 0; i < count; i++) {
+        const REAL *g = (const REAL *)c->g + (first + i) * D2 * p->dv;
+        GEMV(true, D2, p->dv, g, dir + (c->sample.row[first + i] - tile->row) * D2, j + i * p->dv);
+    }
+    for (int64_t i = 0; i < count * p->dv; i++)
+        s->acc[i] = (double)j[i];
+    fur_la_gemm_f64(true, false, D3, p->dv, count, 1, stored_q(p, c, first), D3, s->acc, p->dv, 1, w1, p->dv);
+}
+
+static void stored_second(const fit_problem *p, const fit_curvature *c, const double *w, int64_t t, int thread,
+                          double *out)
+{
+    fit_scratch *s = &p->scratch[thread];
+    int64_t D2 = fit_d2(p), first = c->sample.at[t], count = c->sample.at[t + 1] - first;
+    const fit_tile *tile = &p->train.at[t];
+    REAL *j = c->scratch[thread].left, *z = c->scratch[thread].acc;
+    if (count == 0)
+        return;
+    left_over(p, s, count, (const REAL *)c->j + first * p->dv, stored_q(p, c, first), w);
+    narrow(s->acc, count * p->dv, j);
+    memset(s->u, 0, (size_t)(tile->rows * D2) * sizeof *s->u);
+    for (int64_t i = 0; i < count; i++) {
+        const REAL *g = (const REAL *)c->g + (first + i) * D2 * p->dv;
+        double *to = s->u + (c->sample.row[first + i] - tile->row) * D2;
+        GEMV(false, D2, p->dv, g, j + i * p->dv, z);
+        for (int64_t b = 0; b < D2; b++)
+            to[b] = (double)z[b];
+    }
+    const double *a = fit_rows(&p->a, tile->row, tile->rows, s->raw, s->a);
+    fur_la_gemm_f64(true, false, p->d1, D2, tile->rows, 1, a, p->d1, s->u, D2, 1, out, D2);
+}
