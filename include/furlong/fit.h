@@ -155,6 +155,7 @@ typedef struct fur_fit_result {
     double loss, held_out_loss;                    /* relative; NaN where nothing is held out */
     double loss_before_rank, held_out_before_rank; /* of the full X, where the rank was cut; NaN */
     double held_out_plain;    /* of cutting the plain singular values of X with Y left as it was; NaN */
+    double lower_bound;       /* linear attention: the loss of the best sum of any number of heads; else 0 */
     double target_loss;       /* absolute sum that 1 stands for */
     double r2, largest_error; /* over training rows */
     double gradient, first_gradient;

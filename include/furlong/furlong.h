@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Furlong: trains, fits and runs transformers over long sequences inside a memory limit that you give.
  *
- * Reading order: status.h, context.h, config.h, data.h, plan.h, loss.h, model.h, train.h, choices.h, convert.h,
- * bench.h. Shapes are part of names: T tokens, S keys, C model width, H query heads, K key heads, D head width, F
- * hidden width, V vocabulary, L layers, I input features, O outputs. Row-major, last letter contiguous. dx_TC is the
- * gradient of the loss by x_TC. Sizes are int64_t elements unless the name says _bytes. */
+ * Reading order: status.h, context.h, config.h, data.h, plan.h, loss.h, model.h, train.h, choices.h, convert.h, fit.h,
+ * bench.h.
+ * Shapes are part of names: T tokens, S keys, C model width, H query heads, K key heads, D head width, F hidden width,
+ * V vocabulary, L layers, I input features, O outputs. Row-major, last letter contiguous. dx_TC is the gradient of the
+ * loss by x_TC. Sizes are int64_t elements unless the name says _bytes. */
 #ifndef FURLONG_FURLONG_H
 #define FURLONG_FURLONG_H
 
@@ -15,6 +16,7 @@
 #include "furlong/context.h"
 #include "furlong/convert.h"
 #include "furlong/data.h"
+#include "furlong/fit.h"
 #include "furlong/loss.h"
 #include "furlong/model.h"
 #include "furlong/plan.h"

@@ -13,7 +13,7 @@ fur_status fur_arena_create(fur_error *error, int64_t bytes, fur_arena *out)
         return fur_error_set(error, FUR_E_INTERNAL, "arena of %lld bytes", (long long)bytes);
     out->base = fur_pages_map((size_t)bytes);
     if (!out->base)
-        return fur_error_set(error, FUR_E_MEMORY, "the system refused %lld bytes for the run's arena",
+        return fur_error_set(error, FUR_E_MEMORY, "out of memory: the system refused %lld bytes for the run's arena",
                              (long long)bytes);
     out->capacity = bytes;
     return FUR_OK;

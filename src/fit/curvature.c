@@ -55,6 +55,7 @@ static void push_scratch(const fit_problem *p, fur_arena *arena, fit_curvature *
                               .t = fur_arena_push(arena, R * D2 * B),
                               .acc = fur_arena_push(arena, (R * widest + D2) * B),
                               .left = fur_arena_push(arena, R * widest * B),
+                              .gram = fur_arena_push(arena, D2 * D2 * B),
                               .kr = fur_arena_push(arena, K * p->d2 * c->value_columns * B),
                               .cov = fur_arena_push(arena, c->cov_rows * p->d2 * p->dv * B),
                               .mk = fur_arena_push(arena, c->cov_rows * p->d2 * B),
@@ -78,9 +79,10 @@ fur_status fit_curvature_push(const fit_problem *p, fur_arena *arena, fur_fit_ro
     if (!fur_mul_ok(rows, D2 * p->dv * B, &most))
         return fur_error_set(p->exec->error, FUR_E_DOES_NOT_FIT, "the curvature of %lld rows overflows",
                              (long long)rows);
+    int64_t d2 = p->k.raw->width, full = d2 * p->dv; /* before the cut: the plan knows no other */
     /* a KR tile of 512 KB stays in the second-level cache; the sums of all G in work, 4 MB, in the third */
-    c.value_columns = fur_max_i64(1, fur_min_i64(p->dv, ((int64_t)512 << 10) / (p->tile_keys * p->d2 * B)));
-    c.cov_rows = fur_max_i64(1, fur_min_i64(p->tile_rows, ((int64_t)4 << 20) / (wide * B)));
+    c.value_columns = fur_max_i64(1, fur_min_i64(p->dv, ((int64_t)512 << 10) / (p->tile_keys * d2 * B)));
+    c.cov_rows = fur_max_i64(1, fur_min_i64(p->tile_rows, ((int64_t)4 << 20) / (full * B)));
     c.k = fur_arena_push(arena, p->m * p->d2 * B);
     c.vy = fur_arena_push(arena, p->m * p->heads * p->dv * B);
     c.v = newton ? fur_arena_push(arena, p->m * p->d3 * B) : NULL;
@@ -109,7 +111,7 @@ fur_status fit_curvature_push(const fit_problem *p, fur_arena *arena, fur_fit_ro
 
 static int64_t dense_chunks(const fit_problem *p)
 {
-    int64_t N = p->d1 * fit_d2(p);
+    int64_t N = p->a.raw->width * p->heads * p->k.raw->width;
     return fur_max_i64(1, fur_min_i64(p->chunks, ((int64_t)8 << 20) / (N * N + 1)));
 }
 
@@ -147,14 +149,13 @@ static fur_status make_block(const fit_problem *p, const fit_point *point, fit_c
                 for (; at < c->probe.at[t + 1] && now < fur_min_i64(c->cov_rows, FIT_ROWS); at++)
                     rows[now++] = c->probe.row[at] - p->train.at[t].row;
                 c->real->rows(p, point, c, &p->train.at[t], now, rows, NULL, thread, g);
-                c->real->gram(p, now, g, partial + i * count);
+                c->real->gram(p, c, now, g, thread, partial + i * count);
             }
     }
     fit_sum_chunks(p, count, partial, c->block);
     double share = (double)p->n / (double)c->probe.count;
-    for (int64_t a = 0; a < D2; a++)
-        for (int64_t b = 0; b <= a; b++)
-            c->block[b * D2 + a] = c->block[a * D2 + b] *= share;
+    for (int64_t i = 0; i < count; i++)
+        c->block[i] *= share;
     fur_arena_release(arena, mark);
     return FUR_OK;
 }

@@ -21,6 +21,7 @@ typedef struct fit_sample {
 typedef struct fit_real_scratch {
     void *s, *e, *t, *acc, *left; /* tiles */
     void *ds, *ck, *left_r;       /* those of Newton's terms */
+    void *gram;                   /* [D2, D2] */
     void *kr, *cov, *mk, *mv;     /* of G: keys x values, their weighted sums and means */
 } fit_real_scratch;
 
@@ -35,7 +36,7 @@ typedef struct fit_real {
     void (*rows)(const fit_problem *p, const fit_point *point, const fit_curvature *c, const fit_tile *tile,
                  int64_t count, const int64_t *row, const double *scale, int thread, void *g);
     /* adds G G^T [D2, D2] of each row to block */
-    void (*gram)(const fit_problem *p, int64_t count, const void *g, double *block);
+    void (*gram)(const fit_problem *p, const fit_curvature *c, int64_t count, const void *g, int thread, double *block);
     /* first sweep: J d into c->j and its sum q^T J d; second: out += J^T of what is left */
     void (*free_first)(const fit_problem *p, const double *d, const fit_point *point, const fit_curvature *c,
                        const fit_tile *tile, int thread, double *w1, double *w2);

@@ -123,19 +123,17 @@ static void rows(const fit_problem *p, const fit_point *point, const fit_curvatu
     }
 }
 
-static void gram(const fit_problem *p, int64_t count, const void *g, double *block)
+static void gram(const fit_problem *p, const fit_curvature *c, int64_t count, const void *g, int thread, double *block)
 {
     int64_t D2 = fit_d2(p);
+    REAL *sum = c->scratch[thread].gram;
+    memset(sum, 0, (size_t)(D2 * D2) * sizeof *sum);
     for (int64_t i = 0; i < count; i++) {
         const REAL *one = (const REAL *)g + i * D2 * p->dv;
-        for (int64_t a = 0; a < D2; a++)
-            for (int64_t b = 0; b <= a; b++) {
-                REAL sum = 0;
-                for (int64_t c = 0; c < p->dv; c++)
-                    sum += one[a * p->dv + c] * one[b * p->dv + c];
-                block[a * D2 + b] += (double)sum;
-            }
+        GEMM(false, true, D2, D2, p->dv, 1, one, p->dv, one, p->dv, 1, sum, D2);
     }
+    for (int64_t i = 0; i < D2 * D2; i++)
+        block[i] += (double)sum[i];
 }
 
 /* ---- matrix-free ---------------------------------------------------------------------------------------------------

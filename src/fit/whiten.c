@@ -61,10 +61,11 @@ static int64_t thread_doubles(int64_t w)
     return fur_max_i64(fur_la_qr_work(w), STRIP * w);
 }
 
+/* One chunk more than it takes: with fewer columns, after a cut, there may be. */
 int64_t fit_tall_qr_bytes(const fur_exec *exec, int64_t n, int64_t w)
 {
     qr_chunks c = chunks_of(n, w);
-    return (c.count * w * w + exec->threads * thread_doubles(w)) * 8 + 2 * FUR_ARENA_ALIGN;
+    return ((c.count + 1) * w * w + exec->threads * thread_doubles(w)) * 8 + 2 * FUR_ARENA_ALIGN;
 }
 
 fur_status fit_tall_qr(const fur_exec *exec, int64_t n, int64_t w, double *a, double *r)
@@ -143,10 +144,12 @@ fur_status fit_whiten(const fur_exec *exec, int64_t n, double cut, const char *n
         return fur_error_set(exec->error, FUR_E_INTERNAL, "whitening: workspace too small");
     if (!fur_la_svd(w, w, r, u, side->values, vt, work))
         return fur_error_set(exec->error, FUR_E_INTERNAL, "the singular values of \"%s\" did not converge", name);
-    double root = sqrt((double)n);
+    double root = sqrt((double)n), size = 0; /* what rounding of the stored numbers is relative to has the mean in it */
     int64_t kept = 0;
+    for (int64_t c = 0; c < w && side->mean; c++)
+        size = hypot(size, side->mean[c] * root);
     for (int64_t c = 0; c < w; c++)
-        kept += side->values[c] > cut * side->values[0];
+        kept += side->values[c] > cut * fmax(side->values[0], size);
     if (kept == 0)
         return fur_error_set(exec->error, FUR_E_SHAPE, "array \"%s\" has rank 0%s", name,
                              side->mean ? " once its mean is taken off: all keys are alike" : ": all its rows are 0");
