@@ -16,6 +16,7 @@ static int (*const runs[CLI_VERBS])(cli_session *) = {
     [CLI_AUDIT] = verb_audit,   [CLI_GENERATE] = verb_generate, [CLI_PLAN] = verb_plan,
     [CLI_BENCH] = verb_bench,   [CLI_CONVERT] = verb_convert,   [CLI_INSPECT] = verb_inspect,
     [CLI_DOCTOR] = verb_doctor, [CLI_VERSION] = verb_version,   [CLI_LONG_STEP] = verb_long_step,
+    [CLI_FIT_ATTENTION] = verb_fit_attention,
 };
 
 /* Threads of GCC's OpenMP that wait for each other spin for milliseconds by default. On a machine with other work that

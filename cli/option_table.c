@@ -16,9 +16,10 @@
 #define INSPECT   (1u << CLI_INSPECT)
 #define DOCTOR    (1u << CLI_DOCTOR)
 #define VERSION   (1u << CLI_VERSION)
+#define FIT       (1u << CLI_FIT_ATTENTION)
 #define LONG_STEP (1u << CLI_LONG_STEP)
 #define ALL_VERBS ((1u << CLI_VERBS) - 1u)
-#define RUNS      (DEMO | TRAIN | EVAL | AUDIT | GENERATE | PLAN | BENCH | DOCTOR | LONG_STEP)
+#define RUNS      (DEMO | TRAIN | EVAL | AUDIT | GENERATE | PLAN | BENCH | DOCTOR | FIT | LONG_STEP)
 
 #define TEBI 1099511627776.0
 
@@ -105,7 +106,8 @@ static const cli_option table[] = {
     {"eval-file", 0, NULL, CLI_LIST, "PATH", NULL, NULL, 0, 0, "Data",
      "text to evaluate on instead of the held-out end of --file; repeats", TRAIN, NULL, AT(eval_files)},
     {"held-out", 0, NULL, CLI_REAL, "SHARE", "0.1", NULL, 0, 0.9, "Data",
-     "share of the end of the text that is kept for evaluation", TRAIN, NULL, AT(held_out)},
+     "share of the end of the text that is kept for evaluation; of the sequences of a fit, or of its rows where these are "
+     "few", TRAIN | FIT, NULL, AT(held_out)},
     {"task", 0, NULL, CLI_TEXT, "PATH", NULL, NULL, 0, 0, "Data",
      ".jsonl of multiple-choice items, also as .zst, or - for standard input: lines of {\"prompt\": TEXT, \"choices\": [TEXT, "
      "TEXT, ...], \"answer\": NUMBER FROM 0}", EVAL, NULL, AT(task)},
@@ -211,9 +213,64 @@ static const cli_option table[] = {
     {"seconds", 0, NULL, CLI_REAL, "SECONDS", "(120, or 30 with --quick)", NULL, 1, 86400, "Demo",
      "seconds of training, from which the number of steps is chosen", DEMO, NULL, AT(train_seconds)},
 
+    {"input", 'i', NULL, CLI_TEXT, "FILE", NULL, NULL, 0, 0, "Fit",
+     ".npz or .safetensors with x (or a1, a2, a3) and b, [n, d] or [sequences, n, d]; optional lengths, segments, "
+     "weights, and a start q, k", FIT, NULL, AT(input)},
+    {"output", 'o', NULL, CLI_TEXT, "FILE", NULL, NULL, 0, 0, "Fit",
+     ".safetensors for q, k, v, and x, y in f64; written for every end of a run, over what was there", FIT, NULL,
+     AT(output)},
+    {"causal", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Fit", "a row sees those of its sequence up to its own",
+     FIT, NULL, AT(causal)},
+    {"rank", 0, NULL, CLI_INT, "RANK", "(full)", NULL, 1, 8192, "Fit",
+     "width of q and k: X is cut to it where that changes logits least, Y fitted again, and both polished as long as "
+     "held-out rows gain", FIT, NULL, AT(rank)},
+    {"factored", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Fit",
+     "q and k of --rank are the unknowns from the beginning, for wide inputs", FIT, NULL, AT(factored)},
+    {"joint-heads", 0, NULL, CLI_INT, "COUNT", "1", NULL, 1, 256, "Fit",
+     "heads whose outputs add up to b, fitted together", FIT, NULL, AT(joint_heads)},
+    {"tol", 0, NULL, CLI_REAL, "LOSS", "(the floor of the stored type)", NULL, 0, 1, "Fit",
+     "relative loss at which it is done", FIT, NULL, AT(tolerance)},
+    {"steps", 0, NULL, CLI_INT, "COUNT", "60", NULL, 0, 100000, "Fit", "steps of a start at most", FIT, NULL,
+     AT(fit_steps)},
+    {"max-seconds", 0, NULL, CLI_REAL, "SECONDS", "(none)", NULL, 0, 1e9, "Fit",
+     "no step is begun after so long", FIT, NULL, AT(max_seconds)},
+    {"starts", 0, NULL, CLI_INT, "COUNT", "4", NULL, 1, 32, "Fit",
+     "random starts at most; the first that reaches --tol ends the search", FIT, NULL, AT(starts)},
+    {"ridge", 0, NULL, CLI_REAL, "SHARE", "0", NULL, 0, 1e6, "Fit",
+     "weight of half the mean square of logits, as a share of the loss of predicting the mean", FIT, NULL, AT(ridge)},
+    {"continuation", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Fit",
+     "begin with a ridge of 0.1 that falls tenfold to --ridge", FIT, NULL, AT(continuation)},
+    {"max-logit", 0, NULL, CLI_REAL, "BOUND", "(none)", NULL, 0, 1e9, "Fit",
+     "the ridge is raised until no logit is larger in size, so that almost-linear attention applies", FIT, NULL,
+     AT(max_logit)},
+    {"method", 0, NULL, CLI_CHOICE, "METHOD", "gauss-newton", "gauss-newton|newton|sketched-newton|linear", 0, 0, "Fit",
+     "gauss-newton, newton (second-order term), sketched-newton (the paper's: curvature of some rows), linear (no "
+     "softmax, closed form)", FIT, NULL, AT(method)},
+    {"sketch", 0, NULL, CLI_CHOICE, "KIND", "uniform", "uniform|leverage|count", 0, 0, "Fit",
+     "how sketched-newton takes rows: at random, by leverage, or hashed into buckets (CountSketch)", FIT, NULL,
+     AT(sketch)},
+    {"curvature-rows", 0, NULL, CLI_COUNT, "ROWS", "(all)", NULL, 1, TEBI, "Fit",
+     "rows, or buckets, that the curvature of a step is taken from, drawn anew in each", FIT, NULL,
+     AT(curvature_rows)},
+    {"route", 0, NULL, CLI_CHOICE, "ROUTE", "auto", "auto|dense|stored|matrix-free", 0, 0, "Fit",
+     "how curvature is held; auto: the cheapest that fits --memory", FIT, NULL, AT(route)},
+    {"curvature", 0, NULL, CLI_CHOICE, "TYPE", "f32", "f32|f64", 0, 0, "Fit",
+     "type of the curvature; loss and gradient are f64 always", FIT, NULL, AT(curvature)},
+    {"cut", 0, NULL, CLI_REAL, "SHARE", "(16 units of the stored type, at least 1e-9)", NULL, 0, 0.5, "Fit",
+     "directions of the inputs with a singular value below this share of the largest are left out", FIT, NULL, AT(cut)},
+    {"picture", 0, NULL, CLI_TEXT, "FILE.svg", NULL, NULL, 0, 0, "Fit", "loss of every step, as a picture", FIT, NULL,
+     AT(picture)},
+    {"planted", 0, NULL, CLI_TEXT, "SxNxD", NULL, NULL, 0, 0, "Fit",
+     "instead of --input: S sequences of N rows of width D through a head drawn with --seed, as 16x256x64", FIT, NULL,
+     AT(planted)},
+    {"noise", 0, NULL, CLI_REAL, "SHARE", "0", NULL, 0, 100, "Fit", "of the planted output, of its standard deviation",
+     FIT, NULL, AT(noise)},
+    {"spectrum", 0, NULL, CLI_REAL, "POWER", "0", NULL, 0, 8, "Fit",
+     "direction i of the planted rows has size i^-POWER; 0: all the same", FIT, NULL, AT(spectrum)},
+
     {"memory", 0, NULL, CLI_SIZE, "SIZE", "(80 % of what is available)", NULL, 1048576, 1e18, "Machine",
      "limit on the peak resident memory of the whole process: 8G, 512M; G is 2^30",
-     TRAIN | EVAL | AUDIT | GENERATE | PLAN | BENCH | INSPECT | LONG_STEP, "FURLONG_MEMORY", AT(memory)},
+     TRAIN | EVAL | AUDIT | GENERATE | PLAN | BENCH | INSPECT | FIT | LONG_STEP, "FURLONG_MEMORY", AT(memory)},
     {"disk", 0, NULL, CLI_SIZE, "SIZE", "(80 % of what is free there)", NULL, 0, 1e18, "Machine",
      "limit on what a step may put on disk where --memory does not hold it: layer inputs, attention outputs, optimizer "
      "state; 0: nothing", TRAIN | PLAN | BENCH, "FURLONG_DISK", AT(disk)},
@@ -239,7 +296,7 @@ static const cli_option table[] = {
      "operands of matrix products and attention; weights, gradients, sums and statistics are f32 in both",
      TRAIN | EVAL | AUDIT | GENERATE | PLAN | BENCH, "FURLONG_DTYPE", AT(dtype)},
     {"seed", 's', NULL, CLI_INT, "NUMBER", "1", NULL, 0, 9007199254740992.0, "Machine",
-     "seed of everything random; the same seed gives the same result", DEMO | TRAIN | AUDIT | GENERATE, "FURLONG_SEED",
+     "seed of everything random; the same seed gives the same result", DEMO | TRAIN | AUDIT | GENERATE | FIT, "FURLONG_SEED",
      AT(seed)},
 
     {"json", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Output", "one JSON object as the last line of stdout",

@@ -22,6 +22,7 @@ typedef enum cli_verb {
     CLI_INSPECT,
     CLI_DOCTOR,
     CLI_VERSION,
+    CLI_FIT_ATTENTION,
     CLI_LONG_STEP, /* hidden: one step of the demo in a process of its own */
     CLI_VERBS
 } cli_verb;
@@ -125,6 +126,11 @@ typedef struct cli_options {
     bool longest, bidirectional, quick, cold;
     int64_t tokens, heads, kv_heads, head_dim, in, out;
     double train_seconds;
+    /* fit-attention */
+    const char *input, *output, *method, *route, *sketch, *curvature, *picture, *planted;
+    int64_t rank, starts, curvature_rows, joint_heads, fit_steps;
+    double tolerance, ridge, max_logit, max_seconds, cut, noise, spectrum;
+    bool causal, continuation, factored;
     /* output */
     bool json, help;
 } cli_options;

@@ -5,6 +5,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "report_style.h"
+
 #define WIDTH       640.0
 #define HEIGHT      330.0
 #define MOST_POINTS 600
@@ -80,6 +82,7 @@ static void tick_text(char out[CLI_UNIT], cli_unit unit, double value, double st
         else
             (void)snprintf(out, CLI_UNIT, "%g s", value);
         break;
+    case CLI_UNIT_POWER: (void)snprintf(out, CLI_UNIT, "%.0e", value); break;
     case CLI_UNIT_PLAIN: (void)snprintf(out, CLI_UNIT, "%.*f", step >= 1.0 ? 0 : step >= 0.1 ? 1 : 2, value); break;
     }
 }
@@ -174,6 +177,20 @@ void cli_plot_begin(cli_plot *plot, cli_string *out, const char *id, const char 
 void cli_plot_end(cli_plot *plot)
 {
     cli_append(plot->out, "</svg>\n");
+}
+
+void cli_plot_alone(cli_string *svg)
+{
+    cli_string out = {NULL, 0, 0};
+    const char *body = svg->text + strlen("<svg"), *inside = strchr(body, '>') + 1;
+    cli_append(&out, "<svg xmlns=\"http://www.w3.org/2000/svg\"");
+    cli_append_bytes(&out, body, (size_t)(inside - body));
+    cli_append(&out, "\n<style>\n");
+    cli_append(&out, report_style);
+    cli_append(&out, "</style>\n<rect width=\"100%\" height=\"100%\" style=\"fill:var(--card)\"/>");
+    cli_append(&out, inside);
+    cli_string_clear(svg);
+    *svg = out;
 }
 
 /* ---- marks -------------------------------------------------------------------------------------------------- */

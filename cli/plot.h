@@ -6,7 +6,14 @@
 
 #include "text.h"
 
-typedef enum cli_unit { CLI_UNIT_PLAIN, CLI_UNIT_BYTES, CLI_UNIT_SECONDS, CLI_UNIT_TOKENS, CLI_UNIT_COUNT } cli_unit;
+typedef enum cli_unit {
+    CLI_UNIT_PLAIN,
+    CLI_UNIT_BYTES,
+    CLI_UNIT_SECONDS,
+    CLI_UNIT_TOKENS,
+    CLI_UNIT_COUNT,
+    CLI_UNIT_POWER
+} cli_unit;
 
 typedef struct cli_axis {
     double low, high;
@@ -25,6 +32,8 @@ typedef struct cli_plot {
 void cli_plot_begin(cli_plot *plot, cli_string *out, const char *id, const char *title, const char *description,
                     cli_axis x, cli_axis y);
 void cli_plot_end(cli_plot *plot);
+/* The picture that `svg` holds, from its <svg> on, as a file of its own: with the report's colours and rules. */
+void cli_plot_alone(cli_string *svg);
 
 /* `style` is a class: a, b, c (series), faint, dashed, limit. More than 600 points are drawn as means of as many. */
 void cli_plot_line(cli_plot *plot, const char *style, const double *xs, const double *ys, int64_t count);

@@ -13,7 +13,8 @@ typedef enum cli_exit {
     CLI_USAGE = 2,
     CLI_BAD_INPUT = 3,
     CLI_DOES_NOT_FIT = 4,
-    CLI_NOT_FINITE = 5
+    CLI_NOT_FINITE = 5,
+    CLI_NOT_CONVERGED = 6
 } cli_exit;
 
 typedef struct cli_session {

@@ -103,6 +103,19 @@ const cli_verb_info cli_verbs[CLI_VERBS] = {
     [CLI_VERSION] = {"version", NULL, "", "version and features",
                      "Version, build features and the instruction set in use.", "furlong version\tprints the version",
                      false},
+    [CLI_FIT_ATTENTION] =
+        {"fit-attention", NULL, "-i FILE [-o FILE] [options]", "the queries, keys and values that give an output",
+         "Finds X (queries times keys) and Y (values) that bring softmax(A1 X A2^T) A3 Y closest to recorded outputs B, by "
+         "Newton-type steps with Y eliminated: some five to ten steps from a random start to the last digit, where many "
+         "sequences, or a causal mask, determine the answer. Says how far to trust it: held-out loss, equations per "
+         "unknown, and the losses of several starts. With --rank the head becomes narrower; with --max-logit its logits "
+         "stay bounded.\n\n"
+         "The output file is written for every end but a refusal. Ends with code 0 at the tolerance or at a minimum, 6 "
+         "where it stalled or reached a limit, 130 or 143 where it was stopped.",
+         "furlong fit-attention -i head.safetensors -o fitted.safetensors --causal --json\tfits a recorded head\n"
+         "furlong fit-attention -i head.npz -o half.safetensors --causal --rank 16\tand halves its width\n"
+         "furlong fit-attention --planted 16x256x64 --causal --picture loss.svg\ta head drawn at random, found again",
+         false},
     [CLI_LONG_STEP] = {"long-step", NULL, "-m FOLDER -f FILE -c TOKENS --memory SIZE -o FOLDER", "one step of the demo",
                        "One optimizer step over one document, in a process that limits its own memory. Used by demo.",
                        NULL, true},

@@ -22,10 +22,11 @@ extern "C" {
 typedef struct fur_fit_data fur_fit_data;
 
 /* Reads .npz or .safetensors: `x` (which then is all of A1, A2 and A3) or `a1`, `a2`, `a3`; and `b`; of f16, bf16, f32
- * or f64, [n, d] or [sequences, n, d]. Optional: `lengths` [sequences], rows of each sequence: the rows of [n, d] are
- * these end to end, of [sequences, n, d] the first of each; `segments` [n] or [sequences, n]: rows see those of their
- * own number only; `weights`, the same shape, not negative; a start: `start_x` and `start_y`, or `q`, `k` and `v`, as
- * fur_fit_save writes them. Errors: FUR_E_FORMAT, FUR_E_SHAPE, FUR_E_NONFINITE with the array and the first place. */
+ * or f64, [n, d] or [sequences, n, d]. Optional: `lengths` [sequences], rows of each sequence: those of [n, d] are laid
+ * end to end, of [sequences, n, d] the first of each count (`key_lengths` where a2 has other rows than a1); `segments`,
+ * whole numbers, and `weights`, not negative, one for each row: [n] or [sequences, n]. Rows see those of their own
+ * sequence and segment. `q` [d1, r] and `k` [d2, r], or these for each head: a start. Errors: FUR_E_FORMAT,
+ * FUR_E_SHAPE, FUR_E_NONFINITE with the array and the first place, FUR_E_IO. */
 FUR_API fur_status fur_fit_data_open(fur_context *context, const char *path, fur_fit_data **out);
 
 typedef struct fur_fit_arrays {
@@ -179,6 +180,7 @@ typedef struct fur_fit_result {
     fur_fit_start starts[FUR_FIT_MAX_STARTS];
     int64_t start_count;
     double spread;         /* largest loss of a start over the smallest; the losses say whether the minimum is unique */
+    bool linear;           /* no softmax */
     bool not_identified;   /* one sequence without a mask: several X fit alike */
     fur_fit_step *history; /* of the start that is kept */
     int64_t history_count;

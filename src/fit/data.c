@@ -58,7 +58,6 @@ void fur_fit_data_close(fur_fit_data *data)
     fur_free(data->queries);
     fur_free(data->keys);
     fur_free(data->x);
-    fur_free(data->y);
     fur_free(data);
 }
 

@@ -24,8 +24,8 @@ struct fur_fit_data {
     int64_t sequences;
     double epsilon; /* unit round-off of the narrowest type among the arrays */
     const char *stored_type;
-    /* a start, where the file has one; given coordinates */
-    double *x, *y; /* [heads][a1 width][a2 width], [heads][a3 width][b width]; NULL */
+    /* a start, where the file has one */
+    double *x; /* [heads][a1 width][a2 width]; NULL */
     int64_t start_heads;
 };
 typedef struct fur_fit_data fit_data;

@@ -311,6 +311,7 @@ fur_status fit_linear(fit_run *run)
                              "linear attention in closed form has no rank, ridge or bound on logits");
     FUR_TRY(make_arenas(run, &z));
     fit_describe(run);
+    r->linear = true;
     const fit_problem *p = z.p;
     r->equations = p->n * p->dv;
     r->unknowns = z.features * p->dv;

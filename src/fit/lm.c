@@ -485,7 +485,7 @@ fur_status fit_solve(fit_solver *s, int64_t max_steps, fit_watch watch, void *us
             break;
         }
         out->steps++;
-        small = objective - s->at.objective < 1e-12 * objective ? small + 1 : 0;
+        small = objective - s->at.objective < 1e-10 * objective ? small + 1 : 0;
     }
     out->loss = s->at.loss / s->p->l0;
     return FUR_OK;

@@ -16,6 +16,7 @@ typedef struct cursor {
     fur_error *error;
     const char *name; /* of the file */
     const char *at, *start, *end;
+    int most_rank;
 } cursor;
 
 static fur_status refuse(const cursor *c, const char *expected)
@@ -76,8 +77,8 @@ static fur_status parse_shape(cursor *c, fur_npy *npy)
         return refuse(c, "a shape in parentheses");
     npy->rank = 0;
     while (!accept(c, ')')) {
-        if (npy->rank == 2)
-            return refuse(c, "at most two dimensions");
+        if (npy->rank == c->most_rank)
+            return refuse(c, c->most_rank == 2 ? "at most two dimensions" : "at most three dimensions");
         FUR_TRY(parse_size(c, &npy->shape[npy->rank++]));
         if (!accept(c, ',')) {
             if (npy->rank == 1) /* (9) would be a number in Python */
@@ -87,7 +88,7 @@ static fur_status parse_shape(cursor *c, fur_npy *npy)
             break;
         }
     }
-    return npy->rank > 0 ? FUR_OK : refuse(c, "one or two dimensions");
+    return npy->rank > 0 ? FUR_OK : refuse(c, c->most_rank == 2 ? "one or two dimensions" : "one to three dimensions");
 }
 
 static fur_status parse_descr(cursor *c, fur_npy *npy)
@@ -164,12 +165,14 @@ static fur_status parse_header(cursor *c, fur_npy *npy)
     if (seen != 7)
         return refuse(c, "'descr', 'fortran_order' and 'shape'");
     npy->rows = npy->shape[0];
-    npy->columns = npy->rank == 2 ? npy->shape[1] : 1;
+    npy->columns = npy->rank >= 2 ? npy->shape[1] : 1;
     int64_t bytes;
+    if (npy->rank == 3 && !fur_mul_ok(npy->columns, npy->shape[2], &npy->columns))
+        return refuse(c, "a smaller shape");
     if (!fur_mul_ok(npy->rows, npy->columns, &bytes) || !fur_mul_ok(bytes, fur_dtype_bytes(npy->dtype), &bytes))
         return fur_error_set(c->error, FUR_E_FORMAT, "%s: .npy shape (%lld, %lld) overflows", c->name,
                              (long long)npy->rows, (long long)npy->columns);
-    if (fortran && npy->rank == 2 && npy->rows > 1 && npy->columns > 1)
+    if (fortran && npy->rank >= 2 && npy->rows > 1 && npy->columns > 1)
         return fur_error_set(c->error, FUR_E_UNSUPPORTED,
                              "%s: .npy in column order, expected row order (numpy.ascontiguousarray)", c->name);
     return FUR_OK;
@@ -208,13 +211,22 @@ fur_status fur_npy_open(fur_error *error, fur_stream *stream, fur_npy *out)
     fur_npy npy = {.stream = stream};
     fur_status status = read_exactly(error, stream, text, length, "header");
     if (status == FUR_OK) {
-        cursor c = {.error = error, .name = name, .at = text, .start = text, .end = text + length};
+        cursor c = {.error = error, .name = name, .at = text, .start = text, .end = text + length, .most_rank = 2};
         status = parse_header(&c, &npy);
     }
     fur_free(text);
     if (status == FUR_OK)
         *out = npy;
     return status;
+}
+
+fur_status fur_npy_parse(fur_error *error, const char *name, const char *text, int64_t bytes, fur_npy *out)
+{
+    cursor c = {.error = error, .name = name, .at = text, .start = text, .end = text + bytes, .most_rank = 3};
+    fur_npy npy = {0};
+    FUR_TRY(parse_header(&c, &npy));
+    *out = npy;
+    return FUR_OK;
 }
 
 bool fur_npy_is_integer(const fur_npy *npy)

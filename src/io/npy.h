@@ -14,16 +14,18 @@
 typedef struct fur_npy {
     fur_stream *stream;
     fur_dtype dtype;
-    int rank; /* 1 or 2 */
-    int64_t shape[2];
+    int rank; /* 1 or 2; of a member of a .npz up to 3 */
+    int64_t shape[3];
     int64_t rows;     /* shape[0] */
-    int64_t columns;  /* shape[1], or 1 */
+    int64_t columns;  /* shape[1], or 1; of three dimensions the product of the last two */
     int64_t next_row; /* rows read so far */
 } fur_npy;
 
 /* Reads the header. The stream stays the caller's and must outlive the reading. */
 fur_status fur_npy_open(fur_error *error, fur_stream *stream, fur_npy *out);
 bool fur_npy_is_integer(const fur_npy *npy);
+/* The dictionary alone, up to three dimensions; `name` is for errors. There is no stream to read from. */
+fur_status fur_npy_parse(fur_error *error, const char *name, const char *text, int64_t bytes, fur_npy *out);
 
 /* The next `count` values of an integer array [n]; each from 0 to limit - 1, limit at most 2^31. */
 fur_status fur_npy_read_ids(fur_error *error, fur_npy *npy, int64_t count, int64_t limit, int32_t *ids);
