@@ -28,7 +28,7 @@ static const cli_option table[] = {
     {"model", 'm', NULL, CLI_TEXT, "FOLDER", NULL, NULL, 0, 0, "Model",
      "model in Hugging Face form (config.json, model.safetensors), or an output folder of train, whose latest "
      "checkpoint is taken; for train: the weights to start from",
-     TRAIN | EVAL | AUDIT | GENERATE | CONVERT | PLAN | BENCH | INSPECT | LONG_STEP, "FURLONG_MODEL", AT(model)},
+     TRAIN | EVAL | AUDIT | GENERATE | CONVERT | PLAN | BENCH | INSPECT | FIT | LONG_STEP, "FURLONG_MODEL", AT(model)},
     {"preset", 0, NULL, CLI_TEXT, "NAME", "(bytes-1m)", NULL, 0, 0, "Model",
      "shape of a new model: bytes-1m, bytes-4m, gpt2-124m, llama-135m, llama-1b; with -almost-linear behind it, heads of 32 "
      "and all but every fourth layer almost-linear; with -lookup, tables for all maps; with -hybrid, for the feedforward; "
@@ -36,7 +36,7 @@ static const cli_option table[] = {
      TRAIN | PLAN | BENCH, "FURLONG_PRESET", AT(preset)},
     {"ctx-size", 'c', "context", CLI_COUNT, "TOKENS", "(chosen)", NULL, 1, TEBI, "Model",
      "longest document: tokens that see each other. Longer ones are cut into pieces of this length, and counted",
-     TRAIN | EVAL | AUDIT | PLAN | BENCH | INSPECT | LONG_STEP, "FURLONG_CTX_SIZE", AT(context)},
+     TRAIN | EVAL | AUDIT | PLAN | BENCH | INSPECT | FIT | LONG_STEP, "FURLONG_CTX_SIZE", AT(context)},
     {"layers", 0, NULL, CLI_INT, "COUNT", "(the preset's)", NULL, 1, 512, "Model",
      "layers of a preset instead of its own number", TRAIN | PLAN | BENCH, NULL, AT(layers)},
     {"attention", 0, NULL, CLI_TEXT, "KINDS", "(the preset's)", NULL, 0, 0, "Model",
@@ -98,11 +98,11 @@ static const cli_option table[] = {
     {"attention-dropout", 0, NULL, CLI_REAL, "RATE", "(0)", NULL, 0, 0.999, "Training",
      "share of attention's weights that is left out in training", TRAIN | PLAN, NULL, AT(attention_dropout)},
     {"tokenizer", 0, NULL, CLI_CHOICE, "NAME", "(bytes)", "bytes", 0, 0, "Data",
-     "how text becomes tokens. Every preset accepts bytes", TRAIN | EVAL | AUDIT | GENERATE | PLAN, NULL, AT(tokenizer)},
+     "how text becomes tokens. Every preset accepts bytes", TRAIN | EVAL | AUDIT | GENERATE | PLAN | FIT, NULL, AT(tokenizer)},
 
     {"file", 'f', NULL, CLI_LIST, "PATH", NULL, NULL, 0, 0, "Data",
      "text, .jsonl with a field \"text\", .npy, any of these as .zst, a folder, or - for standard input; repeats",
-     DEMO | TRAIN | EVAL | AUDIT | GENERATE | INSPECT | LONG_STEP, NULL, AT(files)},
+     DEMO | TRAIN | EVAL | AUDIT | GENERATE | INSPECT | FIT | LONG_STEP, NULL, AT(files)},
     {"eval-file", 0, NULL, CLI_LIST, "PATH", NULL, NULL, 0, 0, "Data",
      "text to evaluate on instead of the held-out end of --file; repeats", TRAIN, NULL, AT(eval_files)},
     {"held-out", 0, NULL, CLI_REAL, "SHARE", "0.1", NULL, 0, 0.9, "Data",
@@ -115,7 +115,7 @@ static const cli_option table[] = {
      "skip lines of a .jsonl that do not parse, and count them, instead of stopping at the first",
      TRAIN | EVAL | AUDIT, NULL, AT(skip_bad)},
     {"max-tokens", 0, NULL, CLI_COUNT, "TOKENS", "(all)", NULL, 0, TEBI, "Data",
-     "evaluate at most this many tokens", EVAL | AUDIT | INSPECT, NULL, AT(max_tokens)},
+     "evaluate, or record for a fit, at most this many tokens", EVAL | AUDIT | INSPECT | FIT, NULL, AT(max_tokens)},
 
     {"prompt", 'p', NULL, CLI_TEXT, "TEXT", NULL, NULL, 0, 0, "Generation",
      "text to continue (or --file, or standard input)", GENERATE, NULL, AT(prompt)},
@@ -260,6 +260,16 @@ static const cli_option table[] = {
      "directions of the inputs with a singular value below this share of the largest are left out", FIT, NULL, AT(cut)},
     {"picture", 0, NULL, CLI_TEXT, "FILE.svg", NULL, NULL, 0, 0, "Fit", "loss of every step, as a picture", FIT, NULL,
      AT(picture)},
+    {"capture", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Fit",
+     "instead of fitting: record --head of --layer of --model on --file into --output, in rows of --ctx-size; with "
+     "--planted, that problem", FIT, NULL,
+     AT(capture)},
+    {"install", 0, NULL, CLI_TEXT, "FOLDER", NULL, NULL, 0, 0, "Fit",
+     "put the fitted head in place of --head of --layer of --model and save the model here; never overwrites", FIT,
+     NULL, AT(install)},
+    {"layer", 0, NULL, CLI_INT, "NUMBER", "0", NULL, 0, 511, "Fit", "layer of the head, from 0", FIT, NULL, AT(layer)},
+    {"head", 0, NULL, CLI_INT, "NUMBER", "0", NULL, 0, 65535, "Fit", "head within the layer, from 0", FIT, NULL,
+     AT(head)},
     {"planted", 0, NULL, CLI_TEXT, "SxNxD", NULL, NULL, 0, 0, "Fit",
      "instead of --input: S sequences of N rows of width D through a head drawn with --seed, as 16x256x64", FIT, NULL,
      AT(planted)},

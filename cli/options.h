@@ -81,7 +81,7 @@ typedef struct cli_option {
 /* Weakest first. A file named by --config was asked for in this very command, so it wins over the environment. */
 typedef enum cli_source { CLI_FROM_DEFAULT = 0, CLI_FROM_ENVIRONMENT, CLI_FROM_CONFIG, CLI_FROM_COMMAND } cli_source;
 
-#define CLI_MAX_OPTIONS 112
+#define CLI_MAX_OPTIONS 144
 
 typedef struct cli_options {
     cli_verb verb;
@@ -130,7 +130,9 @@ typedef struct cli_options {
     const char *input, *output, *method, *route, *sketch, *curvature, *picture, *planted;
     int64_t rank, starts, curvature_rows, joint_heads, fit_steps;
     double tolerance, ridge, max_logit, max_seconds, cut, noise, spectrum;
-    bool causal, continuation, factored;
+    bool causal, continuation, factored, capture;
+    int64_t layer, head;
+    const char *install;
     /* output */
     bool json, help;
 } cli_options;

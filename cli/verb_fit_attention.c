@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fit_model.h"
 #include "plot.h"
 #include "verb.h"
 
@@ -324,7 +325,9 @@ static int finish(const cli_session *session, const fur_fit_result *r)
         if (status != FUR_OK)
             return cli_fail(session, status);
     }
-    code = write_picture(session, r);
+    code = cli_fit_install(session, r);
+    if (code == CLI_OK)
+        code = write_picture(session, r);
     if (session->options->json)
         print_json(session, r);
     else
@@ -342,16 +345,28 @@ int verb_fit_attention(cli_session *session)
     fur_fit_data *data = NULL;
     fur_fit_settings settings;
     fur_fit_result result;
+    if (o->capture && o->planted == NULL)
+        return cli_fit_capture(session);
+    if (o->capture && o->output == NULL)
+        return cli_refuse(session, CLI_USAGE, "--capture: expected a file to write, such as -o head.safetensors");
     if ((o->input == NULL) == (o->planted == NULL))
         return cli_refuse(session, CLI_USAGE, "--input: expected a file, such as -i head.safetensors, or --planted");
-    int code = cli_session_open(session);
+    int code = cli_fit_check_install(session);
+    if (code == CLI_OK)
+        code = cli_session_open(session);
     if (code == CLI_OK)
         code = settings_of(session, &settings);
     if (code == CLI_OK)
         code = open_data(session, &data);
     if (code != CLI_OK)
         return code;
-    fur_status status = fur_fit_run(session->context, data, &settings, &result);
+    fur_status status;
+    if (o->capture) { /* the planted problem, for other programs */
+        status = fur_fit_data_save(session->context, data, o->output);
+        fur_fit_data_close(data);
+        return status == FUR_OK ? CLI_OK : cli_fail(session, status);
+    }
+    status = fur_fit_run(session->context, data, &settings, &result);
     fur_fit_data_close(data);
     if (status != FUR_OK)
         return fail_fit(session, status);

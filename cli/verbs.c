@@ -110,10 +110,13 @@ const cli_verb_info cli_verbs[CLI_VERBS] = {
          "sequences, or a causal mask, determine the answer. Says how far to trust it: held-out loss, equations per "
          "unknown, and the losses of several starts. With --rank the head becomes narrower; with --max-logit its logits "
          "stay bounded.\n\n"
+         "--capture records a head of a model of ours as such a file: with learned positions the layer's normed inputs, with "
+         "RoPE the head's queries and keys after rotation; --install puts the fitted head back.\n\n"
          "The output file is written for every end but a refusal. Ends with code 0 at the tolerance or at a minimum, 6 "
          "where it stalled or reached a limit, 130 or 143 where it was stopped.",
          "furlong fit-attention -i head.safetensors -o fitted.safetensors --causal --json\tfits a recorded head\n"
          "furlong fit-attention -i head.npz -o half.safetensors --causal --rank 16\tand halves its width\n"
+         "furlong fit-attention --capture -m model -f book.txt --layer 2 --head 1 -o head.safetensors\trecords one\n"
          "furlong fit-attention --planted 16x256x64 --causal --picture loss.svg\ta head drawn at random, found again",
          false},
     [CLI_LONG_STEP] = {"long-step", NULL, "-m FOLDER -f FILE -c TOKENS --memory SIZE -o FOLDER", "one step of the demo",

@@ -11,7 +11,8 @@
 
 #include <stdbool.h>
 
-#include "furlong/context.h"
+#include "furlong/data.h"
+#include "furlong/model.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -200,6 +201,28 @@ FUR_API fur_status fur_fit_run(fur_context *context, const fur_fit_data *data, c
 /* Writes q, k, v in the type of the data (f32 or f64) and x, y in f64, with the scale convention, mask, losses and rank
  * as metadata. */
 FUR_API fur_status fur_fit_save(fur_context *context, const fur_fit_result *result, const char *path);
+
+/* ---- heads of models -------------------------------------------------------------------------------------------- */
+
+typedef struct fur_fit_capture_settings {
+    size_t struct_size;
+    int64_t layer, head;
+    int64_t context_tokens; /* of a sequence */
+    int64_t sequences;      /* at most; 0: the whole text */
+    int64_t memory_bytes;   /* of the process; 0: no limit */
+} fur_fit_capture_settings;
+FUR_API void fur_fit_capture_defaults(fur_fit_capture_settings *settings);
+/* Records what a head of a model reads and gives on rows of a text. Learned positions: a2 is the layer's normed input
+ * h, a1 and a3 are h, with a column of ones behind it where the maps have biases (softmax weights sum to one); b is the
+ * head's output before the output map. RoPE: a1 and a2 are the head's queries and keys after rotation, a3 as above: X
+ * is then a correction between them, 1/sqrt(D) at first. Exact heads without window, ALiBi, softcap, sinks or norms of
+ * q and k; others are FUR_E_UNSUPPORTED. Cost: a training step a sequence. */
+FUR_API fur_status fur_fit_capture(fur_context *context, fur_model *model, const fur_corpus *corpus,
+                                   const fur_fit_capture_settings *settings, fur_fit_data **out);
+/* Puts a fitted head back into the maps of the layer, 1/sqrt(D) taken out of it again: columns of q and k beyond the
+ * rank become 0. Learned positions, as many key heads as heads, one head of at most the head's width. */
+FUR_API fur_status fur_fit_install(fur_context *context, fur_model *model, int64_t layer, int64_t head,
+                                   const fur_fit_result *result);
 
 #ifdef __cplusplus
 }
