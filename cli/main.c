@@ -40,8 +40,8 @@ static bool has_avx512(void)
  * starves the very thread they wait for: a training run beside a load of 11 on 2 cores made 40 steps in 54 s with short
  * spins and had not finished in 600 s without.
  *
- * OpenBLAS takes processors newer than itself for the last that it knows: 0.3.21 runs its AVX2 kernels on a Zen 5, whose
- * AVX-512 ones make tiles of a fit 1.3 (f32) and 1.5 (f64) times as fast. */
+ * OpenBLAS takes processors newer than itself for the last that it knows: 0.3.21 runs its AVX2 kernels on a Zen 5,
+ * whose AVX-512 ones make tiles of a fit 1.3 (f32) and 1.5 (f64) times as fast. */
 static void start_over(char **argv, const char *verb)
 {
     static char spins[] = "GOMP_SPINCOUNT=3000", kernels[] = "OPENBLAS_CORETYPE=SkylakeX";

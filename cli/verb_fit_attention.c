@@ -326,8 +326,9 @@ static int finish(const cli_session *session, const fur_fit_result *r)
             return cli_fail(session, status);
     }
     code = cli_fit_install(session, r);
-    if (code == CLI_OK)
-        code = write_picture(session, r);
+    if (code != CLI_OK)
+        return code;
+    code = write_picture(session, r);
     if (session->options->json)
         print_json(session, r);
     else

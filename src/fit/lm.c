@@ -129,6 +129,20 @@ static void pull_back(const fit_solver *s, const double *gx, double *gz)
     }
 }
 
+static bool leads(const fit_solver *s, int64_t i)
+{
+    int64_t D2 = fit_d2(s->p);
+    return i / D2 < s->lead1 && i % D2 % s->p->d2 < s->lead2;
+}
+
+/* Unknowns that may not change yet become 0. */
+static void restrict_to_lead(const fit_solver *s, double *z)
+{
+    for (int64_t i = 0; i < s->N && s->lead1 > 0 && s->rank == 0; i++)
+        if (!leads(s, i))
+            z[i] = 0;
+}
+
 /* out = S d of the unknowns. */
 static fur_status apply(fit_solver *s, const double *d, double *out)
 {
@@ -136,6 +150,7 @@ static fur_status apply(fit_solver *s, const double *d, double *out)
     push_forward(s, d, s->dx);
     FUR_TRY(fit_curvature_product(s->p, &s->at, &s->c, s->dx, s->gx));
     pull_back(s, s->gx, out);
+    restrict_to_lead(s, out);
     return FUR_OK;
 }
 
@@ -227,6 +242,7 @@ static void precondition(const fit_solver *s, const double *r, double *out)
     int64_t D2 = fit_d2(p), k = s->rank;
     if (k == 0) {
         fur_la_gemm_f64(false, false, p->d1, D2, D2, 1, r, D2, s->inverse, D2, 0, out, D2);
+        restrict_to_lead(s, out);
         return;
     }
     for (int64_t h = 0; h < p->heads; h++) {
@@ -240,6 +256,11 @@ static void precondition(const fit_solver *s, const double *r, double *out)
 }
 
 /* ---- one step ---------------------------------------------------------------------------------------------------- */
+
+static bool stopped(const fit_solver *s)
+{
+    return atomic_load(&s->context->stop) != 0;
+}
 
 /* Step d for this damping and the decrease it promises; false: the curvature is negative there, damp more. */
 static fur_status solve_dense(fit_solver *s, double damping, double *promised, bool *good)
@@ -270,7 +291,7 @@ static fur_status solve_gradients(fit_solver *s, double damping, double target, 
     memcpy(s->s, s->m, (size_t)N * sizeof *s->s);
     double rm = dot(N, s->r, s->m), first = sqrt(dot(N, s->r, s->r));
     *good = true;
-    for (int k = 0; k < MOST_PRODUCTS; k++) {
+    for (int k = 0; k < MOST_PRODUCTS && !stopped(s); k++) {
         FUR_TRY(apply(s, s->s, s->h));
         double curve = dot(N, s->s, s->h) + damping * dot(N, s->s, s->s);
         if (!(curve > 0)) { /* Newton far from the solution, or rounding near it: what there is so far */
@@ -324,8 +345,12 @@ static fur_status prepare(fit_solver *s, int64_t step)
             FUR_TRY(fit_count_sketch(s, (uint64_t)step));
         else
             FUR_TRY(fit_curvature_dense(s->p, &s->at, &s->c, s->S));
-        for (int64_t i = 0; i < s->N; i++)
+        for (int64_t i = 0; i < s->N; i++) {
             s->S[i * s->N + i] += s->p->ridge;
+            for (int64_t j = 0; j < s->N && s->lead1 > 0; j++)
+                if (i != j && !(leads(s, i) && leads(s, j)))
+                    s->S[i * s->N + j] = 0;
+        }
     }
     (void)phase(s, FIT_PHASE_CURVATURE, clock);
     return FUR_OK;
@@ -363,8 +388,10 @@ static fur_status try_step(fit_solver *s, double now, bool *taken, double *then)
 static void note(fit_solver *s, int64_t step, double gradient, double damping, double gain, int64_t products,
                  int64_t rejected, double before)
 {
+    if (step == 0 && s->first_step > 0) /* it was said as the last of those before */
+        return;
     fur_fit_step one = {.start = s->start,
-                        .step = step,
+                        .step = s->first_step + step,
                         .loss = s->at.loss / s->p->l0,
                         .gradient = gradient,
                         .damping = damping,
@@ -388,16 +415,15 @@ static double next_damping(double mu, double gain)
 }
 
 /* One step from a gradient: tries with more and more damping. *taken false: none helps. */
-static fur_status step_once(fit_solver *s, int64_t step, double *mu, double *gain, int64_t *rejected, double *promised,
-                            bool *taken)
+static fur_status step_once(fit_solver *s, double *mu, double *gain, int64_t *rejected, double *promised, bool *taken)
 {
     double diagonal = mean_diagonal(s), now = s->at.objective;
     /* curvature in f32 is good to some 1e-6: conjugate gradients beyond that solve for its rounding */
     double least = s->settings->curvature_f64 ? 1e-9 : 1e-5;
     double target = fmax(least, fmin(0.1, sqrt(s->at.loss / s->p->l0)));
-    (void)step;
+    double raise = 4; /* twice as much after each step that did not help: far too little damping is soon made up for */
     *taken = false;
-    for (int tries = 0; tries < MOST_TRIES && !*taken; tries++) {
+    for (int tries = 0; tries < MOST_TRIES && !*taken && !stopped(s); tries++, raise *= 2) {
         bool good = false;
         double then = now, clock = fur_clock_seconds();
         if (is_dense(s))
@@ -411,7 +437,7 @@ static fur_status step_once(fit_solver *s, int64_t step, double *mu, double *gai
             *gain = (now - then) / fmax(*promised, 1e-300);
             *mu = next_damping(*mu, *gain);
         } else {
-            *mu = fmax(*mu * (good ? 5 : 8), 1e-8);
+            *mu = fmax(*mu * raise, 1e-8);
             ++*rejected;
         }
     }
@@ -437,6 +463,7 @@ static fur_status gradient(fit_solver *s, double *norm)
     double clock = fur_clock_seconds();
     FUR_TRY(fit_gradient(s->p, s->x, &s->at, s->gx));
     pull_back(s, s->gx, s->g);
+    restrict_to_lead(s, s->g);
     *norm = sqrt(dot(s->N, s->g, s->g));
     (void)phase(s, FIT_PHASE_GRADIENT, clock);
     return isfinite(*norm) ? FUR_OK
@@ -447,7 +474,6 @@ fur_status fit_solve(fit_solver *s, int64_t max_steps, fit_watch watch, void *us
 {
     double mu = 1e-3, before = 0, gain = (double)NAN, promised = 0;
     int64_t products = 0, rejected = 0, small = 0;
-    const fur_context *context = s->context;
     fur_status status = FUR_OK;
     *out = (fit_outcome){.end = FUR_FIT_LIMIT};
     FUR_TRY(evaluate(s, s->z, &s->at));
@@ -460,7 +486,7 @@ fur_status fit_solve(fit_solver *s, int64_t max_steps, fit_watch watch, void *us
             out->first_gradient = out->gradient;
         note(s, out->steps, out->gradient, mu, gain, products, rejected, before);
         end = ended(s, out, max_steps);
-        if (end < 0 && atomic_load(&context->stop))
+        if (end < 0 && stopped(s))
             end = FUR_FIT_STOPPED;
         if (end < 0 && small >= 3)
             end = FUR_FIT_GRADIENT;
@@ -477,14 +503,22 @@ fur_status fit_solve(fit_solver *s, int64_t max_steps, fit_watch watch, void *us
         before = s->at.loss;
         rejected = 0;
         FUR_TRY(prepare(s, out->steps));
-        FUR_TRY(step_once(s, out->steps, &mu, &gain, &rejected, &promised, &taken));
+        FUR_TRY(step_once(s, &mu, &gain, &rejected, &promised, &taken));
         products = s->products - before_products;
         s->rejected += rejected;
+        if (!taken && stopped(s)) {
+            out->end = FUR_FIT_STOPPED;
+            break;
+        }
         if (!taken) { /* a step that promised no more than rounding was at the minimum */
             out->end = promised < 1e-10 * objective ? FUR_FIT_GRADIENT : FUR_FIT_STALLED;
             break;
         }
         out->steps++;
+        if (s->enough > 0 && objective - s->at.objective < s->enough * objective) {
+            out->end = FUR_FIT_LIMIT;
+            break;
+        }
         small = objective - s->at.objective < 1e-10 * objective ? small + 1 : 0;
     }
     out->loss = s->at.loss / s->p->l0;

@@ -27,7 +27,10 @@ typedef struct fit_solver {
     double *scores;                  /* sampling by leverage: [n] */
     double *sketch;                  /* CountSketch */
     /* of this run of it */
-    int64_t start; /* number of the start, for the log */
+    int64_t lead1, lead2; /* X may change in so many leading directions of a and of k; 0: all. Not of factors */
+    double enough;        /* ends where a step gains less than this share of the objective; 0: never */
+    int64_t first_step;   /* steps of this start before this run of the solver, for the log */
+    int64_t start;        /* number of the start, for the log */
     double began;
     double tolerance;
     fur_fit_step *history; /* [max_steps + 1], written from the first; NULL: not kept */

@@ -240,24 +240,39 @@ static fur_status choose(fit_run *run, layout *best)
                          (long long)run->settings.memory_bytes, (double)run->settings.memory_bytes / 1048576);
 }
 
+#define START_RMS 0.3 /* of a head's logits */
+
 /* ---- starts ------------------------------------------------------------------------------------------------------ */
 
-/* Logits of rms 0.3, so that no direction begins with a large error that only many steps turn round (with inputs of
- * spectrum 1/i, 4,096 rows of 64: 13 and 24 steps instead of 23 and 81 from rms 1); never 0, where all rows of Phi
- * would be the same. */
+static double drawn(const fit_run *run, int64_t start, int64_t i)
+{
+    float pair[2];
+    fur_random_normal(fur_random_u64(run->settings.seed, 11 + (uint64_t)start, (uint64_t)i), 12, 1, pair, 2);
+    return (double)pair[0];
+}
+
+/* Random in given coordinates, so that directions in which the inputs hardly vary, and which few rows could put right,
+ * begin with little in them; turned to those of the singular vectors, where it is as random. Never 0, where all rows of
+ * Phi would be the same. */
 static void draw_start(fit_run *run, int64_t start)
 {
     const fit_problem *p = &run->p;
     fit_solver *s = &run->s;
-    double size = (double)p->d1 * (double)p->d2;
-    double std = s->rank > 0 ? sqrt(0.3) * pow(size * (double)s->rank, -0.25) : 0.3 / sqrt(size);
-    for (int64_t i = 0; i < s->N; i += 2) {
-        float pair[2];
-        fur_random_normal(fur_random_u64(run->settings.seed, 11 + (uint64_t)start, (uint64_t)i), 12, 1, pair, 2);
-        s->z[i] = std * (double)pair[0];
-        if (i + 1 < s->N)
-            s->z[i + 1] = std * (double)pair[1];
+    int64_t r = s->rank, D2 = fit_d2(p), split = p->heads * p->d1 * r;
+    double square = 0, *x = s->x;
+    for (int64_t i = 0; i < s->N; i++) {
+        bool query = r == 0 || i < split;
+        int64_t row = r == 0 ? i / D2 : query ? i / r % p->d1 : (i - split) / r % p->d2;
+        s->z[i] = drawn(run, start, i) * (query ? p->a.values[row] : p->k.values[row]);
+        if (r == 0)
+            s->z[i] *= p->k.values[i % D2 % p->d2];
     }
+    fit_solver_x(s, s->z, x);
+    for (int64_t i = 0; i < p->d1 * D2; i++)
+        square += x[i] * x[i] / (double)p->heads;
+    double scale = START_RMS / sqrt(square);
+    for (int64_t i = 0; i < s->N; i++)
+        s->z[i] *= r == 0 ? scale : sqrt(scale);
 }
 
 /* The start of the file; for factors its best ones of that rank. */
@@ -283,27 +298,75 @@ static fur_status take_start(fit_run *run)
     return FUR_OK;
 }
 
-/* With continuation, first a few steps at each of some larger ridges. */
-static fur_status solve_start(fit_run *run, fit_outcome *out)
+/* A few steps towards the end of a start, out of those it may take. */
+static fur_status approach(fit_run *run, int64_t steps, double enough, fit_outcome *out)
 {
     fit_solver *s = &run->s;
-    double asked = run->settings.ridge * run->p.l0, tolerance = s->tolerance;
-    int64_t spent = 0;
+    double tolerance = s->tolerance;
+    steps = fur_min_i64(steps, run->settings.max_steps - s->first_step);
+    if (steps == 0)
+        return FUR_OK;
+    s->tolerance = 0;
+    s->enough = enough;
+    fur_status status = fit_solve(s, steps, NULL, NULL, out);
+    s->tolerance = tolerance;
+    s->enough = 0;
+    s->first_step += out->steps;
+    return status;
+}
+
+static int64_t directions_above(const fit_side *side, double share)
+{
+    int64_t count = 0;
+    while (count < side->width && side->values[count] >= share * side->values[0])
+        count++;
+    return count;
+}
+
+/* From coarse to fine: X first in the directions in which the inputs vary most, then in more of them. With activations
+ * of a trained model, a head of width 32 in a width of 128, a start in all directions at once ends in minima that fit
+ * the rows at hand with directions that others see differently. */
+static fur_status coarse_to_fine(fit_run *run, fit_outcome *out)
+{
+    static const double shares[] = {0.1, 0.03, 0.01};
+    fit_solver *s = &run->s;
+    const fit_problem *p = &run->p;
+    int64_t before = 0;
+    for (size_t i = 0; i < sizeof shares / sizeof shares[0] && s->rank == 0; i++) {
+        s->lead1 = directions_above(&p->a, shares[i]);
+        s->lead2 = directions_above(&p->k, shares[i]);
+        if (s->lead1 * s->lead2 == p->d1 * p->d2)
+            break; /* that is all of them */
+        if (s->lead1 * s->lead2 > before) {
+            for (int64_t e = 0; e < s->N && i == 0; e++)
+                if (e / fit_d2(p) >= s->lead1 || e % fit_d2(p) % p->d2 >= s->lead2)
+                    s->z[e] = 0;
+            FUR_TRY(approach(run, 12, 0.03, out));
+        }
+        before = s->lead1 * s->lead2;
+        if (out->end == FUR_FIT_STOPPED)
+            break;
+    }
+    s->lead1 = s->lead2 = 0;
+    return FUR_OK;
+}
+
+/* With continuation, first a few steps at each of some larger ridges; a random start goes from coarse to fine. */
+static fur_status solve_start(fit_run *run, bool given, fit_outcome *out)
+{
+    double asked = run->settings.ridge * run->p.l0;
+    run->s.first_step = 0;
     if (run->settings.continuation)
-        for (double ridge = 0.1; ridge > fmax(run->settings.ridge, 5e-5); ridge *= 0.1) {
+        for (double ridge = 0.1; ridge > fmax(run->settings.ridge, 5e-5) && out->end != FUR_FIT_STOPPED; ridge *= 0.1) {
             run->p.ridge = ridge * run->p.l0;
-            s->tolerance = 0;
-            FUR_TRY(fit_solve(s, 6, NULL, NULL, out));
-            spent += out->steps;
-            if (s->history)
-                s->history_count = 0;
-            if (out->end == FUR_FIT_STOPPED)
-                break;
+            FUR_TRY(approach(run, 6, 0, out));
         }
     run->p.ridge = asked;
-    s->tolerance = tolerance;
-    FUR_TRY(fit_solve(s, run->settings.max_steps, NULL, NULL, out));
-    out->steps += spent;
+    if (!given)
+        FUR_TRY(coarse_to_fine(run, out));
+    FUR_TRY(fit_solve(&run->s, run->settings.max_steps - run->s.first_step, NULL, NULL, out));
+    out->steps += run->s.first_step;
+    run->s.first_step = 0;
     return FUR_OK;
 }
 
@@ -330,7 +393,7 @@ static fur_status run_starts(fit_run *run)
         else
             draw_start(run, i);
         if (status == FUR_OK)
-            status = solve_start(run, &out);
+            status = solve_start(run, given, &out);
         if (status != FUR_OK)
             break;
         r->starts[r->start_count++] =

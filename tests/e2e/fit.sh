@@ -63,15 +63,44 @@ pass "6 a limit is reached, the result written"
 # ---- stopped ---------------------------------------------------------------------------------------------------------
 
 "$program" fit-attention --planted 8x500x48 --tol 0 --steps 5000 --ridge 0.01 --starts 32 --noise 0.5 -o stopped.safetensors \
-    -t 1 >out 2>err </dev/null &
+    -t 1 >stopped.out 2>stopped.err </dev/null &
 stopped=$!
-wait_for 120 grep -q 'step 1:' err
+wait_for 120 grep -q "step 1:" stopped.err
 kill -INT $stopped
 code=0
 wait $stopped || code=$?
 [ "$code" -eq 130 ] || fail "code $code after SIGINT, wanted 130"
 [ -s stopped.safetensors ] || fail "a stopped run wrote nothing"
 pass "130 SIGINT, the result written"
+
+# ---- heads of a model -----------------------------------------------------------------------------------------------
+
+words 20000 >text
+expect 0 train -f text --preset bytes-1m --layers 1 --position learned -c 64 --max-steps 5 --eval-steps 0 --save-steps 0 -o run -t 1
+expect 0 fit-attention --capture -m run -f text -c 64 --max-tokens 2K --head 1 -o captured.safetensors --json -t 1
+[ "$(number sequences out)" = 32 ] && [ "$(number rows out)" = 2048 ] && [ "$(number b_width out)" = 32 ] ||
+    fail "captured something else: $(cat out)"
+expect 6 fit-attention -i captured.safetensors --causal --cut 0.1 --rank 8 --steps 1 --starts 1 --tol 0 -m run --head 1 \
+    --install fitted --json -t 1
+awk -v loss="$(number held_out_loss out)" 'BEGIN { exit !(loss < 0.5) }' || fail "a head of a model is far from found: $(cat out)"
+expect 0 eval -m run -f text -c 64 --max-tokens 2K --json -t 1
+before=$(number loss out)
+expect 0 eval -m fitted -f text -c 64 --max-tokens 2K --json -t 1
+awk -v a="$before" -v b="$(number loss out)" 'BEGIN { exit !(a - b < 0.1 && b - a < 0.1 && a != b) }' ||
+    fail "the fitted head changes the loss from $before to $(number loss out)"
+pass "a head recorded, fitted and put back: the loss changes little"
+refused 2 '--install: fitted exists already' -- fit-attention -i captured.safetensors -m run --install fitted
+expect 2 fit-attention -i captured.safetensors --causal --cut 0.001 --steps 0 --starts 1 -m run --install other
+says 'for heads of width 32: fit it with that rank'
+[ ! -e other ] || fail "a model was saved although the head does not fit it"
+refused 2 'layer 1, head 0 of a model of 1 layers' -- fit-attention --capture -m run -f text --layer 1 -o no.safetensors
+refused 2 '--capture: expected the folder of a model' -- fit-attention --capture -f text -o no.safetensors
+refused 2 '--capture: expected a text' -- fit-attention --capture -m run -o no.safetensors
+refused 2 '--capture: expected a file' -- fit-attention --capture -m run -f text
+expect 0 train -f text --preset bytes-1m --layers 1 -c 64 --max-steps 2 --eval-steps 0 --save-steps 0 -o rotary -t 1
+expect 0 fit-attention --capture -m rotary -f text -c 64 --max-tokens 2K -o rotary.safetensors --json -t 1
+[ "$(number a1_width out)" = 32 ] || fail "queries after rotation have another width"
+pass "a rotary head: queries and keys after rotation"
 
 # ---- bad input -------------------------------------------------------------------------------------------------------
 
