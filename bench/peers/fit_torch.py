@@ -49,7 +49,7 @@ class Problem:
         b = self.b.reshape(-1, self.b.shape[-1]).double()
         gram = p.T @ p
         gram.diagonal().add_(1e-14 * gram.diagonal().mean())
-        return torch.linalg.solve(gram, p.T @ b).float()
+        return torch.linalg.solve(gram, p.T @ b).float().contiguous()
 
     def loss(self, X, Y):
         phi = self.phi(X)

@@ -31,7 +31,7 @@ for layer in 0 1 2 3; do
         echo "$layer $head $(value held_out_before_rank) $(value held_out_loss) $(value held_out_plain_svd) $(value steps) $(value seconds)"
     done
 done >"$work/table"
-awk '{
+if awk '{
     ratio = $4 / $5
     if ($3 < 1e-10) found++
     if (ratio <= 1 / 3) third++
@@ -41,7 +41,9 @@ awk '{
 END {
     printf "%d of %d heads found (target: all, below 1e-10); %d at a third of the plain error or less (target: 12); geometric mean of the ratio %.3f\n", found, NR, third, exp(sum / NR)
     exit !(found == NR && third >= 12)
-}' "$work/table" && echo "target met" || {
+}' "$work/table"; then
+    echo "target met"
+else
     echo "target missed"
     exit 1
-}
+fi

@@ -23,7 +23,7 @@ for width in 8 16 32; do
             'BEGIN { exit !(loss <= 1e-20 && steps <= 14) }'; then good=$((good + 1)); fi
         [ "$steps" -le "$most" ] || most=$steps
         starts="$starts
-    seed $seed: $(sed 's/.*"starts":\[//; s/\].*//' "$json" | tr '{}' '\n\n' | sed -n 's/"loss":\([^,]*\),"steps":\([0-9]*\),"end":"\([a-z]*\)".*/\1 in \2 steps (\3)/p' | tr '\n' ' ')"
+    seed $seed: $(sed 's/.*"starts":\[//; s/\].*//' "$json" | tr '{' '\n' | sed -n 's/"loss":\([^,]*\),"steps":\([0-9]*\),"end":"\([a-z]*\)".*/\1 in \2 steps (\3)/p' | tr '\n' ' ')"
         seed=$((seed + 1))
     done
     echo "width $width: $good of $seeds seeds to 1e-20 in at most $most steps (target: all but one in 14); every start:$starts"

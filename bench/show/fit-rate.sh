@@ -18,7 +18,7 @@ follow() {
     shift
     build/release/furlong fit-attention --planted 16x64x16 --causal --held-out 0 --starts 1 --steps 200 --tol 1e-20 \
         --json "$@" >"$work/json" 2>/dev/null || true
-    sed 's/.*"history":\[//; s/\].*//' "$work/json" | tr '{}' '\n\n' | sed -n 's/"step":\([0-9]*\),"loss":\([^,]*\),.*/\1 \2/p' |
+    sed 's/.*"history":\[//; s/\].*//' "$work/json" | tr '{' '\n' | sed -n 's/"step":\([0-9]*\),"loss":\([^,]*\),.*/\1 \2/p' |
         awk -v name="$follow_name" -v exact="$follow_exact" '
             { error[NR - 1] = sqrt($2) }
             END {

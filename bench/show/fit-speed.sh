@@ -22,9 +22,11 @@ compare() {
     shift 4
     build/release/furlong fit-attention --planted "$compare_shape" --causal "$@" --capture -o "$work/data.safetensors"
     : >"$work/ours"
-    for compare_again in 1 2 3; do
+    compare_again=3
+    while [ "$compare_again" -gt 0 ]; do
         build/release/furlong fit-attention -i "$work/data.safetensors" --causal --held-out 0 --starts 1 --tol 1e-11 \
             --json -t "$threads" 2>/dev/null >>"$work/ours" || true
+        compare_again=$((compare_again - 1))
     done
     "$peers_python" bench/peers/fit_torch.py "$work/data.safetensors" "$threads" "$limit" >"$work/peers" 2>"$work/err" || {
         cat "$work/err" >&2

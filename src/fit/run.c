@@ -251,20 +251,28 @@ static double drawn(const fit_run *run, int64_t start, int64_t i)
     return (double)pair[0];
 }
 
-/* Random in given coordinates, so that directions in which the inputs hardly vary, and which few rows could put right,
- * begin with little in them; turned to those of the singular vectors, where it is as random. Never 0, where all rows of
- * Phi would be the same. */
+static bool goes_coarse_to_fine(int64_t start)
+{
+    return start % 2 == 1;
+}
+
+/* Random in whitened coordinates; for a start from coarse to fine in given ones (turned to those of the singular
+ * vectors, where they are as random), so that directions in which the inputs hardly vary begin with little in them.
+ * Never 0, where all rows of Phi would be the same. */
 static void draw_start(fit_run *run, int64_t start)
 {
     const fit_problem *p = &run->p;
     fit_solver *s = &run->s;
     int64_t r = s->rank, D2 = fit_d2(p), split = p->heads * p->d1 * r;
+    bool coarse = goes_coarse_to_fine(start);
     double square = 0, *x = s->x;
     for (int64_t i = 0; i < s->N; i++) {
         bool query = r == 0 || i < split;
         int64_t row = r == 0 ? i / D2 : query ? i / r % p->d1 : (i - split) / r % p->d2;
-        s->z[i] = drawn(run, start, i) * (query ? p->a.values[row] : p->k.values[row]);
-        if (r == 0)
+        s->z[i] = drawn(run, start, i);
+        if (coarse)
+            s->z[i] *= query ? p->a.values[row] : p->k.values[row];
+        if (coarse && r == 0)
             s->z[i] *= p->k.values[i % D2 % p->d2];
     }
     fit_solver_x(s, s->z, x);
@@ -351,7 +359,8 @@ static fur_status coarse_to_fine(fit_run *run, fit_outcome *out)
     return FUR_OK;
 }
 
-/* With continuation, first a few steps at each of some larger ridges; a random start goes from coarse to fine. */
+/* With continuation, first a few steps at each of some larger ridges. Every second random start goes from coarse to
+ * fine: planted inputs of spectrum 1/i are those where that ends in a minimum of its own. */
 static fur_status solve_start(fit_run *run, bool given, fit_outcome *out)
 {
     double asked = run->settings.ridge * run->p.l0;
@@ -362,7 +371,7 @@ static fur_status solve_start(fit_run *run, bool given, fit_outcome *out)
             FUR_TRY(approach(run, 6, 0, out));
         }
     run->p.ridge = asked;
-    if (!given)
+    if (!given && goes_coarse_to_fine(run->s.start))
         FUR_TRY(coarse_to_fine(run, out));
     FUR_TRY(fit_solve(&run->s, run->settings.max_steps - run->s.first_step, NULL, NULL, out));
     out->steps += run->s.first_step;

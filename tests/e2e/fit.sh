@@ -78,7 +78,7 @@ pass "130 SIGINT, the result written"
 words 20000 >text
 expect 0 train -f text --preset bytes-1m --layers 1 --position learned -c 64 --max-steps 5 --eval-steps 0 --save-steps 0 -o run -t 1
 expect 0 fit-attention --capture -m run -f text -c 64 --max-tokens 2K --head 1 -o captured.safetensors --json -t 1
-[ "$(number sequences out)" = 32 ] && [ "$(number rows out)" = 2048 ] && [ "$(number b_width out)" = 32 ] ||
+[ "$(number sequences out) $(number rows out) $(number b_width out)" = '32 2048 32' ] ||
     fail "captured something else: $(cat out)"
 expect 6 fit-attention -i captured.safetensors --causal --cut 0.1 --rank 8 --steps 1 --starts 1 --tol 0 -m run --head 1 \
     --install fitted --json -t 1

@@ -61,7 +61,7 @@ lint_cppcheck() {
     cppcheck --quiet --std=c11 --language=c --enable=warning,performance,portability --inline-suppr \
         --error-exitcode=1 --suppress=missingIncludeSystem --suppress=unusedStructMember \
         --cppcheck-build-dir=build/cppcheck -j "$(processors)" -Iinclude -Isrc -Icli -Itests \
-        -DFUR_HAVE_AVX2=1 -DFUR_HAVE_AVX512=1 -DFUR_HAVE_DNNL=1 --file-list=build/cppcheck/files
+        -DFUR_HAVE_AVX2=1 -DFUR_HAVE_AVX512=1 -DFUR_HAVE_DNNL=1 -DFUR_HAVE_OPENBLAS=1 --file-list=build/cppcheck/files
 }
 
 lint_shell() {

@@ -24,13 +24,14 @@ static void check_f64(const fur_rowexp *k, int64_t n, double low)
 {
     const double u = 0x1p-53, shift = 3.25, c = 0.4;
     double *s = kit_guard((size_t)n * sizeof *s), *x = kit_guard((size_t)n * sizeof *x);
-    long double sum = 0, most = -INFINITY, size = 0;
+    long double sum = 0, size = 0;
+    double most = (double)-INFINITY;
     for (int64_t i = 0; i < n; i++) {
         s[i] = shift + spread(i, low);
         x[i] = cos((double)i);
-        most = s[i] > (double)most ? s[i] : most;
+        most = s[i] > most ? s[i] : most;
     }
-    assert_true(n == 0 ? isinf(k->max_f64(n, s)) : k->max_f64(n, s) == (double)most);
+    assert_true(n == 0 ? isinf(k->max_f64(n, s)) : k->max_f64(n, s) == most);
     for (int mul = 0; mul < 2; mul++) {
         for (int64_t i = 0; i < n; i++)
             s[i] = shift + spread(i, low);
@@ -39,11 +40,11 @@ static void check_f64(const fur_rowexp *k, int64_t n, double low)
         for (int64_t i = 0; i < n; i++) {
             long double d = (long double)(shift + spread(i, low)) - (long double)shift;
             long double want = expl(d) * (mul ? (long double)x[i] - (long double)c : 1);
-            assert_true(fabsl((long double)s[i] - want) <= (fabsl(d) + 6) * u * fabsl(want));
+            assert_true(fabsl((long double)s[i] - want) <= (fabsl(d) + 6) * (long double)u * fabsl(want));
             sum += (long double)s[i];
             size += fabsl((long double)s[i]);
         }
-        assert_true(fabsl((long double)got - sum) <= (long double)((double)n / 8 + 8) * u * size);
+        assert_true(fabsl((long double)got - sum) <= (long double)(((double)n / 8 + 8) * u) * size);
     }
     kit_guard_free(s);
     kit_guard_free(x);
@@ -100,7 +101,7 @@ static void test_edges(void **state)
     (void)state;
     for (int isa = FUR_ISA_REF; isa <= (int)kit_best_isa(); isa++) {
         const fur_rowexp *k = fur_rowexp_of((fur_isa)isa);
-        double s[9] = {0, -1e300, -INFINITY, -709, -1e5, 0, 0, 0, -1e300};
+        double s[9] = {0, -1e300, (double)-INFINITY, -709, -1e5, 0, 0, 0, -1e300};
         float t[17] = {0, -1e30f, -INFINITY, -88, [16] = -1e30f};
         double sum = k->exp_f64(9, s, 0);
         float sum_f32 = k->exp_f32(17, t, 0);
