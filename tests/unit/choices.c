@@ -142,7 +142,7 @@ static int64_t true_rights(const samples *s, bool by_bytes)
 {
     int64_t rights = 0;
     for (int64_t i = 0; i < s->count; i += s->list[i].of) {
-        double best = -INFINITY, second = -INFINITY;
+        double best = -(double)INFINITY, second = -(double)INFINITY;
         bool right = false;
         for (int64_t c = i; c < i + s->list[i].of; c++) {
             double score = s->truth[c] / (by_bytes ? (double)s->list[c].own : 1.0);
