@@ -570,11 +570,12 @@ static void test_pack(void **state)
 static void test_rows(void **state)
 {
     (void)state;
-    enum { OUT = 70, K = 2, BITS = 3, ROWS = K << BITS };
+    enum { WIDTH = 70, COUNT = 16 };
+    const int64_t OUT = WIDTH, K = 2, BITS = 3, ROWS = COUNT;
     kit_exec kit;
     kit_exec_init(&kit, FUR_ISA_REF, 1, 1 << 20);
-    float *rows = kit_guard_filled(ROWS * OUT, KIT_NORMAL, 3), scale[ROWS], back[OUT];
-    memset(rows + 5 * OUT, 0, OUT * sizeof *rows);
+    float *rows = kit_guard_filled(ROWS * OUT, KIT_NORMAL, 3), scale[COUNT], back[WIDTH];
+    memset(rows + 5 * OUT, 0, (size_t)OUT * sizeof *rows);
     kit_fill_f32(rows + 6 * OUT, OUT, KIT_TINY, 4);
     kit_fill_f32(rows + 7 * OUT, OUT, KIT_HUGE, 5);
     fur_lookup map = {.in = K * BITS, .out = OUT, .bits = BITS, .layout = FUR_LOOKUP_ROWS, .table = rows};
