@@ -119,7 +119,7 @@ int64_t fit_curvature_bytes(const fit_problem *p)
 {
     int64_t D2 = fit_d2(p), N = p->d1 * D2, w = fit_d3(p) * p->dv, C = p->chunks;
     int64_t product = (C * fur_max_i64(N, 2 * w) + 3 * w) * 8, block = C * D2 * D2 * 8;
-    return fur_max_i64(product, block) + 8 * FUR_ARENA_ALIGN;
+    return fur_max_i64(product, block) + (int64_t)8 * FUR_ARENA_ALIGN;
 }
 
 static fur_status too_small(const fit_problem *p)
@@ -309,8 +309,8 @@ int64_t fit_dense_bytes(const fit_problem *p)
 {
     int64_t D2 = fit_d2(p), D3 = fit_d3(p), N = p->d1 * D2, C = dense_chunks(p), rows = FIT_ROWS;
     int64_t HW = packed(p->d1) * packed(D2) + D3 * p->d1 * D2 * p->dv;
-    int64_t work = rows * (D2 * p->dv + packed(p->d1) + packed(D2) + D3 * p->d1);
-    return (C * HW + p->exec->threads * work + D3 * p->dv * N) * 8 + (8 + 5 * p->exec->threads) * FUR_ARENA_ALIGN;
+    int64_t work = rows * (D2 * p->dv + packed(p->d1) + packed(D2) + D3 * p->d1), threads = p->exec->threads;
+    return (C * HW + threads * work + D3 * p->dv * N) * 8 + (8 + 5 * threads) * FUR_ARENA_ALIGN;
 }
 
 /* S [N, N] from packed H and from W [D3 d1, D2 dv], turned into rows (q, value) of N columns. */

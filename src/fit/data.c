@@ -369,7 +369,7 @@ static void plant(const fur_context *context, const fur_fit_planted *p, double *
     for (int64_t t = 0; t < p->sequences * tiles; t++) {
         int64_t at = t / tiles * p->length * d, first = t % tiles * PLANT_ROWS;
         plant_rows(p, first, fur_min_i64(PLANT_ROWS, p->length - first), x + at, u + at, v + at,
-                   scores + omp_get_thread_num() * PLANT_SCRATCH, b + at);
+                   scores + (int64_t)omp_get_thread_num() * PLANT_SCRATCH, b + at);
     }
     double moment = 0;
     for (int64_t i = 0; i < n * d; i++)
@@ -393,7 +393,7 @@ fur_status fur_fit_data_plant(fur_context *context, const fur_fit_planted *plant
         !(p->logit_rms > 0) || !(p->noise >= 0) || !(p->spectrum >= 0))
         return fur_error_set(error, FUR_E_ARGUMENT, "planted: %lld sequences of %lld rows of %lld",
                              (long long)p->sequences, (long long)p->length, (long long)p->width);
-    count += 4 * p->width * p->width + fur_la_qr_work(p->width) + context->exec.threads * PLANT_SCRATCH;
+    count += 4 * p->width * p->width + fur_la_qr_work(p->width) + (int64_t)context->exec.threads * PLANT_SCRATCH;
     double *work = fur_malloc((size_t)count * sizeof *work);
     int64_t *lengths = fur_malloc((size_t)p->sequences * sizeof *lengths);
     fur_status status = work && lengths ? FUR_OK : fur_memory_error(error, count * 8, "a planted problem");

@@ -120,6 +120,8 @@ static fur_status load(const source *s, const array_info *a, fit_data *data, fit
     bool wide = a->dtype == FUR_DTYPE_F64;
     int64_t bytes;
     *out = (fit_array){.f32 = !wide, .width = a->shape[a->rank - 1]};
+    if (out->width < 1)
+        return shape_error(s, a, "at least one number");
     out->rows = a->count / out->width;
     if (!fur_mul_ok(a->count, wide ? 8 : 4, &bytes))
         return shape_error(s, a, "fewer numbers");

@@ -7,22 +7,22 @@
 
 #define GEMM(NAME, REAL)                                                                                               \
     void NAME(bool a_transposed, bool b_transposed, int64_t m, int64_t n, int64_t k, REAL alpha, const REAL *a,        \
-              int64_t lda, const REAL *b, int64_t ldb, REAL beta, REAL *c, int64_t ldc)                                \
+              int64_t lda, const REAL *b, int64_t ldb, REAL beta, REAL c[], int64_t ldc)                               \
     {                                                                                                                  \
         for (int64_t i = 0; i < m; i++) {                                                                              \
-            REAL *row = c + i * ldc;                                                                                   \
+            int64_t row = i * ldc;                                                                                     \
             for (int64_t j = 0; j < n; j++)                                                                            \
-                row[j] = beta == 0 ? 0 : beta * row[j];                                                                \
+                c[row + j] = beta == 0 ? 0 : beta * c[row + j];                                                        \
             for (int64_t l = 0; l < k && !b_transposed; l++) {                                                         \
                 REAL x = alpha * (a_transposed ? a[l * lda + i] : a[i * lda + l]);                                     \
                 for (int64_t j = 0; j < n; j++)                                                                        \
-                    row[j] += x * b[l * ldb + j];                                                                      \
+                    c[row + j] += x * b[l * ldb + j];                                                                  \
             }                                                                                                          \
             for (int64_t j = 0; j < n && b_transposed; j++) {                                                          \
                 REAL sum = 0;                                                                                          \
                 for (int64_t l = 0; l < k; l++)                                                                        \
                     sum += (a_transposed ? a[l * lda + i] : a[i * lda + l]) * b[j * ldb + l];                          \
-                row[j] += alpha * sum;                                                                                 \
+                c[row + j] += alpha * sum;                                                                             \
             }                                                                                                          \
         }                                                                                                              \
     }
@@ -31,7 +31,7 @@ GEMM(fur_plain_gemm_f64, double)
 GEMM(fur_plain_gemm_f32, float)
 
 #define GEMV(NAME, REAL)                                                                                               \
-    void NAME(bool transposed, int64_t m, int64_t n, const REAL *a, const REAL *x, REAL *y)                            \
+    void NAME(bool transposed, int64_t m, int64_t n, const REAL *a, const REAL *x, REAL y[])                           \
     {                                                                                                                  \
         for (int64_t j = 0; j < n && transposed; j++)                                                                  \
             y[j] = 0;                                                                                                  \

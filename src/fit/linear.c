@@ -261,7 +261,7 @@ static fur_status lay_out(fit_run *run, fur_arena *arena, linear *z)
     z->symmetric = run->data->a2.shared && run->data->a3.shared && p->d2 == p->d3;
     z->pairs = z->symmetric ? p->d2 * (p->d2 + 1) / 2 : p->d2 * p->d3;
     z->features = p->d1 * z->pairs;
-    if (run->data->a1.width * run->data->a2.width * run->data->a3.width > 2 * MOST_FEATURES)
+    if (run->data->a1.width * run->data->a2.width * run->data->a3.width > (int64_t)2 * MOST_FEATURES)
         return fur_error_set(
             p->exec->error, FUR_E_UNSUPPORTED,
             "linear attention in closed form has %lld features a row, the product of the three widths; "

@@ -63,7 +63,7 @@ int64_t fit_solver_bytes(const fit_solver *s)
     if (s->sample_rows > 0)
         bytes = fur_max_i64(bytes, fit_tall_qr_bytes(p->exec, s->sample_rows, fit_d3(p)) + fit_d3(p) * fit_d3(p) * 8 +
                                        FUR_ARENA_ALIGN);
-    return fur_max_i64(bytes, (fit_d2(p) * r + r * r) * 16 + 4 * FUR_ARENA_ALIGN);
+    return fur_max_i64(bytes, (fit_d2(p) * r + r * r) * 16 + (int64_t)4 * FUR_ARENA_ALIGN);
 }
 
 /* ---- unknowns ---------------------------------------------------------------------------------------------------- */
@@ -163,12 +163,13 @@ static void invert(int64_t n, const double *a, double shift, double *inverse, do
     for (int64_t i = 0; i < n; i++)
         trace += a[i * n + i];
     shift = fmax(shift, 1e-12 * trace / (double)n + 1e-300);
-    for (int tries = 0; tries < 60; tries++, shift *= 10) {
+    for (int tries = 0; tries < 60; tries++) {
         memcpy(work, a, (size_t)(n * n) * sizeof *work);
         for (int64_t i = 0; i < n; i++)
             work[i * n + i] += shift;
         if (fur_la_cholesky(n, work, n))
             break;
+        shift *= 10;
     }
     memset(inverse, 0, (size_t)(n * n) * sizeof *inverse);
     for (int64_t i = 0; i < n; i++)
@@ -423,7 +424,7 @@ static fur_status step_once(fit_solver *s, double *mu, double *gain, int64_t *re
     double target = fmax(least, fmin(0.1, sqrt(s->at.loss / s->p->l0)));
     double raise = 4; /* twice as much after each step that did not help: far too little damping is soon made up for */
     *taken = false;
-    for (int tries = 0; tries < MOST_TRIES && !*taken && !stopped(s); tries++, raise *= 2) {
+    for (int tries = 0; tries < MOST_TRIES && !*taken && !stopped(s); tries++) {
         bool good = false;
         double then = now, clock = fur_clock_seconds();
         if (is_dense(s))
@@ -440,6 +441,7 @@ static fur_status step_once(fit_solver *s, double *mu, double *gain, int64_t *re
             *mu = fmax(*mu * raise, 1e-8);
             ++*rejected;
         }
+        raise *= 2;
     }
     return FUR_OK;
 }

@@ -24,9 +24,9 @@ int64_t fit_loss_bytes(const fit_problem *p)
 {
     int64_t D3 = fit_d3(p), D2 = fit_d2(p), X = p->d1 * D2;
     int64_t qr = fit_tall_qr_bytes(p->exec, p->n, D3);
-    int64_t svd = (3 * D3 * D3 + D3 + fur_la_svd_work(D3, D3) + p->exec->threads * 64 * D3) * 8;
+    int64_t svd = (3 * D3 * D3 + D3 + fur_la_svd_work(D3, D3) + (int64_t)p->exec->threads * 64 * D3) * 8;
     int64_t sums = (p->chunks + 1) * (fur_max_i64(X, D3 * p->dv) + 8) * 8;
-    return fur_max_i64(fur_max_i64(qr, svd), sums) + 8 * FUR_ARENA_ALIGN;
+    return fur_max_i64(fur_max_i64(qr, svd), sums) + (int64_t)8 * FUR_ARENA_ALIGN;
 }
 
 void fit_sum_chunks(const fit_problem *p, int64_t count, const double *partial, double *out)
@@ -148,7 +148,7 @@ static fur_status cut_rank(const fit_problem *p, fit_point *point)
 #pragma omp parallel for schedule(static) num_threads(p->exec->threads)
     for (int64_t at = 0; at < p->n; at += STRIP) {
         int64_t now = fur_min_i64(STRIP, p->n - at);
-        double *strip = strips + omp_get_thread_num() * STRIP * D3;
+        double *strip = strips + (int64_t)omp_get_thread_num() * STRIP * D3;
         memcpy(strip, point->q + at * D3, (size_t)(now * D3) * sizeof *strip);
         fur_la_gemm_f64(false, false, now, D3, D3, 1, strip, D3, u, D3, 0, point->q + at * D3, D3);
     }

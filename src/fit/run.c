@@ -153,7 +153,7 @@ static fur_status lay_out(fit_run *run, fur_arena *arena, const layout *plan)
 static int64_t workspace_bytes(const fit_run *run)
 {
     int64_t widest = fur_max_i64(run->data->a1.width, fur_max_i64(run->data->a2.width, run->data->a3.width));
-    return fur_max_i64(fit_solver_bytes(&run->s), fit_whiten_bytes(widest)) + 4 * FUR_ARENA_ALIGN;
+    return fur_max_i64(fit_solver_bytes(&run->s), fit_whiten_bytes(widest)) + (int64_t)4 * FUR_ARENA_ALIGN;
 }
 
 static fur_status count(fit_run *run, layout *plan)
@@ -363,13 +363,13 @@ static fur_status coarse_to_fine(fit_run *run, fit_outcome *out)
  * fine: planted inputs of spectrum 1/i are those where that ends in a minimum of its own. */
 static fur_status solve_start(fit_run *run, bool given, fit_outcome *out)
 {
-    double asked = run->settings.ridge * run->p.l0;
+    double asked = run->settings.ridge * run->p.l0, ridge = 0.1;
     run->s.first_step = 0;
-    if (run->settings.continuation)
-        for (double ridge = 0.1; ridge > fmax(run->settings.ridge, 5e-5) && out->end != FUR_FIT_STOPPED; ridge *= 0.1) {
-            run->p.ridge = ridge * run->p.l0;
-            FUR_TRY(approach(run, 6, 0, out));
-        }
+    while (run->settings.continuation && ridge > fmax(run->settings.ridge, 5e-5) && out->end != FUR_FIT_STOPPED) {
+        run->p.ridge = ridge * run->p.l0;
+        FUR_TRY(approach(run, 6, 0, out));
+        ridge *= 0.1;
+    }
     run->p.ridge = asked;
     if (!given && goes_coarse_to_fine(run->s.start))
         FUR_TRY(coarse_to_fine(run, out));
@@ -469,7 +469,7 @@ static fur_status bound_logits(fit_run *run)
     if (logit <= most)
         return FUR_OK;
     high = fmax(2 * low, 1e-6);
-    for (int i = 0;; i++, low = high, high *= 4) {
+    for (int i = 0;; i++) {
         FUR_TRY(solve_with_ridge(run, high, &logit));
         memcpy(run->best, run->s.z, (size_t)run->s.N * sizeof *run->best); /* the next begins there */
         if (logit <= most)
@@ -477,6 +477,8 @@ static fur_status bound_logits(fit_run *run)
         if (i == RISES)
             return fur_error_set(&run->context->error, FUR_E_ARGUMENT,
                                  "no ridge brings the largest logit, %.3g, down to %.3g", logit, most);
+        low = high;
+        high *= 4;
     }
     for (int i = 0; i < HALVINGS && high > 1.02 * low && low > 0; i++) {
         double middle = sqrt(low * high);

@@ -90,7 +90,7 @@ int64_t fit_count_sketch_bytes(const fit_solver *s)
     const fit_problem *p = s->p;
     int64_t D2 = fit_d2(p), D3 = fit_d3(p);
     int64_t own = D2 * p->dv + D3 * D3 + D3 * s->N;
-    return own * 8 + fit_tall_qr_bytes(p->exec, s->sample_rows, D3) + 4 * FUR_ARENA_ALIGN;
+    return own * 8 + fit_tall_qr_bytes(p->exec, s->sample_rows, D3) + (int64_t)4 * FUR_ARENA_ALIGN;
 }
 
 /* SJ [m, dv, N] and Sq [m, D3] */

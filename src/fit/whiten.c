@@ -65,7 +65,7 @@ static int64_t thread_doubles(int64_t w)
 int64_t fit_tall_qr_bytes(const fur_exec *exec, int64_t n, int64_t w)
 {
     qr_chunks c = chunks_of(n, w);
-    return ((c.count + 1) * w * w + exec->threads * thread_doubles(w)) * 8 + 2 * FUR_ARENA_ALIGN;
+    return ((c.count + 1) * w * w + exec->threads * thread_doubles(w)) * 8 + (int64_t)2 * FUR_ARENA_ALIGN;
 }
 
 fur_status fit_tall_qr(const fur_exec *exec, int64_t n, int64_t w, double *a, double *r)
@@ -129,7 +129,7 @@ int64_t fit_whiten_bytes(int64_t w)
 {
     int64_t block = fur_max_i64(512, 2 * w);
     int64_t qr = (block + w) * w + fur_la_qr_work(w), svd = 2 * w * w + fur_la_svd_work(w, w);
-    return (w * w + fur_max_i64(qr, svd)) * 8 + 5 * FUR_ARENA_ALIGN;
+    return (w * w + fur_max_i64(qr, svd)) * 8 + (int64_t)5 * FUR_ARENA_ALIGN;
 }
 
 fur_status fit_whiten(const fur_exec *exec, int64_t n, double cut, const char *name, fit_side *side)

@@ -152,7 +152,7 @@ static fur_status read_table_moments(fur_error *error, const fur_safetensors *fi
     raw_tensor raw[MOST_TENSORS];
     int tensors = table_tensors(p, &run->memory.row_moments, model->table.first_table, raw);
     for (int k = 0; k < tensors; k++) {
-        moment_name name;
+        moment_name name = {0};
         name_tensor(&name, raw[k].prefix, p);
         FUR_TRY(fur_safetensors_read_raw(error, file, name.text, raw[k].dtype, 1, &raw[k].count, raw[k].data));
     }
@@ -163,7 +163,7 @@ static fur_status read_moment(fur_error *error, const fur_safetensors *file, fur
                               const fur_parameter *p, bool v)
 {
     fur_moments *moments = &run->memory.moments;
-    moment_name name;
+    moment_name name = {0};
     name_tensor(&name, v ? "exp_avg_sq" : "exp_avg", p);
     float *in_memory = v ? moments->v_P : moments->m_P, *to = in_memory ? in_memory : model->gradient;
     FUR_TRY(fur_safetensors_read_f32(error, file, name.text, p->rank, p->shape, true, to + p->offset));

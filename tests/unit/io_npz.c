@@ -27,8 +27,9 @@ static fur_status read_all(fur_error *error, const char *path)
 {
     fur_npz *file;
     fur_npy npy;
-    float got[24];
+    uint32_t got[24], expected[24]; /* bits of floats */
     int64_t lengths[3];
+    memcpy(expected, values, sizeof expected);
     FUR_TRY(fur_npz_open(error, path, &file));
     int64_t x = fur_npz_find(file, "x"), l = fur_npz_find(file, "lengths");
     fur_status status = x >= 0 && l >= 0 ? FUR_OK : fur_error_set(error, FUR_E_FORMAT, "an array is missing");
@@ -45,7 +46,7 @@ static fur_status read_all(fur_error *error, const char *path)
     if (status == FUR_OK)
         status = fur_npz_read(error, file, l, lengths);
     fur_npz_close(file);
-    if (status == FUR_OK && (memcmp(got, values, sizeof got) != 0 || memcmp(lengths, numbers, sizeof lengths) != 0))
+    if (status == FUR_OK && (memcmp(got, expected, sizeof got) != 0 || memcmp(lengths, numbers, sizeof lengths) != 0))
         return fur_error_set(error, FUR_E_INTERNAL, "other numbers");
     return status;
 }

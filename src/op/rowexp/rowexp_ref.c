@@ -17,14 +17,14 @@
         double x = (double)(TYPE)(s - shift);                                                                          \
         return (TYPE)exp(x < (LEAST) ? (LEAST) : x);                                                                   \
     }                                                                                                                  \
-    static TYPE exp_##SUFFIX(int64_t n, TYPE *s, TYPE shift)                                                           \
+    static TYPE exp_##SUFFIX(int64_t n, TYPE s[], TYPE shift)                                                          \
     {                                                                                                                  \
         double sum = 0;                                                                                                \
         for (int64_t i = 0; i < n; i++)                                                                                \
             sum += (double)(s[i] = weight_##SUFFIX(s[i], shift));                                                      \
         return (TYPE)sum;                                                                                              \
     }                                                                                                                  \
-    static TYPE exp_mul_##SUFFIX(int64_t n, TYPE *s, TYPE shift, const TYPE *x, TYPE c)                                \
+    static TYPE exp_mul_##SUFFIX(int64_t n, TYPE s[], TYPE shift, const TYPE *x, TYPE c)                               \
     {                                                                                                                  \
         double sum = 0;                                                                                                \
         for (int64_t i = 0; i < n; i++)                                                                                \

@@ -67,29 +67,29 @@ static inline float exp_of_f32(float x)
     {                                                                                                                  \
         TYPE lane[LANES], most = (TYPE)(-INFINITY);                                                                    \
         int64_t i = 0;                                                                                                 \
-        for (int j = 0; j < LANES; j++)                                                                                \
+        for (int j = 0; j < (LANES); j++)                                                                              \
             lane[j] = most;                                                                                            \
-        for (; i + LANES <= n; i += LANES)                                                                             \
-            for (int j = 0; j < LANES; j++)                                                                            \
+        for (; i + (LANES) <= n; i += (LANES))                                                                         \
+            for (int j = 0; j < (LANES); j++)                                                                          \
                 lane[j] = s[i + j] > lane[j] ? s[i + j] : lane[j];                                                     \
         for (; i < n; i++)                                                                                             \
             most = s[i] > most ? s[i] : most;                                                                          \
-        for (int j = 0; j < LANES; j++)                                                                                \
+        for (int j = 0; j < (LANES); j++)                                                                              \
             most = lane[j] > most ? lane[j] : most;                                                                    \
         return most;                                                                                                   \
     }                                                                                                                  \
     static TYPE sum_##SUFFIX(const TYPE lane[LANES], TYPE rest)                                                        \
     {                                                                                                                  \
-        for (int j = 0; j < LANES; j++)                                                                                \
+        for (int j = 0; j < (LANES); j++)                                                                              \
             rest += lane[j];                                                                                           \
         return rest;                                                                                                   \
     }                                                                                                                  \
-    static TYPE exp_##SUFFIX(int64_t n, TYPE *s, TYPE shift)                                                           \
+    static TYPE exp_##SUFFIX(int64_t n, TYPE s[], TYPE shift)                                                          \
     {                                                                                                                  \
         TYPE lane[LANES] = {0}, rest = 0;                                                                              \
         int64_t i = 0;                                                                                                 \
-        for (; i + LANES <= n; i += LANES)                                                                             \
-            for (int j = 0; j < LANES; j++) {                                                                          \
+        for (; i + (LANES) <= n; i += (LANES))                                                                         \
+            for (int j = 0; j < (LANES); j++) {                                                                        \
                 TYPE e = exp_of_##SUFFIX(s[i + j] - shift);                                                            \
                 s[i + j] = e;                                                                                          \
                 lane[j] += e;                                                                                          \
@@ -98,12 +98,12 @@ static inline float exp_of_f32(float x)
             rest += s[i] = exp_of_##SUFFIX(s[i] - shift);                                                              \
         return sum_##SUFFIX(lane, rest);                                                                               \
     }                                                                                                                  \
-    static TYPE exp_mul_##SUFFIX(int64_t n, TYPE *restrict s, TYPE shift, const TYPE *restrict x, TYPE c)              \
+    static TYPE exp_mul_##SUFFIX(int64_t n, TYPE s[restrict], TYPE shift, const TYPE *restrict x, TYPE c)              \
     {                                                                                                                  \
         TYPE lane[LANES] = {0}, rest = 0;                                                                              \
         int64_t i = 0;                                                                                                 \
-        for (; i + LANES <= n; i += LANES)                                                                             \
-            for (int j = 0; j < LANES; j++) {                                                                          \
+        for (; i + (LANES) <= n; i += (LANES))                                                                         \
+            for (int j = 0; j < (LANES); j++) {                                                                        \
                 TYPE e = exp_of_##SUFFIX(s[i + j] - shift) * (x[i + j] - c);                                           \
                 s[i + j] = e;                                                                                          \
                 lane[j] += e;                                                                                          \
