@@ -83,12 +83,6 @@ static fur_status find_type(fur_error *error, const fur_model *model, const char
     return FUR_OK;
 }
 
-static int64_t table_bytes(const fur_parameter *p, fur_lookup_type type)
-{
-    int64_t scales = type == FUR_LOOKUP_I8 ? p->shape[0] * (int64_t)sizeof(float) : 0;
-    return p->shape[0] * p->shape[1] * fur_lookup_type_bytes(type) + scales;
-}
-
 /* One table's figures. The scratch of its writer is made here, since no file is written yet. */
 static fur_status measure(fur_error *error, const fur_model *model, const fur_parameter *p, fur_table_type type,
                           fur_converted_table *out)
@@ -97,8 +91,8 @@ static fur_status measure(fur_error *error, const fur_model *model, const fur_pa
     *out = (fur_converted_table){.name = p->name,
                                  .rows = p->shape[0],
                                  .columns = p->shape[1],
-                                 .bytes_before = table_bytes(p, writer.rows->type),
-                                 .bytes_after = table_bytes(p, writer.type)};
+                                 .bytes_before = fur_parameter_file_bytes(p, (fur_table_type)writer.rows->type),
+                                 .bytes_after = fur_parameter_file_bytes(p, (fur_table_type)writer.type)};
     int64_t bytes = p->shape[1] * (int64_t)sizeof(float);
     writer.row = fur_malloc((size_t)bytes);
     writer.coded = fur_malloc((size_t)bytes);

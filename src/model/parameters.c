@@ -450,14 +450,19 @@ void fur_table_clear_padding(const fur_parameter *p, float *data)
 _Static_assert((int)FUR_TABLE_BF16 == (int)FUR_LOOKUP_BF16 && (int)FUR_TABLE_INT8 == (int)FUR_LOOKUP_I8,
                "types of tables in configs are those of the operator");
 
+int64_t fur_parameter_file_bytes(const fur_parameter *p, fur_table_type type)
+{
+    int64_t scale = type == FUR_TABLE_INT8 ? (int64_t)sizeof(float) : 0;
+    return p->shape[0] * (p->shape[1] * fur_lookup_type_bytes((fur_lookup_type)type) + scale);
+}
+
 int64_t fur_table_file_bytes(const fur_parameter_table *table, fur_table_type type)
 {
     int64_t bytes = 0;
     for (int64_t i = 0; i < table->count; i++) {
         const fur_parameter *p = &table->list[i];
         if (p->table)
-            bytes += p->shape[0] * (p->shape[1] * fur_lookup_type_bytes((fur_lookup_type)type) +
-                                    (type == FUR_TABLE_INT8 ? (int64_t)sizeof(float) : 0));
+            bytes += fur_parameter_file_bytes(p, type);
     }
     return bytes;
 }

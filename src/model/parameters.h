@@ -59,6 +59,12 @@ static inline const fur_map_offsets *fur_layer_map(const fur_layer_offsets *l, i
     const fur_map_offsets *const maps[FUR_LAYER_MAPS] = {&l->q, &l->k, &l->v, &l->o, &l->up, &l->down};
     return maps[index];
 }
+/* The same where it is a look-up, else NULL. */
+static inline const fur_map_offsets *fur_layer_table(const fur_layer_offsets *l, int index)
+{
+    const fur_map_offsets *map = fur_layer_map(l, index);
+    return map->in && map->first_row >= 0 ? map : NULL;
+}
 
 typedef struct fur_parameter_table {
     int64_t count;                                /* tensors */
@@ -87,6 +93,8 @@ static inline int64_t fur_table_at(const fur_parameter *p, int64_t row, int64_t 
 /* Columns behind the last one become 0. */
 void fur_table_clear_padding(const fur_parameter *p, float *data);
 
+/* Bytes of a table's numbers in a file of that type, scales included. */
+int64_t fur_parameter_file_bytes(const fur_parameter *p, fur_table_type type);
 /* Bytes of all tables' rows, and scales where they have any, as files of that type hold them. */
 int64_t fur_table_file_bytes(const fur_parameter_table *table, fur_table_type type);
 

@@ -101,8 +101,8 @@ static fur_status layer_sum_squares(const fur_run *run, const fur_layer_offsets 
 {
     *sum = 0;
     for (int i = 0; i < FUR_LAYER_MAPS; i++) {
-        const fur_map_offsets *map = fur_layer_map(at, i);
-        if (map->in == 0 || map->first_row < 0)
+        const fur_map_offsets *map = fur_layer_table(at, i);
+        if (!map)
             continue;
         fur_projection p = fur_model_map(run->model, map);
         fur_gradient_sink gradient = fur_run_sink(run, map);
@@ -125,8 +125,8 @@ fur_status fur_run_update_tables(fur_run *run, int64_t layer, double clip, fur_l
     if (clip > 0 && norm > clip)
         args.grad_scale *= (float)(clip / norm);
     for (int i = 0; i < FUR_LAYER_MAPS; i++) {
-        const fur_map_offsets *map = fur_layer_map(at, i);
-        if (map->in == 0 || map->first_row < 0)
+        const fur_map_offsets *map = fur_layer_table(at, i);
+        if (!map)
             continue;
         fur_projection p = fur_model_map(run->model, map);
         fur_gradient_sink gradient = fur_run_sink(run, map);

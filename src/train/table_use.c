@@ -41,8 +41,8 @@ static const fur_map_offsets *map_of(const fur_model *model, const fur_parameter
 {
     for (int64_t layer = 0; layer < model->config.layers; layer++)
         for (int i = 0; i < FUR_LAYER_MAPS; i++) {
-            const fur_map_offsets *map = fur_layer_map(&model->table.layers[layer], i);
-            if (map->in && map->first_row >= 0 && map->weight == p->offset)
+            const fur_map_offsets *map = fur_layer_table(&model->table.layers[layer], i);
+            if (map && map->weight == p->offset)
                 return map;
         }
     return NULL;
