@@ -121,7 +121,8 @@ int fur_far_fit(int64_t count, const double *t, const double *weight, double ran
     if (count > 0 && (range <= 0 || is_positive(c, degree, range)))
         return 0;
     /* relative errors all over the range beside, of as little weight as makes it positive */
-    for (double share = 1e-9; count > 0 && share < 2; share *= 4) {
+    double share = 1e-9;
+    while (count > 0 && share < 2) {
         e = fit;
         for (int n = 0; n < NODES; n++) {
             double node = range * cos(PI * n / (NODES - 1));
@@ -130,6 +131,7 @@ int fur_far_fit(int64_t count, const double *t, const double *weight, double ran
         solve(&e, c);
         if (is_positive(c, degree, range))
             return 0;
+        share *= 4;
     }
     fit_minimax(range, degree, c);
     return 1;
@@ -165,10 +167,10 @@ double fur_far_relative_error(const float *c, int64_t degree, double range)
 /* |P''| + e^t for |.| up to `size`: how far P - e^t may bend. */
 static double bend(const float *c, int64_t degree, double size)
 {
-    double sum = exp(size), power = 1;
-    for (int64_t l = 2; l <= degree; l++, power *= size)
-        sum += (double)(l * (l - 1)) * fabs((double)c[l]) * power;
-    return sum;
+    double sum = 0; /* Horner */
+    for (int64_t l = degree; l >= 2; l--)
+        sum = sum * size + (double)(l * (l - 1)) * fabs((double)c[l]);
+    return exp(size) + sum;
 }
 
 void fur_far_majorant(const float *c, int64_t degree, double range, int64_t power, double mean, double *alpha,

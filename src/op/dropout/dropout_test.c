@@ -21,7 +21,7 @@ static void test_definition(void **state)
             kit_exec_init(&kit, FUR_ISA_REF, threads, 64);
             float *x = kit_guard_filled(T * C, KIT_NORMAL, n), *y = kit_guard_copy(x, T * C);
             assert_int_equal(fur_dropout(&kit.exec, T, C, 0.25, 99, first, y), FUR_OK);
-            for (int64_t i = 0; i < T * C; i++) {
+            for (int64_t i = 0; i < (int64_t)T * C; i++) {
                 uint32_t words[4];
                 fur_random_words(99, (uint64_t)(first + i / C), (uint64_t)(i % C) / 4, words);
                 float want = words[i % C % 4] < 0x40000000u ? 0 : x[i] * (float)(1 / 0.75);
@@ -44,12 +44,12 @@ static void test_share(void **state)
     for (size_t n = 0; n < sizeof rates / sizeof rates[0]; n++) {
         kit_exec kit;
         kit_exec_init(&kit, FUR_ISA_REF, 2, 64);
-        float *x = kit_guard_f32(T * C);
+        float *x = kit_guard_f32((int64_t)T * C);
         int64_t gone = 0;
-        for (int64_t i = 0; i < T * C; i++)
+        for (int64_t i = 0; i < (int64_t)T * C; i++)
             x[i] = 1;
         assert_int_equal(fur_dropout(&kit.exec, T, C, rates[n], n, 0, x), FUR_OK);
-        for (int64_t i = 0; i < T * C; i++)
+        for (int64_t i = 0; i < (int64_t)T * C; i++)
             gone += x[i] == 0.0f;
         double mean = rates[n] * T * C, deviation = sqrt(mean * (1 - rates[n]));
         assert_true(fabs((double)gone - mean) <= 5 * deviation);

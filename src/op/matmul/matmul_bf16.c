@@ -120,10 +120,10 @@ static void run_depth(const fur_exec *exec, part *x)
     }
 }
 
-fur_status fur_matmul_bf16(const fur_exec *exec, const fur_matmul_args *g)
+fur_status fur_matmul_bf16(const fur_exec *exec, const fur_matmul_args *args)
 {
     int64_t mark = fur_arena_mark(exec->workspace);
-    part x = {.kernel = kernel_of(exec), .g = g};
+    part x = {.kernel = kernel_of(exec), .g = args};
     x.a = fur_arena_push(exec->workspace, PACKED_WORDS * (int64_t)sizeof *x.a);
     x.b = fur_arena_push(exec->workspace, PACKED_WORDS * (int64_t)sizeof *x.b);
     if (!x.a || !x.b) {
@@ -131,8 +131,8 @@ fur_status fur_matmul_bf16(const fur_exec *exec, const fur_matmul_args *g)
         return fur_error_set(exec->error, FUR_E_MEMORY, "matmul: workspace lacks %lld bytes for packed operands",
                              (long long)fur_matmul_bf16_workspace(exec));
     }
-    for (x.k0 = 0; x.k0 < g->k; x.k0 += DEPTH_MOST) {
-        x.k = fur_min_i64(DEPTH_MOST, g->k - x.k0);
+    for (x.k0 = 0; x.k0 < args->k; x.k0 += DEPTH_MOST) {
+        x.k = fur_min_i64(DEPTH_MOST, args->k - x.k0);
         run_depth(exec, &x);
     }
     fur_arena_release(exec->workspace, mark);

@@ -76,7 +76,7 @@ static void multiply(const fur_matmul_block *x)
                 for (int64_t r = 0; r < rows; r++)
                     memcpy(edge + r * ld, x->c + (i + r) * x->ldc, (size_t)x->columns * sizeof *edge);
             }
-            for (int n = 0; n < PARTS; n++)
+            for (int64_t n = 0; n < PARTS; n++)
                 strip_onto(x->a + i * x->lda + k, x->lda, x->b + k * FUR_MATMUL_PANEL + n * PART_VECTORS * VL, depth,
                            to + n * PART_VECTORS * VL, ld);
             for (int64_t r = 0; r < rows && !whole; r++)

@@ -10,7 +10,7 @@ enum { SIDE = 32 };
 /* c[SIDE][SIDE] += a[SIDE][.] b[.][SIDE] over `depth` pairs, a multiple of 16 */
 static void square(const uint32_t *a, int64_t lda, const uint32_t *b, int64_t depth, float *c, int64_t ldc)
 {
-    const int64_t a_bytes = lda * 4, b_bytes = FUR_MATMUL_PANEL * 4, c_bytes = ldc * 4;
+    const int64_t a_bytes = lda * 4, b_bytes = (int64_t)FUR_MATMUL_PANEL * 4, c_bytes = ldc * 4;
     tiles_load(0, c, c_bytes);
     tiles_load(1, c + 16, c_bytes);
     tiles_load(2, c + 16 * ldc, c_bytes);
