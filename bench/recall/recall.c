@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* recall ATTENTION WINDOW CHUNK BOUND BIAS STEPS SEED THREADS: associative recall beyond the window, by a model of two
- * layers. A document names 16 pairs of a key and a value, then 160 to 240 tokens of noise, then 8 of the keys again, each
- * followed by its value, which is all that is learnt and scored. WINDOW as for --window; BOUND 0: the default. Prints one
- * JSON object; chance is 1/32. */
+ * layers. A document names 8 pairs of a key and a value; noise follows, in which keys are asked, each followed by its
+ * value, which is all that is learnt: half of the keys, four times each, within 160 tokens after the pairs; the other
+ * half, and these alone are scored, once each, 160 to 256 tokens after them. WINDOW as for --window; BOUND 0: the
+ * default. Prints one JSON object; chance is 1/16. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -17,15 +18,16 @@
 #include "op/sumsq/sumsq.h"
 
 enum {
-    KEYS = 32,
-    VALUES = 32,
-    NOISE = 32,
+    KEYS = 16,
+    VALUES = 16,
+    NOISE = 16,
     VOCABULARY = KEYS + VALUES + NOISE,
-    PAIRS = 16,
-    ASKED = 8,
-    LEAST = 160,
-    MOST = 240,
-    LENGTH = 2 * PAIRS + MOST + 2 * ASKED,
+    PAIRS = 8,
+    ASKED = PAIRS / 2, /* keys near, and as many others far */
+    NEAR_ASKS = 4 * ASKED,
+    NEAR_SLOTS = 80, /* of two tokens: noise, or a key and its value */
+    SLOTS = 128,
+    LENGTH = 2 * PAIRS + 2 * SLOTS,
     DOCUMENTS = 16,
     REFIT_STEPS = 100,
     SCORED_ROWS = 32
@@ -58,12 +60,24 @@ static void shuffle(uint64_t seed, uint64_t row, uint64_t what, int32_t *list, i
     }
 }
 
-static void make_document(uint64_t seed, uint64_t document, int32_t *ids, int32_t *targets)
+/* Asks count times, each in a slot of its own from first to before end, for the ASKED keys of asked in turn. */
+static void ask(uint64_t seed, uint64_t document, uint64_t what, int first, int end, int count, const int32_t *asked,
+                const int32_t *value, int32_t *ids, int32_t *targets)
 {
-    int32_t keys[KEYS], order[PAIRS];
+    int32_t slots[SLOTS];
+    shuffle(seed, document, what, slots, end - first);
+    for (int i = 0; i < count; i++) {
+        int at = 2 * PAIRS + 2 * (first + slots[i]);
+        ids[at] = asked[i % ASKED];
+        ids[at + 1] = targets[at] = value[ids[at]];
+    }
+}
+
+static void make_document(uint64_t seed, uint64_t document, bool scored, int32_t *ids, int32_t *targets)
+{
+    int32_t keys[KEYS];
     int32_t value[KEYS] = {0};
     shuffle(seed, document, 1000, keys, KEYS);
-    shuffle(seed, document, 2000, order, PAIRS);
     for (int t = 0; t < LENGTH; t++) {
         ids[t] = KEYS + VALUES + (int32_t)draw(seed, document, 3000 + (uint64_t)t, NOISE);
         targets[t] = -1;
@@ -73,17 +87,21 @@ static void make_document(uint64_t seed, uint64_t document, int32_t *ids, int32_
         ids[2 * i] = keys[i];
         ids[2 * i + 1] = value[keys[i]];
     }
-    int at = 2 * PAIRS + LEAST + (int)draw(seed, document, 5000, MOST - LEAST + 1);
-    for (int i = 0; i < ASKED; i++, at += 2) {
-        ids[at] = keys[order[i]];
-        ids[at + 1] = targets[at] = value[keys[order[i]]];
-    }
+    int32_t order[PAIRS], asked[PAIRS];
+    shuffle(seed, document, 2000, order, PAIRS);
+    for (int i = 0; i < PAIRS; i++)
+        asked[i] = keys[order[i]];
+    ask(seed, document, 5000, 0, NEAR_SLOTS, NEAR_ASKS, asked, value, ids, targets);
+    for (int t = 0; scored && t < LENGTH; t++)
+        targets[t] = -1;
+    ask(seed, document, 6000, NEAR_SLOTS, SLOTS, ASKED, asked + ASKED, value, ids, targets);
 }
 
-static void make_row(uint64_t seed, uint64_t row, fur_run_memory *m, int64_t *offsets)
+static void make_row(uint64_t seed, uint64_t row, bool scored, fur_run_memory *m, int64_t *offsets)
 {
     for (int64_t d = 0; d < DOCUMENTS; d++) {
-        make_document(seed, row * DOCUMENTS + (uint64_t)d, m->row_ids_T + d * LENGTH, m->row_targets_T + d * LENGTH);
+        make_document(seed, row * DOCUMENTS + (uint64_t)d, scored, m->row_ids_T + d * LENGTH,
+                      m->row_targets_T + d * LENGTH);
         offsets[d + 1] = (d + 1) * LENGTH;
     }
     offsets[0] = 0;
@@ -113,8 +131,14 @@ static double step(fur_run *run, const fur_row *row, int64_t number, int64_t ste
     check(fur_model_loss_and_gradient(run, row, NULL, 1.0, &loss, NULL));
     check(fur_sum_squares(&run->exec, model->table.elements, model->gradient, &norm));
     double lr = 3e-3 * fmin(1, (double)(number + 1) / 100) * (0.55 + 0.45 * cos(3.14159265358979323846 * progress));
-    update u = {run, {.lr = lr, .beta1 = 0.9, .beta2 = 0.98, .eps = 1e-8, .weight_decay = 0.01, .step = number + 1,
-                      .grad_scale = (float)fmin(1, 1 / sqrt(norm))}};
+    update u = {run,
+                {.lr = lr,
+                 .beta1 = 0.9,
+                 .beta2 = 0.98,
+                 .eps = 1e-8,
+                 .weight_decay = 0.01,
+                 .step = number + 1,
+                 .grad_scale = (float)fmin(1, 1 / sqrt(norm))}};
     check(fur_moments_each(&run->exec, &run->memory.moments, true, update_part, &u));
     if (measures)
         fur_run_install_fits(run);
@@ -128,7 +152,7 @@ static double score(fur_run *run, uint64_t seed, int64_t *offsets)
     int64_t right = 0, asked = 0;
     fur_run_memory *m = &run->memory;
     for (uint64_t r = 0; y && r < SCORED_ROWS; r++) {
-        make_row(seed + 1000003, r, m, offsets);
+        make_row(seed + 1000003, r, true, m, offsets);
         fur_row row = {.documents = DOCUMENTS, .offsets = offsets, .ids_T = m->row_ids_T};
         check(fur_model_outputs(run, &row, y));
         for (int64_t t = 0; t < DOCUMENTS * LENGTH; t++) {
@@ -169,6 +193,7 @@ int main(int count, char **words)
     config.layers = 2;
     config.heads = config.kv_heads = 2;
     config.hidden = 192;
+    config.init_std = 0.1;
     check(fur_config_set_attention(context, &config, words[1]));
     if (strcmp(words[2], "none") != 0)
         check(fur_config_set_window(context, &config, words[2]));
@@ -191,15 +216,17 @@ int main(int count, char **words)
     check(fur_moments_zero(&run->exec, &run->memory.moments));
     double start = fur_clock_seconds(), loss = 0;
     for (int64_t s = 0; s < steps; s++) {
-        make_row(seed, (uint64_t)s, &run->memory, offsets);
-        fur_row row = {.documents = DOCUMENTS, .offsets = offsets, .ids_T = run->memory.row_ids_T,
+        make_row(seed, (uint64_t)s, false, &run->memory, offsets);
+        fur_row row = {.documents = DOCUMENTS,
+                       .offsets = offsets,
+                       .ids_T = run->memory.row_ids_T,
                        .target_T = run->memory.row_targets_T};
         loss = step(run, &row, s, steps, far);
         if (s % 200 == 199)
             (void)fprintf(stderr, "step %" PRId64 ": loss %.3f\n", s + 1, loss);
     }
-    printf("{\"accuracy\":%.4f,\"loss\":%.4f,\"steps\":%" PRId64 ",\"seconds\":%.1f}\n", score(run, seed, offsets), loss,
-           steps, fur_clock_seconds() - start);
+    printf("{\"accuracy\":%.4f,\"loss\":%.4f,\"steps\":%" PRId64 ",\"seconds\":%.1f}\n", score(run, seed, offsets),
+           loss, steps, fur_clock_seconds() - start);
     fur_run_destroy(run);
     fur_model_destroy(model);
     fur_context_destroy(context);
