@@ -47,8 +47,8 @@ if(TARGET furlong_cli)
         add_custom_command(
             OUTPUT ${fur_manual_dir}/stamp
             COMMAND ${CMAKE_COMMAND} -DPROGRAM=$<TARGET_FILE:furlong_cli> -DOUTPUT=${fur_manual_dir}
-                    -P ${CMAKE_SOURCE_DIR}/cmake/FurManual.cmake
-            DEPENDS furlong_cli ${CMAKE_SOURCE_DIR}/cmake/FurManual.cmake
+                    -P ${PROJECT_SOURCE_DIR}/cmake/FurManual.cmake
+            DEPENDS furlong_cli ${PROJECT_SOURCE_DIR}/cmake/FurManual.cmake
             COMMENT "Man pages and completions, from the program's own option table"
             VERBATIM)
         add_custom_target(furlong_manual ALL DEPENDS ${fur_manual_dir}/stamp)

@@ -26,7 +26,7 @@ add_compile_definitions(FUR_HAVE_AVX2=${fur_has_avx2} FUR_HAVE_AVX512=${fur_has_
                         FUR_HAVE_AVX512BF16=${fur_has_avx512bf16} FUR_HAVE_AMX=${fur_has_amx})
 
 function(fur_add_op name)
-    set(directory ${CMAKE_SOURCE_DIR}/src/op/${name})
+    set(directory ${PROJECT_SOURCE_DIR}/src/op/${name})
     foreach(file ${name}.h ${name}.c ${name}_ref.c ${name}_test.c)
         if(NOT EXISTS ${directory}/${file})
             message(FATAL_ERROR "operator ${name} lacks ${file}: see docs/ARCHITECTURE.md, adding an operator")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""hf_load.py FURLONG LIBRARY WORK-FOLDER: for each family that Furlong writes, trains a small model a few steps by the
+"""hf_load.py FURLONG WORK-FOLDER: for each family that Furlong writes, trains a small model a few steps by the
 program, loads the checkpoint with transformers, and compares logits. Prints a line per family; exits 1 when one misses.
 
 The target is relative to the logits' spread (standard deviation over all of them): 2e-4, a hundred times what two f32
@@ -16,7 +16,7 @@ import numpy
 from peer import torch
 import transformers
 
-from furlong import Furlong
+import furlong
 
 TARGET = 2e-4
 TOKENS = 384
@@ -46,7 +46,7 @@ class Heard(logging.Handler):
         self.lines.append(record.getMessage())
 
 
-def train(program, library, work, number, model):
+def train(program, work, number, model):
     """Folder of a checkpoint after 5 steps."""
     out = f"{work}/run-{number}"
     command = [program, "train", "-f", f"{work}/text.txt", "-c", "128", "-b", "1024", "--max-steps", "5", "--lr", "3e-3",
@@ -58,7 +58,7 @@ def train(program, library, work, number, model):
         os.makedirs(start)
         with open(f"{start}/config.json", "w") as file:
             json.dump(model, file)
-        Furlong(library).create(f"{start}/config.json", 7, start)
+        furlong.create(f"{start}/config.json", seed=7).save(start)
         command += ["-m", start]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -67,7 +67,7 @@ def train(program, library, work, number, model):
         return f"{out}/{file.read().strip()}"
 
 
-def compare(library, folder):
+def compare(folder):
     """(largest difference of a logit over the logits' spread, what is wrong)"""
     heard, wrong = Heard(), []
     logging.getLogger("transformers").addHandler(heard)
@@ -82,9 +82,7 @@ def compare(library, folder):
     ids = numpy.random.default_rng(1).integers(0, 256, TOKENS).astype(numpy.int32)
     with torch.no_grad():
         theirs = model.eval()(torch.from_numpy(ids).long()[None]).logits[0].double().numpy()
-    ours_model = Furlong(library).load(folder, TOKENS)
-    ours = ours_model.logits(ids).astype(numpy.float64)
-    ours_model.close()
+    ours = furlong.load(folder).logits(ids).astype(numpy.float64)
     encoded = tokenizer(TEXT, add_special_tokens=False)["input_ids"]
     if encoded != list(TEXT.encode()):
         wrong.append(f"AutoTokenizer's ids are not the bytes: {encoded}")
@@ -94,13 +92,13 @@ def compare(library, folder):
 
 
 def main():
-    program, library, work = sys.argv[1:]
+    program, work = sys.argv[1:]
     transformers.logging.disable_progress_bar()
     with open(f"{work}/text.txt", "w") as file:  # what is learnt does not matter here
         file.write("".join(f"{i} furlongs are {220 * i} yards.\n" for i in range(2000)))
     failed = 0
     for number, (name, model) in enumerate(CASES):
-        difference, kind, wrong = compare(library, train(program, library, work, number, model))
+        difference, kind, wrong = compare(train(program, work, number, model))
         missed = bool(wrong) or not difference <= TARGET
         failed += missed
         print(f"{name}: {kind}, largest logit difference {difference:.1e} of their spread, target {TARGET:.0e}; "

@@ -19,7 +19,7 @@ import sys
 
 import numpy
 
-from furlong import Furlong
+import furlong
 
 MOST_BITS, GOAL_BITS, MOST_BEHIND_PYTORCH, SEEDS = 2.7, 2.5, 0.02, 3
 NEAR = 4096
@@ -57,14 +57,13 @@ def held_out_file(run, work):
     return f"{work}/held-out.txt"
 
 
-def by_position(furlong, folder, text, tokens, most_documents):
+def by_position(context, folder, text, tokens, most_documents):
     """[(from, to, bits there, bits of the same bytes in documents of NEAR)] over documents of `tokens`"""
-    model, far, near = furlong.load(folder, tokens), [], []
+    model, far, near = furlong.load(folder, context=context), [], []
     for start in range(0, min(most_documents * tokens, len(text) - tokens), tokens):
         far.append(model.losses(text[start : start + tokens], text[start + 1 : start + tokens + 1]))
         near.append([model.losses(text[at : at + NEAR], text[at + 1 : at + NEAR + 1])
                      for at in range(start, start + tokens, NEAR)])
-    model.close()
     far, near = numpy.stack(far).astype(float), numpy.asarray(near, float).reshape(len(far), tokens)
     edges = [0] + [NEAR << i for i in range(int(math.log2(tokens // NEAR)) + 1)]
     return [(a, b, far[:, a:b].mean() / math.log(2), near[:, a:b].mean() / math.log(2))
@@ -72,10 +71,10 @@ def by_position(furlong, folder, text, tokens, most_documents):
 
 
 def main():
-    furlong, library, text, work, threads = sys.argv[1:6]
+    command, library, text, work, threads = sys.argv[1:6]
     demo = sys.argv[6] if len(sys.argv) > 6 else f"{work}/demo"
     if len(sys.argv) <= 6:
-        program(furlong, "demo", text, "--output-dir", demo, "--threads", threads)
+        program(command, "demo", text, "--output-dir", demo, "--threads", threads)
     run = read_json(f"{demo}/run.json")
     settings, first_seed, missed = run["settings"], run["settings"]["seed"], []
     held_out, context = held_out_file(run, work), settings["phases"][-1]["context"]
@@ -89,7 +88,7 @@ def main():
             missed.append(name)
 
     def bits(folder):
-        return json.loads(program(furlong, "eval", "-m", folder, "-f", held_out, "-c", context, "--threads", threads,
+        return json.loads(program(command, "eval", "-m", folder, "-f", held_out, "-c", context, "--threads", threads,
                                   "--json"))["bits_per_byte"]
 
     text_bytes = numpy.fromfile(held_out, numpy.uint8).astype(numpy.int32)
@@ -98,15 +97,15 @@ def main():
     runs = {first_seed: demo}
     for seed in range(first_seed + 1, first_seed + SEEDS):
         runs[seed] = f"{work}/seed-{seed}"
-        program(furlong, "train", "--config", f"{demo}/run.json", "--seed", seed, "--output-dir", runs[seed],
+        program(command, "train", "--config", f"{demo}/run.json", "--seed", seed, "--output-dir", runs[seed],
                 "--threads", threads)
     ours = {}
     for seed, folder in runs.items():
         ours[seed] = bits(checkpoint(folder))
         target(f"seed {seed}", ours[seed] <= MOST_BITS,
                f"seed {seed}: {ours[seed]:.3f} bits per byte, target at most {MOST_BITS}, goal {GOAL_BITS}")
-        library_context = Furlong(library, int(threads))
-        for a, b, far, near in by_position(library_context, checkpoint(folder), text_bytes, context, len(text_bytes)):
+        own = furlong.Context(threads=int(threads))
+        for a, b, far, near in by_position(own, checkpoint(folder), text_bytes, context, len(text_bytes)):
             line = f"  positions {a} to {b - 1}: {far:.3f}"
             if a == 0:
                 first = far
@@ -115,7 +114,7 @@ def main():
                 target(f"seed {seed} from {a}", far <= first,
                        f"{line}, target at most {first:.3f}; the same bytes within the first {NEAR}: {near:.3f}")
         if longest > context and seed == first_seed:
-            for a, b, far, near in by_position(library_context, checkpoint(folder), text_bytes, longest, FAR_DOCUMENTS):
+            for a, b, far, near in by_position(own, checkpoint(folder), text_bytes, longest, FAR_DOCUMENTS):
                 if a >= context:
                     say(f"  positions {a} to {b - 1}, beyond what was trained: {far:.3f}, the same bytes {near:.3f}")
     theirs = {}

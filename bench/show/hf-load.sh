@@ -4,10 +4,10 @@ set -eu
 cd "$(dirname "$0")/../.."
 ROOT=$PWD
 . tools/dev/all.sh
-need_peers
+need_package
 # shellcheck disable=SC2086 # a list of words
 need $packages_build
 build_preset release
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-"$peers_python" bench/peers/hf_load.py build/release/furlong build/release/libfurlong.so "$work"
+"$peers_python" bench/peers/hf_load.py build/release/furlong "$work"

@@ -5,7 +5,7 @@ from=$PWD
 cd "$(dirname "$0")/../.."
 ROOT=$PWD
 . tools/dev/all.sh
-need_peers
+need_package
 # shellcheck disable=SC2086 # a list of words
 need $packages_build
 get_text shakespeare

@@ -34,19 +34,25 @@ FUR_API void fur_model_destroy(fur_model *model);
 FUR_API const fur_model_config *fur_model_config_of(const fur_model *model);
 
 typedef struct fur_parameter_info {
-    const char *name; /* Hugging Face name of the family */
-    int rank;         /* 1 or 2 */
-    int64_t shape[2]; /* as Furlong holds it: [out, in] for projections */
-    int64_t count;    /* elements */
-    float *data;      /* owned by the model; NULL: a table that is in its file (fur_model_open) */
-    float *gradient;  /* NULL before the first fur_model_loss_and_gradient */
-    bool decayed;     /* takes part in weight decay: matrices, not norms, biases */
-    bool constant;    /* not trained: its gradient stays 0 */
-    bool table;       /* of a look-up map: data and gradient lie in tiles of 64 columns, the last one padded with
-                         zeros, which count includes; gradient NULL where rows are updated as layers end */
+    const char *name;      /* Hugging Face name of the family */
+    int rank;              /* 1 or 2 */
+    int64_t shape[2];      /* as Furlong holds it: [out, in] for projections */
+    int64_t file_shape[2]; /* as the family's files have it (fur_model_parameter_copy) */
+    int64_t count;         /* elements */
+    float *data;           /* owned by the model; NULL: a table that is in its file (fur_model_open) */
+    float *gradient;       /* NULL before the first fur_model_loss_and_gradient */
+    bool decayed;          /* takes part in weight decay: matrices, not norms, biases */
+    bool constant;         /* not trained: its gradient stays 0 */
+    bool table;            /* of a look-up map: data and gradient lie in tiles of 64 columns, the last one padded with
+                              zeros, which count includes; gradient NULL where rows are updated as layers end */
 } fur_parameter_info;
 FUR_API int64_t fur_model_parameters(const fur_model *model);
 FUR_API void fur_model_parameter(const fur_model *model, int64_t index, fur_parameter_info *out);
+/* Copies a parameter, or its gradient, in the order of the family's files: GPT-2's matrices [in, out], rows of
+ * GPT-NeoX's q, k, v head by head, tables [tables * rows, out]. out: file_shape[0] * file_shape[1] floats (rank 1:
+ * file_shape[0]). Errors: FUR_E_ARGUMENT (no such parameter, no gradient). */
+FUR_API fur_status fur_model_parameter_copy(fur_context *context, const fur_model *model, int64_t index, bool gradient,
+                                            float *out);
 FUR_API void fur_model_zero_gradients(fur_model *model);
 
 /* A run holds the memory of one plan for one model; rows up to the planned size go through it. */
@@ -69,6 +75,18 @@ FUR_API void fur_run_set_random(fur_run *run, uint64_t seed, uint64_t step);
  * FUR_E_NONFINITE (names the layer). Source: arXiv 2305.19370, and docs/ARCHITECTURE.md for the one-sweep backward. */
 FUR_API fur_status fur_model_loss_and_gradient(fur_run *run, const fur_row *row, const fur_loss *loss, double weight,
                                                double *out_loss, float *dx_TI);
+/* AdamW by the gradients that a run for training has gathered, which are zero afterwards. The moments are the run's. */
+typedef struct fur_update_settings {
+    size_t struct_size;
+    double lr, beta1, beta2, eps;
+    double weight_decay; /* decoupled; of matrices, not of norms and biases */
+    double grad_clip;    /* most that the norm of the whole gradient counts; 0: no limit */
+    int64_t step;        /* of this update; 1, the first, begins with moments of 0 */
+} fur_update_settings;
+FUR_API void fur_update_settings_defaults(fur_update_settings *settings);
+/* *out_norm: of the gradient, before clipping. Cost: 28 bytes a parameter. Errors: FUR_E_NONFINITE (names the
+ * parameter; nothing has changed), FUR_E_ARGUMENT, FUR_E_UNSUPPORTED (models with look-up tables). */
+FUR_API fur_status fur_run_update(fur_run *run, const fur_update_settings *settings, double *out_norm);
 /* The next fur_model_loss_and_gradient also measures, head by head, what almost-linear layers err by against exact
  * attention over the same logits, on tokens drawn by `seed`; the plan's request must have had error_rows. `assume`:
  * exact layers without a window too, as if they were almost-linear with the polynomial that the last measured row was

@@ -12,7 +12,6 @@
 #include "base/size.h"
 #include "furlong/furlong.h"
 #include "model/run.h"
-#include "op/adamw/adamw.h"
 #include "op/peak/peak.h"
 #include "plan/plan.h"
 #include "plan/rate.h"
@@ -363,18 +362,6 @@ typedef struct step_bench {
     double update_seconds, fastest, fastest_update; /* of the optimizer in this step; of the fastest one */
 } step_bench;
 
-typedef struct update {
-    fur_run *run;
-    const fur_adamw_args *args;
-} update;
-
-static fur_status update_part(void *user, int64_t first, int64_t count, float *m, float *v)
-{
-    update *u = user;
-    fur_model *model = u->run->model;
-    return fur_adamw_step(&u->run->exec, count, model->data + first, model->gradient + first, m, v, u->args);
-}
-
 static fur_status one_step(void *user)
 {
     step_bench *b = user;
@@ -391,7 +378,7 @@ static fur_status one_step(void *user)
                            .weight_decay = 0.1,
                            .step = ++b->step,
                            .grad_scale = 1.0f};
-    FUR_TRY(fur_moments_each(&b->run->exec, &b->run->memory.moments, true, update_part, &(update){b->run, &args}));
+    FUR_TRY(fur_run_adamw(b->run, &args));
     double end = fur_clock_seconds();
     b->update_seconds += end - updated_from;
     if (b->step == 1 || end - start < b->fastest) {

@@ -187,6 +187,7 @@ void fur_model_parameter(const fur_model *model, int64_t index, fur_parameter_in
                                 .decayed = p->decayed,
                                 .constant = p->constant,
                                 .table = p->table};
+    fur_parameter_file_shape(p, out->file_shape);
 }
 
 void fur_model_zero_gradients(fur_model *model)

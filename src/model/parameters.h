@@ -98,6 +98,13 @@ int64_t fur_parameter_file_bytes(const fur_parameter *p, fur_table_type type);
 /* Bytes of all tables' rows, and scales where they have any, as files of that type hold them. */
 int64_t fur_table_file_bytes(const fur_parameter_table *table, fur_table_type type);
 
+static inline void fur_parameter_file_shape(const fur_parameter *p, int64_t shape[2])
+{
+    bool turned = p->file_layout == FUR_FILE_TRANSPOSED && p->rank == 2;
+    shape[0] = turned ? p->shape[1] : p->shape[0];
+    shape[1] = turned ? p->shape[0] : p->shape[1];
+}
+
 /* Family under which a config is written: "gpt2", "gpt_neox", "llama" or "furlong". */
 const char *fur_config_family(const fur_model_config *config);
 

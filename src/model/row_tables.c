@@ -84,6 +84,14 @@ static void row_to_tiles(const fur_parameter *p, int64_t row, const float *value
     }
 }
 
+void fur_row_from_tiles(const fur_parameter *p, const float *tiles, int64_t row, float *out)
+{
+    for (int64_t column = 0, run; column < p->shape[1]; column += run) {
+        int64_t at = fur_table_at(p, row, column, &run);
+        memcpy(out + column, tiles + at, (size_t)run * sizeof(float));
+    }
+}
+
 fur_status fur_row_table_unpack(fur_error *error, const fur_row_table *table, const fur_parameter *p, float *tiles)
 {
     int64_t columns = p->shape[1], bytes = columns * (int64_t)sizeof(float);
@@ -138,10 +146,7 @@ static void source_row(const fur_table_writer *w, int64_t row)
         fur_row_table_get(w->rows, row, p->shape[1], w->row);
         return;
     }
-    for (int64_t column = 0, run; column < p->shape[1]; column += run) {
-        int64_t at = fur_table_at(p, row, column, &run);
-        memcpy(w->row + column, w->tiles + at, (size_t)run * sizeof(float));
-    }
+    fur_row_from_tiles(p, w->tiles, row, w->row);
 }
 
 /* A row as it goes to the file. Where the type stays, to the bit as it came. */

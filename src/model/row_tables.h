@@ -32,6 +32,8 @@ fur_status fur_row_table_fill(fur_error *error, const fur_parameter *p, fur_look
 void fur_row_table_close(fur_row_table *table); /* also of a zeroed one */
 /* A row's values. */
 void fur_row_table_get(const fur_row_table *table, int64_t row, int64_t columns, float *out);
+/* The same of f32 in tiles. */
+void fur_row_from_tiles(const fur_parameter *p, const float *tiles, int64_t row, float *out);
 /* All rows to f32 in tiles. */
 fur_status fur_row_table_unpack(fur_error *error, const fur_row_table *table, const fur_parameter *p, float *tiles);
 

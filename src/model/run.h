@@ -16,6 +16,7 @@
 #include "model/observer.h"
 #include "model/parameters.h"
 #include "model/row_tables.h"
+#include "op/adamw/adamw.h"
 #include "op/rope/rope.h"
 #include "store/moments.h"
 #include "store/store.h"
@@ -160,6 +161,16 @@ void fur_run_exact_flags(fur_run *run, float *flags, bool restore);
 bool fur_run_named_exact(const fur_run *run, int64_t *before);
 /* A map's gradients in this run. */
 fur_gradient_sink fur_run_sink(const fur_run *run, const fur_map_offsets *map);
+/* ---- the optimizer's step (update.c) */
+/* Calls fn for each parameter's share of elements first .. first+count-1 of the flat arrays, with Adam's moments of
+ * them; `change`: what it leaves there is kept. */
+typedef fur_status (*fur_share_fn)(void *user, const fur_parameter *p, int64_t first, int64_t count, float *m,
+                                   float *v);
+fur_status fur_run_each_share(fur_run *run, bool change, fur_share_fn fn, void *user);
+/* AdamW of all parameters but tables; weight_decay of those that decay. */
+fur_status fur_run_adamw(fur_run *run, const fur_adamw_args *args);
+/* Norm of the gradient of all parameters but tables. FUR_E_NONFINITE names the first one that is not finite. */
+fur_status fur_run_check_gradient(const fur_run *run, double *norm);
 /* ---- tables with row_updates (tables.c) */
 void fur_run_clear_row_moments(fur_run *run);
 /* Whether they can be those of a run that has made so many steps: FUR_E_NONFINITE or FUR_E_FORMAT names the tensor. */

@@ -25,13 +25,6 @@ static int64_t our_index(const fur_parameter *p, const fur_model_config *c, int6
     return (part * c->heads * D + head * D + d) * columns + at % columns;
 }
 
-static void file_shape(const fur_parameter *p, int64_t shape[2])
-{
-    bool turned = p->file_layout == FUR_FILE_TRANSPOSED;
-    shape[0] = turned ? p->shape[1] : p->shape[0];
-    shape[1] = turned ? p->shape[0] : p->shape[1];
-}
-
 static bool source_has(const fur_tensor_source *source, const char *name)
 {
     for (int64_t i = 0; i < fur_tensor_source_count(source); i++)
@@ -69,7 +62,7 @@ static fur_status read_parameter(fur_error *error, const fur_tensor_source *sour
     if (p->table)
         return read_table(error, source, p, model);
     int64_t shape[2];
-    file_shape(p, shape);
+    fur_parameter_file_shape(p, shape);
     float *data = model->data + p->offset;
     FUR_TRY(fur_tensor_source_read_f32(error, source, file_name(source, p), p->rank, shape, true, data));
     if (p->file_layout == FUR_FILE_SAME)
@@ -222,7 +215,7 @@ static void plan_file(const fur_model *model, const float *data, file_plan *plan
         }
         *w = (tensor_writer){.parameter = p, .config = &model->config, .data = data + p->offset};
         *entry = (fur_tensor_entry){.name = p->name, .dtype = FUR_DTYPE_F32, .rank = p->rank, .user = w};
-        file_shape(p, entry->shape);
+        fur_parameter_file_shape(p, entry->shape);
         if (p->file_layout == FUR_FILE_SAME)
             entry->data = w->data;
         else
@@ -276,6 +269,32 @@ static fur_status load(fur_context *context, const char *folder, bool rows, fur_
         return status;
     }
     *out = model;
+    return FUR_OK;
+}
+
+fur_status fur_model_parameter_copy(fur_context *context, const fur_model *model, int64_t index, bool gradient,
+                                    float *out)
+{
+    if (index < 0 || index >= model->table.count)
+        return fur_error_set(&context->error, FUR_E_ARGUMENT, "parameter %lld, expected 0 to %lld", (long long)index,
+                             (long long)(model->table.count - 1));
+    const fur_parameter *p = &model->table.list[index];
+    fur_parameter_info info;
+    fur_model_parameter(model, index, &info);
+    const float *from = gradient ? info.gradient : info.data;
+    if (gradient && !from)
+        return fur_error_set(&context->error, FUR_E_ARGUMENT, "%s has no gradient yet", p->name);
+    if (!p->table) {
+        for (int64_t i = 0; i < p->count; i++)
+            out[i] = from[our_index(p, &model->config, i)];
+        return FUR_OK;
+    }
+    for (int64_t row = 0; row < p->shape[0]; row++) {
+        if (from)
+            fur_row_from_tiles(p, from, row, out + row * p->shape[1]);
+        else
+            fur_row_table_get(&model->rows[p->table_index], row, p->shape[1], out + row * p->shape[1]);
+    }
     return FUR_OK;
 }
 

@@ -9,7 +9,6 @@
 #include "base/clock.h"
 #include "base/random.h"
 #include "base/size.h"
-#include "op/adamw/adamw.h"
 #include "op/sumsq/sumsq.h"
 #include "train/trainer.h"
 
@@ -83,44 +82,6 @@ static fur_status accumulate(fur_trainer *t, double *loss, int64_t *tokens, doub
     return FUR_OK;
 }
 
-/* Names the first parameter whose gradient is not finite. */
-static fur_status gradient_error(fur_trainer *t)
-{
-    for (int64_t i = 0; i < t->model->table.count; i++) {
-        const fur_parameter *p = &t->model->table.list[i];
-        double sum;
-        if (p->table)
-            continue;
-        FUR_TRY(fur_sum_squares(&t->run->exec, p->count, t->model->gradient + p->offset, &sum));
-        if (!isfinite(sum))
-            return fur_error_set(&t->context->error, FUR_E_NONFINITE, "the gradient of %s is not finite", p->name);
-    }
-    return fur_error_set(&t->context->error, FUR_E_NONFINITE, "the gradient's norm is not finite");
-}
-
-/* Calls fn for each parameter's share of elements first .. first+count-1 of the flat arrays. */
-typedef fur_status (*share_fn)(fur_trainer *t, const fur_parameter *p, int64_t first, int64_t count, float *m, float *v,
-                               void *user);
-
-typedef struct shares {
-    fur_trainer *trainer;
-    share_fn fn;
-    void *user;
-} shares;
-
-static fur_status each_share(void *user, int64_t first, int64_t count, float *m, float *v)
-{
-    shares *s = user;
-    const fur_parameter_table *table = &s->trainer->model->table;
-    for (int64_t i = 0; i < table->count; i++) {
-        const fur_parameter *p = &table->list[i];
-        int64_t from = fur_max_i64(first, p->offset), to = fur_min_i64(first + count, p->offset + p->count);
-        if (from < to)
-            FUR_TRY(s->fn(s->trainer, p, from, to - from, m + (from - first), v + (from - first), s->user));
-    }
-    return FUR_OK;
-}
-
 static fur_status check_finite(fur_trainer *t, const fur_parameter *p, int64_t count, const float *values,
                                const char *what)
 {
@@ -132,10 +93,10 @@ static fur_status check_finite(fur_trainer *t, const fur_parameter *p, int64_t c
                          (long long)t->state.step, what, p->name);
 }
 
-static fur_status check_moments(fur_trainer *t, const fur_parameter *p, int64_t first, int64_t count, float *m,
-                                float *v, void *user)
+static fur_status check_moments(void *user, const fur_parameter *p, int64_t first, int64_t count, float *m, float *v)
 {
-    (void)first, (void)user;
+    fur_trainer *t = user;
+    (void)first;
     FUR_TRY(check_finite(t, p, count, m, "Adam's moment of "));
     return check_finite(t, p, count, v, "Adam's moment of ");
 }
@@ -147,17 +108,8 @@ static fur_status check_state(fur_trainer *t)
         const fur_parameter *p = &t->model->table.list[i];
         FUR_TRY(check_finite(t, p, p->count, t->model->data + p->offset, ""));
     }
-    FUR_TRY(
-        fur_moments_each(&t->run->exec, &t->run->memory.moments, false, each_share, &(shares){t, check_moments, NULL}));
+    FUR_TRY(fur_run_each_share(t->run, false, check_moments, t));
     return fur_run_check_row_moments(t->run, t->state.step);
-}
-
-static fur_status update_share(fur_trainer *t, const fur_parameter *p, int64_t first, int64_t count, float *m, float *v,
-                               void *user)
-{
-    fur_adamw_args args = *(const fur_adamw_args *)user;
-    args.weight_decay = p->decayed ? args.weight_decay : 0;
-    return fur_adamw_step(&t->run->exec, count, t->model->data + first, t->model->gradient + first, m, v, &args);
 }
 
 /* Told that a layer's gradients of its tables are complete: they are used up at once. */
@@ -179,11 +131,8 @@ static fur_status update_tables(void *user, int64_t layer)
 static fur_status update(fur_trainer *t, double counted, double *grad_norm)
 {
     const fur_train_settings *s = t->settings;
-    double sum;
-    FUR_TRY(fur_sum_squares(&t->run->exec, t->model->table.elements, t->model->gradient, &sum));
-    *grad_norm = sqrt(sum) / counted;
-    if (!isfinite(*grad_norm))
-        return gradient_error(t);
+    FUR_TRY(fur_run_check_gradient(t->run, grad_norm));
+    *grad_norm /= counted;
     double scale = 1.0 / counted;
     if (s->grad_clip > 0 && *grad_norm > s->grad_clip)
         scale *= s->grad_clip / *grad_norm;
@@ -194,8 +143,7 @@ static fur_status update(fur_trainer *t, double counted, double *grad_norm)
                            .weight_decay = s->weight_decay, /* of what decays */
                            .step = t->state.step + 1,
                            .grad_scale = (float)scale};
-    return fur_moments_each(&t->run->exec, &t->run->memory.moments, true, each_share,
-                            &(shares){t, update_share, &args});
+    return fur_run_adamw(t->run, &args);
 }
 
 static fur_status log_step(fur_trainer *t, double grad_norm, int64_t tokens)

@@ -10,6 +10,7 @@ packages_lint='clang-format clang-tidy cppcheck shellcheck dash'
 packages_fresh='debootstrap git'
 packages_cross='gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static cmake ninja-build'
 packages_python='python3 python3-venv'
+packages_package='python3-dev'
 
 # package_present NAME: true when what the package is wanted for is there, wherever it came from
 package_present() {
@@ -24,6 +25,7 @@ package_present() {
     zlib1g-dev) header_present zlib.h ;;
     libopenblas-openmp-dev) header_present cblas.h ;;
     liblapacke-dev) header_present lapacke.h ;;
+    python3-dev) python3 -c 'import os, sysconfig; raise SystemExit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' 2>/dev/null ;;
     libcmocka-dev) header_present setjmp.h stdarg.h stddef.h stdint.h cmocka.h ;;
     libomp-dev) clang_builds -fopenmp ;;
     libclang-rt-dev) clang_builds -fsanitize=address ;;

@@ -26,6 +26,15 @@ need_peers() {
     cp bench/peers/requirements.txt "$peers_stamp"
 }
 
+# need_package: the same with the Python package of this tree in it
+need_package() {
+    # shellcheck disable=SC2086 # a list of words
+    need $packages_package
+    need_peers
+    "$peers_python" -m pip --disable-pip-version-check install -q --no-deps ./python >&2 </dev/null ||
+        die "pip could not install ./python"
+}
+
 # peers: the environment, then every committed check that compares with them
 verb_peers() {
     need_peers
@@ -35,7 +44,7 @@ print("peers: torch", torch.__version__, "transformers", transformers.__version_
     peers_run=0
     peers_failed=0
     for peers_script in bench/show/*.sh; do
-        grep -q '^need_peers' "$peers_script" || continue
+        grep -qE '^need_(peers|package)' "$peers_script" || continue
         peers_name=${peers_script##*/}
         echo "== ${peers_name%.sh}"
         peers_run=$((peers_run + 1))
