@@ -183,6 +183,7 @@ static int bench_step(bench *b)
     request.inputs = disk.inputs;
     request.attention = disk.attention;
     request.optimizer = disk.optimizer;
+    request.keys = disk.keys;
     request.stored = disk.stored;
     fur_status status = fur_bench_step(b->session->context, &config, &request, &b->result);
     if (status != FUR_OK)
