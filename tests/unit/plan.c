@@ -564,6 +564,9 @@ static void a_window_bounds_keys_and_values(void **state)
     assert_true(plan.fits && plan.peak_bytes <= (int64_t)8 << 30);
     kit_ok(context, fur_config_set_window(context, &c, "none"));
     kit_ok(context, fur_plan_make(context, &c, &request, &plan));
+    assert_true(plan.fits && plan.key_groups > 1);
+    request.keys = FUR_STORE_MEMORY;
+    kit_ok(context, fur_plan_make(context, &c, &request, &plan));
     assert_false(plan.fits);
     fur_context_destroy(context);
 }
@@ -577,7 +580,7 @@ typedef struct big_run {
     fur_keep keep;
     int on_ref; /* little enough work for the reference */
     fur_store_place inputs, attention, optimizer;
-    int64_t window, superblock;
+    int64_t window, superblock, key_groups;
 } big_run;
 
 /* clang-format off */
@@ -587,14 +590,15 @@ typedef struct big_run {
      .rope_theta = 1e4, .causal = true, .init_std = 0.02, .tied = true}
 #define ANYWHERE FUR_STORE_CHOSEN, FUR_STORE_CHOSEN, FUR_STORE_CHOSEN
 static const big_run big_runs[] = {
-    {"mostly what is kept", SHAPE(256, 128, 16, 4, 4, 32, 512), 2048, FUR_KEEP_ALL, 0, ANYWHERE, 0, 0},
-    {"mostly weights, gradients, Adam", SHAPE(30000, 512, 2, 8, 2, 64, 1024), 16, FUR_KEEP_NOTHING, 1, ANYWHERE, 0, 0},
-    {"mostly layer inputs", SHAPE(256, 512, 48, 2, 1, 32, 64), 2048, FUR_KEEP_NOTHING, 0, ANYWHERE, 0, 0},
+    {"mostly what is kept", SHAPE(256, 128, 16, 4, 4, 32, 512), 2048, FUR_KEEP_ALL, 0, ANYWHERE, 0, 0, 0},
+    {"mostly weights, gradients, Adam", SHAPE(30000, 512, 2, 8, 2, 64, 1024), 16, FUR_KEEP_NOTHING, 1, ANYWHERE, 0, 0, 0},
+    {"mostly layer inputs", SHAPE(256, 512, 48, 2, 1, 32, 64), 2048, FUR_KEEP_NOTHING, 0, ANYWHERE, 0, 0, 0},
     {"layer inputs of segments", SHAPE(256, 1024, 48, 2, 1, 32, 64), 2048, FUR_KEEP_NOTHING, 0,
-     FUR_STORE_AGAIN, FUR_STORE_CHOSEN, FUR_STORE_CHOSEN, 0, 0},
+     FUR_STORE_AGAIN, FUR_STORE_CHOSEN, FUR_STORE_CHOSEN, 0, 0, 0},
     {"all on disk", SHAPE(30000, 512, 8, 8, 8, 64, 1024), 128, FUR_KEEP_AUTO, 0, FUR_STORE_DISK, FUR_STORE_DISK,
-     FUR_STORE_DISK, 0, 0},
-    {"a window", SHAPE(256, 512, 12, 4, 4, 64, 64), 8192, FUR_KEEP_NOTHING, 0, ANYWHERE, 256, 512},
+     FUR_STORE_DISK, 0, 0, 0},
+    {"a window", SHAPE(256, 512, 12, 4, 4, 64, 64), 8192, FUR_KEEP_NOTHING, 0, ANYWHERE, 256, 512, 0},
+    {"heads in groups", SHAPE(30000, 512, 3, 8, 8, 64, 1024), 4096, FUR_KEEP_NOTHING, 0, ANYWHERE, 0, 512, 4},
 };
 /* clang-format on */
 
@@ -623,11 +627,13 @@ static int measure(const big_run *big)
     run.request.keep = big->keep;
     run.request.superblock = big->superblock;
     run.request.measured_gflops = 100;
-    bool disk = big->inputs == FUR_STORE_DISK;
+    bool disk = big->inputs == FUR_STORE_DISK || big->key_groups > 0;
     run.request.disk_bytes = disk ? (int64_t)1 << 32 : 0;
     run.request.inputs = big->inputs;
     run.request.attention = big->attention;
     run.request.optimizer = big->optimizer;
+    run.request.keys = big->key_groups > 0 ? FUR_STORE_DISK : FUR_STORE_CHOSEN;
+    run.request.key_groups = big->key_groups;
     kit_ok(context, fur_plan_make(context, &config, &run.request, &run.plan));
     kit_ok(context, fur_run_create(context, model, &run.plan, &run.request, &run.run));
     double loss;
