@@ -410,7 +410,7 @@ static bool consider(planner *p, const fur_run_shape *shape)
 }
 
 /* Keys in memory, or, where that does not fit, in the fewest groups of heads that do: more of them are no faster, and
- * take less memory. */
+ * take less memory. Asked to be on disk, as many as can be are there. */
 static void consider_keys(planner *p, fur_run_shape shape)
 {
     const fur_plan_request *r = p->request;
@@ -424,7 +424,7 @@ static void consider_keys(planner *p, fur_run_shape shape)
     double order, other;
     shape.key_groups = most;
     bool fits = evaluate_fit(p, &shape, &plan, &order);
-    for (int64_t groups = 2; fits && groups < most && r->key_groups == 0; groups++) {
+    for (int64_t groups = 2; fits && groups < most && r->keys == FUR_STORE_CHOSEN; groups++) {
         shape.key_groups = groups;
         if (heads % groups == 0 && evaluate_fit(p, &shape, &fewer, &other)) {
             offer(p, &fewer, other);
