@@ -60,6 +60,8 @@ static void exact_cost(const fur_attention_shape *shape, int64_t rows, int64_t d
     out->flops_forward = a_pair * pairs * (double)rows / n;
     out->flops_backward = 2.5 * out->flops_forward;
     out->flops_last = a_pair * (window + sinks);
+    int64_t group = shape->heads / shape->kv_heads, all = shape->all_heads ? shape->all_heads : shape->heads;
+    out->tasks = (double)fur_attention_tasks(shape->kv_heads, all / group);
 }
 
 /* What queries at positions [first, last] of a document of `length` tokens may see. Returns the number of spans. */

@@ -77,6 +77,7 @@ typedef struct fur_attention_state {
 typedef struct fur_attention_cost {
     double flops_forward, flops_backward; /* of a whole row */
     double flops_last;                    /* forward, of the last token of a document */
+    double tasks;                         /* where heads can be taken apart: threads that backward keeps busy */
 } fur_attention_cost;
 
 typedef struct fur_attention_kind {

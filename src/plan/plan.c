@@ -98,13 +98,16 @@ typedef struct layer_totals {
     double slow;                    /* what they take longer than dense products of so many flops, in flops */
     double rebuilt, rebuilt_layers; /* k and v once more, where sums over keys want all of them before the queries */
     double parted_layers;           /* whose heads may come in groups */
+    double parted_backward;         /* attention's flops backward of these */
     double attention_forward, attention_backward, attention_last;
 } layer_totals;
 
 typedef struct work {
     double products, attention, memory_bytes;
-    double slow_products;  /* time beside that of products, in flops of f32 */
-    double slower;         /* attention than its flops say */
+    double slow_products; /* time beside that of products, in flops of f32 */
+    double slower;        /* attention than its flops say */
+    double grouped,
+        tasks; /* flops of attention backward where heads come in groups, and threads that these keep busy */
     double streamed_bytes; /* to and from disk beside the computation */
     double moment_bytes;   /* to and from disk while only the update computes */
 } work;
@@ -145,6 +148,7 @@ static layer_totals totals_of(const fur_model_config *c, const fur_parameter_tab
         kind->cost(&shape, tokens, document_tokens, &cost);
         sum.attention_forward += cost.flops_forward;
         sum.attention_backward += cost.flops_backward;
+        sum.parted_backward += fur_config_heads_part(c, i) ? cost.flops_backward : 0;
         sum.attention_last += cost.flops_last;
     }
     return sum;
@@ -154,6 +158,20 @@ static layer_totals totals_of(const fur_model_config *c, const fur_parameter_tab
 static double grouped_layers(const fur_run_shape *s, const layer_totals *sum)
 {
     return s->key_groups > 0 ? sum->parted_layers : 0;
+}
+
+static double tasks_of_group(const fur_model_config *c, const fur_run_shape *s)
+{
+    fur_attention_cost cost = {.tasks = 1};
+    for (int64_t i = 0; i < c->layers; i++) {
+        fur_attention_shape all = fur_config_attention_shape(c, i), part;
+        const fur_attention_kind *kind = fur_attention_kind_at(c->attention[i]);
+        if (!fur_config_heads_part(c, i))
+            continue;
+        kind->part(&all, 0, c->kv_heads / s->key_groups, &part);
+        kind->cost(&part, s->tokens, s->tokens, &cost);
+    }
+    return cost.tasks;
 }
 
 /* What waits on disk between maps and attention, written and read: forward q, k, v and o; backward q, k, v, their
@@ -168,6 +186,8 @@ static void add_groups(const fur_model_config *c, const fur_run_shape *s, const 
     if (!fur_run_keeps_attention(s))
         backward += 2 * q + 2 * k + h + again * forward;
     w->streamed_bytes += layer * (forward + backward) * (double)sizeof(float);
+    w->grouped = layer > 0 ? sum->parted_backward : 0;
+    w->tasks = layer > 0 ? tasks_of_group(c, s) : 1;
     if (s->inputs == FUR_STORE_DISK) /* once more: both before and after attention */
         w->streamed_bytes += layer * (double)fur_encoded_row_bytes(s->stored, c->width);
 }
@@ -234,8 +254,9 @@ static double work_seconds(const fur_exec *exec, const work *w, const fur_run_sh
 {
     double rate = gflops * 1e9, piece = (double)fur_min_i64(s->superblock, document_tokens);
     double attention = rate * ATTENTION_FRACTION / (1 + ATTENTION_OVERHEAD_TOKENS / piece);
+    double idle = w->grouped > 0 ? fmax(1, exec->threads / w->tasks) - 1 : 0; /* threads without work, of all */
     double compute = (w->products + w->slow_products * fur_rate_gain(exec)) / (rate * PRODUCT_FRACTION) +
-                     w->attention * w->slower / attention +
+                     (w->attention + w->grouped * idle) * w->slower / attention +
                      w->memory_bytes / (gflops / fur_rate_gain(exec) * MEMORY_BYTES_PER_SECOND_PER_GFLOP);
     compute += w->streamed_bytes / COPY_BYTES_PER_SECOND;
     return fmax(compute, w->streamed_bytes / DISK_BYTES_PER_SECOND) + w->moment_bytes / DISK_BYTES_PER_SECOND;
@@ -416,6 +437,7 @@ static void consider_keys(planner *p, fur_run_shape shape)
     const fur_plan_request *r = p->request;
     int64_t heads = p->config->kv_heads, most = r->key_groups ? r->key_groups : heads;
     bool helps = p->totals.parted_layers > 0 && (r->key_groups > 0 || heads > 1);
+    shape.key_groups = 0;
     if ((!helps || r->keys != FUR_STORE_DISK) && consider(p, &shape))
         return;
     if (!helps || !allowed(p, r->keys, FUR_STORE_DISK, 1))

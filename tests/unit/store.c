@@ -14,6 +14,7 @@
 
 #include "base/alloc.h"
 #include "io/fault.h"
+#include "io/hash.h"
 #include "kit/files.h"
 #include "kit/model.h"
 #include "model/run.h"
@@ -94,16 +95,59 @@ static fur_status update_part(void *user, int64_t first, int64_t count, float *m
     return fur_adamw_step(&run->run->exec, count, model->data + first, model->gradient + first, m, v, &args);
 }
 
-/* What a run leaves: the first step's gradients, then weights and moments after three steps. */
+/* What a run leaves: the first step's gradients, what an observer saw of the second one's backward, then weights and
+ * moments after three steps, and the loss of an evaluation. */
 typedef struct trace {
     kit_gradient first;
-    double losses[3];
+    double losses[4];
+    uint64_t seen[3];            /* hashes: of gradients by a layer's output, of queries, of keys */
     int64_t bytes, moment_bytes; /* tables have no such moments */
     float *weights, *m, *v;
 } trace;
 
+typedef struct sight {
+    const fur_model_config *config;
+    fur_hash layers, queries, keys;
+} sight;
+
+static fur_status see_layer(void *user, int64_t layer, int64_t tokens, const float *dy_TC)
+{
+    sight *s = user;
+    fur_hash_update(&s->layers, &layer, (int64_t)sizeof layer);
+    fur_hash_update(&s->layers, dy_TC, tokens * s->config->width * (int64_t)sizeof(float));
+    return FUR_OK;
+}
+
+static fur_status see_queries(void *user, const fur_observed_queries *seen)
+{
+    sight *s = user;
+    int64_t floats = seen->count * (int64_t)sizeof(float), q = fur_config_query_width(s->config);
+    fur_hash_update(&s->queries, &seen->first, (int64_t)sizeof seen->first);
+    fur_hash_update(&s->queries, seen->x_BC, floats * s->config->width);
+    fur_hash_update(&s->queries, seen->o_BQ, floats * q);
+    fur_hash_update(&s->queries, seen->lse_BH, floats * s->config->heads);
+    fur_hash_update(&s->queries, seen->dq_BQ, floats * q);
+    return FUR_OK;
+}
+
+static fur_status see_keys(void *user, const fur_observed_keys *seen)
+{
+    sight *s = user;
+    int64_t bytes = seen->count * fur_config_key_width(s->config) * (int64_t)sizeof(float);
+    fur_hash_update(&s->keys, &seen->first, (int64_t)sizeof seen->first);
+    fur_hash_update(&s->keys, seen->dk_BK, bytes);
+    fur_hash_update(&s->keys, seen->dv_BK, bytes);
+    return FUR_OK;
+}
+
 static void trace_of(kit_run *run, const kit_row *row, trace *out)
 {
+    static sight s;
+    const fur_observer observer = {&s, see_layer, see_queries, see_keys};
+    s.config = fur_model_config_of(run->model);
+    fur_hash_begin(&s.layers);
+    fur_hash_begin(&s.queries);
+    fur_hash_begin(&s.keys);
     fur_model *model = run->model;
     const fur_exec *exec = &run->run->exec;
     fur_moments *moments = &run->run->memory.moments;
@@ -117,6 +161,7 @@ static void trace_of(kit_run *run, const kit_row *row, trace *out)
     for (int step = 0; step < 3; step++) {
         kit_gradient g;
         fur_run_set_random(run->run, 34, (uint64_t)step);
+        run->run->observer = step == 1 ? &observer : NULL;
         kit_gradient_create(run, row, NULL, 1.0, &g);
         out->losses[step] = g.loss;
         kit_ok(run->context, fur_moments_each(exec, moments, true, update_part, run));
@@ -125,6 +170,10 @@ static void trace_of(kit_run *run, const kit_row *row, trace *out)
         else
             kit_gradient_destroy(&g);
     }
+    out->seen[0] = fur_hash_end(&s.layers);
+    out->seen[1] = fur_hash_end(&s.queries);
+    out->seen[2] = fur_hash_end(&s.keys);
+    kit_ok(run->context, fur_model_loss(run->run, &row->row, NULL, &out->losses[3], NULL));
     memcpy(out->weights, model->data, (size_t)out->bytes);
     kit_ok(run->context, fur_moments_read(exec->error, moments, false, 0, moments->count, out->m));
     kit_ok(run->context, fur_moments_read(exec->error, moments, true, 0, moments->count, out->v));
@@ -170,6 +219,7 @@ static void check_same(const char *name, const fur_plan_request *p, int threads,
              (int)p->inputs, (int)p->attention, (int)p->optimizer, (int)p->keys, (int)p->key_groups, (int)p->keep,
              threads);
     kit_check_same_bits(text, a->losses, b->losses, sizeof a->losses);
+    kit_check_same_bits(text, a->seen, b->seen, sizeof a->seen);
     kit_check_same_bits(text, a->first.all, b->first.all, (size_t)a->first.count * sizeof(float));
     kit_check_same_bits(text, a->first.dx, b->first.dx, (size_t)a->first.dx_count * sizeof(float));
     kit_check_same_bits(text, a->weights, b->weights, (size_t)a->bytes);

@@ -159,6 +159,11 @@ static int64_t key_chunks(int64_t kv_heads)
     return fur_min_i64(FUR_ATTENTION_CHUNKS, fur_div_up(16, kv_heads));
 }
 
+int64_t fur_attention_tasks(int64_t kv_heads, int64_t all_kv_heads)
+{
+    return kv_heads * key_chunks(all_kv_heads);
+}
+
 /* Key heads of the layer. */
 static int64_t all_kv_heads(const fur_attention_args *args)
 {
