@@ -283,7 +283,7 @@ static const cli_option table[] = {
      TRAIN | EVAL | AUDIT | GENERATE | PLAN | BENCH | INSPECT | FIT | LONG_STEP, "FURLONG_MEMORY", AT(memory)},
     {"disk", 0, NULL, CLI_SIZE, "SIZE", "(80 % of what is free there)", NULL, 0, 1e18, "Machine",
      "limit on what a step may put on disk where --memory does not hold it: layer inputs, attention outputs, optimizer "
-     "state; 0: nothing", TRAIN | PLAN | BENCH, "FURLONG_DISK", AT(disk)},
+     "state, keys of heads that wait; 0: nothing", TRAIN | PLAN | BENCH, "FURLONG_DISK", AT(disk)},
     {"disk-dir", 0, NULL, CLI_TEXT, "FOLDER", "(the output folder)", NULL, 0, 0, "Machine",
      "folder of that file, which has no name and is gone with the process",
      TRAIN | PLAN | BENCH, "FURLONG_DISK_DIR", AT(disk_dir)},

@@ -204,17 +204,19 @@ void cli_plan_places(cli_string *out, const fur_plan *plan, const char *between)
         const char *text;
     } heads[] = {
         {FUR_STORE_MEMORY, "kept in memory"}, {FUR_STORE_DISK, "kept on disk"}, {FUR_STORE_AGAIN, "computed again"}};
-    char size[CLI_UNIT], inputs[64] = "layer inputs";
+    char size[CLI_UNIT], inputs[64] = "layer inputs", keys[64];
     size_t start = out->length;
     if (plan->stored != FUR_STORED_F32)
         (void)snprintf(inputs, sizeof inputs, "layer inputs as %s (NOT EXACT)", fur_stored_type_name(plan->stored));
     if (plan->inputs == FUR_STORE_AGAIN)
         (void)snprintf(inputs, sizeof inputs, "layer inputs (1 in %" PRId64 " is kept)", plan->segment_layers);
+    (void)snprintf(keys, sizeof keys, "keys (1 of %" PRId64 " groups of heads is in memory)", plan->key_groups);
     for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++) {
         fur_store_place place = heads[i].place, hidden = plan->keep_hidden ? FUR_STORE_MEMORY : FUR_STORE_AGAIN;
         const char *const parts[] = {
             plan->inputs == place ? inputs : NULL, plan->attention == place ? "attention outputs" : NULL,
-            hidden == place ? "feedforward" : NULL, plan->optimizer == place ? "optimizer state" : NULL};
+            hidden == place ? "feedforward" : NULL, plan->optimizer == place ? "optimizer state" : NULL,
+            place == FUR_STORE_DISK && plan->key_groups > 0 ? keys : NULL};
         bool begun = false;
         for (size_t k = 0; k < sizeof parts / sizeof parts[0]; k++) {
             if (parts[k] == NULL)
@@ -282,5 +284,6 @@ json_t *cli_plan_json(const fur_plan *plan)
     cli_json_int(object, "segment_layers", plan->segment_layers);
     cli_json_text(object, "attention", fur_store_place_name(plan->attention));
     cli_json_text(object, "optimizer", fur_store_place_name(plan->optimizer));
+    cli_json_int(object, "key_groups", plan->key_groups);
     return object;
 }

@@ -182,7 +182,7 @@ int cli_disk_limit(const cli_session *session, const char *folder, cli_disk *out
         return cli_refuse(session, CLI_USAGE, "--store disk with --disk 0: expected room on disk");
     if (out->bytes == 0)
         return cli_refuse(session, CLI_FAILED, "%s: no room on disk for --store disk", out->folder);
-    out->inputs = out->optimizer = FUR_STORE_DISK;
+    out->inputs = out->optimizer = out->keys = FUR_STORE_DISK;
     out->attention = cli_keep_of(options) == FUR_KEEP_NOTHING ? FUR_STORE_CHOSEN : FUR_STORE_DISK;
     return CLI_OK;
 }

@@ -53,7 +53,7 @@ int cli_memory_limit(const cli_session *session, int64_t *bytes, bool *chosen);
 typedef struct cli_disk {
     int64_t bytes;
     const char *folder;
-    fur_store_place inputs, attention, optimizer;
+    fur_store_place inputs, attention, optimizer, keys;
     fur_stored_type stored;
 } cli_disk;
 int cli_disk_limit(const cli_session *session, const char *folder, cli_disk *out);

@@ -443,6 +443,7 @@ int cli_train_setup_make(cli_session *session, cli_train_setup *setup)
     settings->inputs = disk.inputs;
     settings->attention = disk.attention;
     settings->optimizer = disk.optimizer;
+    settings->keys = disk.keys;
     settings->stored = disk.stored;
     settings->output_dir = setup->output_dir;
     settings->resume = options->resume;

@@ -159,6 +159,22 @@ static int bench_projection(bench *b)
     return CLI_OK;
 }
 
+/* --keep, and what --disk and its like say. */
+static int ask_for_store(const bench *b, fur_plan_request *request)
+{
+    cli_disk disk;
+    int code = cli_disk_limit(b->session, ".", &disk);
+    request->keep = cli_keep_of(b->session->options);
+    request->disk_bytes = disk.bytes;
+    request->disk_dir = disk.folder;
+    request->inputs = disk.inputs;
+    request->attention = disk.attention;
+    request->optimizer = disk.optimizer;
+    request->keys = disk.keys;
+    request->stored = disk.stored;
+    return code;
+}
+
 static int bench_step(bench *b)
 {
     const cli_options *o = b->session->options;
@@ -168,22 +184,14 @@ static int bench_step(bench *b)
     if (code != CLI_OK)
         return code;
     fur_plan_request request;
-    cli_disk disk;
     fur_plan_request_defaults(&request);
-    code = cli_disk_limit(b->session, ".", &disk);
+    code = ask_for_store(b, &request);
     if (code != CLI_OK)
         return code;
     request.row_tokens = o->tokens;
     request.document_tokens = o->context < o->tokens ? o->context : 0;
     request.row_updates = true;
     request.memory_bytes = o->memory;
-    request.keep = cli_keep_of(o);
-    request.disk_bytes = disk.bytes;
-    request.disk_dir = disk.folder;
-    request.inputs = disk.inputs;
-    request.attention = disk.attention;
-    request.optimizer = disk.optimizer;
-    request.stored = disk.stored;
     fur_status status = fur_bench_step(b->session->context, &config, &request, &b->result);
     if (status != FUR_OK)
         return cli_fail(b->session, status);
@@ -313,6 +321,8 @@ static int bench_longest(bench *b)
     request.row_updates = true;
     if (code == CLI_OK)
         code = cli_memory_limit(b->session, &request.memory_bytes, NULL);
+    if (code == CLI_OK)
+        code = ask_for_store(b, &request);
     if (code != CLI_OK)
         return code;
     fur_status status = fur_plan_longest(b->session->context, &config, &request, &tokens);
@@ -328,11 +338,18 @@ static int bench_longest(bench *b)
     cli_json_int(b->object, "tokens", tokens);
     cli_json_int(b->object, "memory_bytes", request.memory_bytes);
     cli_json_int(b->object, "planned_peak_bytes", plan.peak_bytes);
+    cli_json_int(b->object, "disk_bytes", plan.disk_bytes);
+    cli_json_int(b->object, "key_groups", plan.key_groups);
     cli_json_real(b->object, "seconds", plan.seconds);
-    if (!b->session->options->json)
+    if (!b->session->options->json) {
         printf("%s: the longest document in %s has %s tokens: planned %s and %s a step\n", config.name,
                cli_bytes(a, request.memory_bytes), cli_thousands(c, tokens), cli_bytes(d, plan.peak_bytes),
                cli_seconds(e, plan.seconds));
+        cli_string places = {NULL, 0, 0};
+        cli_plan_places(&places, &plan, "; ");
+        printf("%s\n", places.text);
+        cli_string_clear(&places);
+    }
     finish(b);
     return tokens > 0 ? CLI_OK : cli_refuse(b->session, CLI_DOES_NOT_FIT, "no document fits");
 }
@@ -355,11 +372,11 @@ static int check_options(const cli_session *session)
                 {"codes", "projection"},
                 {"cold", "projection or decode"},
                 {"ctx-size", "step"},
-                {"disk", "step"},
-                {"disk-dir", "step"},
-                {"store", "step"},
-                {"store-dtype", "step"},
-                {"keep", "step"}};
+                {"disk", "step or longest"},
+                {"disk-dir", "step or longest"},
+                {"store", "step or longest"},
+                {"store-dtype", "step or longest"},
+                {"keep", "step or longest"}};
     for (size_t i = 0; i < sizeof list / sizeof list[0]; i++)
         if (cli_source_of(session->options, list[i].name) == CLI_FROM_COMMAND &&
             strstr(list[i].modes, session->options->mode) == NULL)

@@ -106,6 +106,7 @@ int verb_plan(cli_session *session)
     request.inputs = disk.inputs;
     request.attention = disk.attention;
     request.optimizer = disk.optimizer;
+    request.keys = disk.keys;
     request.stored = disk.stored;
     request.document_tokens = options->context;
     request.row_tokens = options->row_tokens > options->context ? options->row_tokens : options->context;

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# the store on disk: the same bits after 20 steps, twice, in memory, and after kill -9 and resume (target: all)
+# the store on disk, keys of all heads but one group too: the same bits after 20 steps, twice, in memory, and after kill -9 and resume (target: all)
 set -eu
 cd "$(dirname "$0")/../.."
 ROOT=$PWD
@@ -34,6 +34,7 @@ same() {
 }
 
 train --store disk -o "$work/first" || die "the first run failed: $(tail -n 1 "$work/log")"
+grep -q '"key_groups": *[1-9]' "$work/first/run.json" || die "heads did not come in groups"
 train --store disk -o "$work/again" || die "the second run failed: $(tail -n 1 "$work/log")"
 same again "store on disk, twice"
 train --disk 0 -t 1 --keep nothing -o "$work/memory" || die "the run in memory failed: $(tail -n 1 "$work/log")"
@@ -54,7 +55,7 @@ echo "killed at $(cat "$work/killed/latest")"
 "$program" train --resume latest -o "$work/killed" >"$work/log" 2>&1 </dev/null || die "$(tail -n 1 "$work/log")"
 same killed "store on disk, kill -9 and resume"
 
-# Every place of each, over shapes and packed documents; and its faults.
+# Every place of each, every number of groups of heads, over shapes and packed documents; and its faults.
 build/test/tests/unit_store >"$work/log" 2>&1 || missed=1
 grep -v '^\[' "$work/log" || true
 if [ "$missed" -eq 0 ]; then echo "target met"; else echo "target missed"; fi

@@ -42,6 +42,9 @@ typedef struct fur_plan_request {
     const char *disk_dir;              /* folder of that file; NULL: the current one. Owned by the caller */
     fur_store_place inputs, attention; /* of layer inputs; of attention outputs and row statistics */
     fur_store_place optimizer;         /* of Adam's moments: chosen, in memory or on disk */
+    fur_store_place keys;              /* of exact layers that see the whole row: chosen, in memory or on disk */
+    int64_t key_groups;                /* on disk, but for those of one of so many groups of key heads; 0: a group a head
+                                        */
     fur_stored_type stored;            /* what layer inputs are stored as */
     int64_t error_rows;     /* training: tokens of a row that fur_run_measure_errors samples; 0: it is not called */
     bool row_updates;       /* training: look-up tables are updated as each layer's gradient is complete (a trainer's
@@ -72,7 +75,9 @@ typedef struct fur_plan {
     fur_store_place inputs, attention, optimizer; /* training: where they are */
     fur_stored_type stored;                       /* layer inputs, as requested */
     int64_t segment_layers;                       /* inputs of every so manyth layer are kept; 1: of each */
-    bool keep_hidden;                             /* feedforward pre-activations of every layer kept, not recomputed */
+    int64_t key_groups; /* 0: keys in memory; else, of layers that see the whole row, on disk but for those of one of so
+                           many groups of heads at a time */
+    bool keep_hidden;   /* feedforward pre-activations of every layer kept, not recomputed */
     int item_count;
     fur_plan_item items[FUR_PLAN_MAX_ITEMS]; /* add up to peak_bytes */
 } fur_plan;

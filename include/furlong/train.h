@@ -47,7 +47,8 @@ typedef struct fur_train_settings {
     int64_t disk_bytes;   /* limit on what goes to disk within a step; 0: nothing does */
     const char *disk_dir; /* folder of that file; NULL: output_dir */
     fur_keep keep;
-    fur_store_place inputs, attention, optimizer; /* as in fur_plan_request */
+    fur_store_place inputs, attention, optimizer, keys; /* as in fur_plan_request */
+    int64_t key_groups;                                 /* likewise */
     fur_stored_type stored;                       /* as there; anything but f32 is not exact */
     int64_t superblock;                           /* 0: chosen */
     bool skip_nonfinite;                          /* skip a step whose gradient is not finite instead of stopping */

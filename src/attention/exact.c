@@ -60,6 +60,8 @@ static void exact_cost(const fur_attention_shape *shape, int64_t rows, int64_t d
     out->flops_forward = a_pair * pairs * (double)rows / n;
     out->flops_backward = 2.5 * out->flops_forward;
     out->flops_last = a_pair * (window + sinks);
+    int64_t group = shape->heads / shape->kv_heads, all = shape->all_heads ? shape->all_heads : shape->heads;
+    out->tasks = (double)fur_attention_tasks(shape->kv_heads, all / group);
 }
 
 /* What queries at positions [first, last] of a document of `length` tokens may see. Returns the number of spans. */
@@ -153,6 +155,21 @@ static int exact_keys_ready_at_once(const fur_attention_shape *shape)
     return shape->causal;
 }
 
+/* Heads do not know of each other. */
+static void exact_part(const fur_attention_shape *shape, int64_t first, int64_t count, fur_attention_shape *out)
+{
+    int64_t group = shape->heads / shape->kv_heads, before = first * group;
+    *out = *shape;
+    out->heads = count * group;
+    out->kv_heads = count;
+    out->first_head = shape->first_head + before;
+    out->all_heads = shape->all_heads ? shape->all_heads : shape->heads;
+    if (shape->features.sink_H)
+        out->features.sink_H = shape->features.sink_H + before;
+    if (shape->dsink_H)
+        out->dsink_H = shape->dsink_H + before;
+}
+
 const fur_attention_kind fur_attention_exact = {
     .name = "exact",
     .reserve = exact_reserve,
@@ -168,4 +185,5 @@ const fur_attention_kind fur_attention_exact = {
     .query_backward = exact_query_backward,
     .keys_ready_at_once = exact_keys_ready_at_once,
     .key_gradients = fur_keys_gradients,
+    .part = exact_part,
 };

@@ -147,6 +147,8 @@ fur_attention_args fur_keys_args(const fur_attention_shape *shape)
     int64_t width = shape->heads * shape->head_dim;
     return (fur_attention_args){.heads = shape->heads,
                                 .kv_heads = shape->kv_heads,
+                                .first_head = shape->first_head,
+                                .all_heads = shape->all_heads,
                                 .head_dim = shape->head_dim,
                                 .scale = shape->scale,
                                 .causal = shape->causal,

@@ -33,6 +33,7 @@ typedef struct fur_documents {
 
 typedef struct fur_attention_shape {
     int64_t heads, kv_heads, head_dim;
+    int64_t first_head, all_heads; /* of a layer whose heads come group by group, as in fur_attention_args; or 0 */
     float scale;
     int causal;
     fur_attention_features features;
@@ -76,6 +77,7 @@ typedef struct fur_attention_state {
 typedef struct fur_attention_cost {
     double flops_forward, flops_backward; /* of a whole row */
     double flops_last;                    /* forward, of the last token of a document */
+    double tasks;                         /* where heads can be taken apart: threads that backward keeps busy */
 } fur_attention_cost;
 
 typedef struct fur_attention_kind {
@@ -117,6 +119,9 @@ typedef struct fur_attention_kind {
                                  const fur_documents *documents, int64_t first, int64_t count, const float *q_THD,
                                  const float *o_THD, const float *lse_TH, const float *do_THD, float *dq_THD);
     int (*keys_ready_at_once)(const fur_attention_shape *shape);
+    /* *out: the shape of key heads first .. first+count-1 and their queries alone, a state of whose own gives the bits
+     * that one of all heads gives. NULL where heads cannot be taken apart. */
+    void (*part)(const fur_attention_shape *shape, int64_t first, int64_t count, fur_attention_shape *out);
     /* Gradients of rows first .. by k and v, [.., K * D]; valid until the next block is absorbed; the caller may
      * overwrite. */
     fur_status (*key_gradients)(const fur_exec *exec, const fur_attention_shape *shape, fur_attention_state *state,

@@ -80,6 +80,9 @@ fur_status fur_run_measure_errors(fur_run *run, uint64_t seed, bool assume)
     fur_head_errors *e = &run->memory.errors;
     if (!is_measurable(run))
         return fur_error_set(run->exec.error, FUR_E_ARGUMENT, "this run was planned without measured errors");
+    if (assume && run->shape.key_groups > 0) /* their samples want all heads of a block at once */
+        return fur_error_set(run->exec.error, FUR_E_ARGUMENT,
+                             "exact layers whose heads come in groups are not measured");
     if (assume) /* what the row before gave is what is measured */
         forget_results(run);
     else

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/random.h"
+#include "model/head_groups.h"
 #include "op/activation/activation.h"
 #include "op/add/add.h"
 #include "op/dropout/dropout.h"
@@ -53,9 +54,12 @@ fur_layer fur_layer_begin(fur_run *run, int64_t index, int backward)
     layer.shape.features.dropout = (float)fur_run_drop_rate(run, FUR_DROP_WEIGHTS);
     if (layer.shape.features.dropout > 0)
         layer.shape.features.dropout_key = fur_run_drop_key(run, index, FUR_DROP_WEIGHTS);
+    layer.groups = fur_run_layer_groups(c, &run->shape, index);
     run->layer = index;
     if (backward)
         fur_run_begin_tables(run, layer.at);
+    if (layer.groups > 0)
+        return layer;
     fur_arena_release(&run->memory.state_region,
                       run->shape.purpose == FUR_FOR_GENERATE ? index * run->memory.state_bytes : 0);
     layer.kind->reserve(&layer.shape, run->shape.tokens, run->shape.superblock, backward, &run->memory.state_region,
@@ -208,26 +212,40 @@ fur_status fur_layer_rotate_back(const fur_run *run, const fur_scratch *s, int64
     return rotate(run, s, count, heads, 1, x);
 }
 
+/* q of rows first.., normed and rotated, from h_BC to q_BQ. */
+static fur_status project_queries(fur_run *run, const fur_layer *layer, const fur_scratch *s, int64_t count)
+{
+    FUR_TRY(fur_map_forward(run, &layer->at->q, count, s->h_BC, 0, s->q_BQ));
+    FUR_TRY(norm_heads(run, layer->at->q_norm_w, count, layer->shape.heads, s->q_BQ));
+    return rotate(run, s, count, layer->shape.heads, 0, s->q_BQ);
+}
+
 fur_status fur_layer_absorb(fur_run *run, fur_layer *layer, const fur_scratch *s, int64_t first, int64_t count,
                             const float *x_TC)
 {
     FUR_TRY(fur_norm_rows(&run->exec, run->model, layer->at->norm1_w, layer->at->norm1_b, count, x_TC, s->h_BC));
     fur_row_positions(run, s, first, count);
     float *k = s->q_BQ, *v = s->o_BQ;
-    layer->kind->key_rows(&layer->shape, &layer->state, first, &k, &v);
+    if (layer->groups == 0)
+        layer->kind->key_rows(&layer->shape, &layer->state, first, &k, &v);
     FUR_TRY(fur_maps_forward(run, 2, (const fur_map_offsets *const[]){&layer->at->k, &layer->at->v}, count, s->h_BC, 0,
                              (float *const[]){k, v}));
     FUR_TRY(norm_heads(run, layer->at->k_norm_w, count, layer->shape.kv_heads, k));
     FUR_TRY(rotate(run, s, count, layer->shape.kv_heads, 0, k));
+    if (layer->groups > 0) {
+        fur_head_groups *groups = &run->memory.groups;
+        FUR_TRY(fur_store_put(&run->exec, &groups->k, 0, first, count, k));
+        FUR_TRY(fur_store_put(&run->exec, &groups->v, 0, first, count, v));
+        FUR_TRY(project_queries(run, layer, s, count));
+        return fur_store_put(&run->exec, &groups->q, 0, first, count, s->q_BQ);
+    }
     return layer->kind->absorb(&run->exec, &layer->shape, &layer->state, &run->documents, first, count, k, v);
 }
 
 fur_status fur_layer_query(fur_run *run, const fur_layer *layer, const fur_scratch *s, int64_t first, int64_t count,
                            float *o_TQ, float *lse_TH)
 {
-    FUR_TRY(fur_map_forward(run, &layer->at->q, count, s->h_BC, 0, s->q_BQ));
-    FUR_TRY(norm_heads(run, layer->at->q_norm_w, count, layer->shape.heads, s->q_BQ));
-    FUR_TRY(rotate(run, s, count, layer->shape.heads, 0, s->q_BQ));
+    FUR_TRY(project_queries(run, layer, s, count));
     if (!o_TQ)
         return FUR_OK;
     fur_status status = layer->kind->query(&run->exec, &layer->shape, &layer->state, &run->documents, first, count,
@@ -251,39 +269,61 @@ fur_status fur_layer_activate(const fur_run *run, const fur_layer *layer, int64_
     return fur_gelu_forward(&run->exec, tokens * c->hidden, u_TU, g_TF);
 }
 
+void fur_layer_attention_stores(fur_run *run, const fur_layer *layer, fur_store **o, fur_store **lse, int64_t *at)
+{
+    fur_run_memory *m = &run->memory;
+    int kept = fur_layer_attention_is_kept(run);
+    *o = kept ? &m->o : &m->groups.output;
+    *lse = kept ? &m->lse : &m->groups.lse;
+    *at = kept ? layer->index : 0;
+}
+
 fur_status fur_layer_attention_place(fur_run *run, const fur_layer *layer, const fur_scratch *s, int64_t first,
                                      int64_t count, float **o_TQ, float **lse_TH)
 {
     fur_run_memory *m = &run->memory;
     *o_TQ = s->o_BQ;
     *lse_TH = s->lse_BH;
-    if (!fur_layer_attention_is_kept(run))
+    if (s->o_BQ)
         return FUR_OK;
     FUR_TRY(fur_store_place_rows(&run->exec, &m->o, layer->index, first, count, o_TQ));
     return fur_store_place_rows(&run->exec, &m->lse, layer->index, first, count, lse_TH);
 }
 
-fur_status fur_layer_attention_written(fur_run *run, const fur_layer *layer, int64_t first, int64_t count)
+fur_status fur_layer_attention_written(fur_run *run, const fur_layer *layer, const fur_scratch *s, int64_t first,
+                                       int64_t count)
 {
     fur_run_memory *m = &run->memory;
     if (!fur_layer_attention_is_kept(run))
         return FUR_OK;
+    if (s->o_BQ) {
+        FUR_TRY(fur_store_put(&run->exec, &m->o, layer->index, first, count, s->o_BQ));
+        return fur_store_put(&run->exec, &m->lse, layer->index, first, count, s->lse_BH);
+    }
     FUR_TRY(fur_store_written(&run->exec, &m->o, layer->index, first, count));
     return fur_store_written(&run->exec, &m->lse, layer->index, first, count);
 }
 
-fur_status fur_layer_attention_get(fur_run *run, const fur_layer *layer, int64_t first, int64_t count, int64_t next,
-                                   const float **o_TQ, const float **lse_TH)
+/* A block where it lies, or where it is in parts, copied to `rows`. */
+static fur_status get_block(const fur_run *run, fur_store *store, int64_t at, int64_t first, int64_t count,
+                            int64_t next, float *rows, const float **out)
 {
-    fur_run_memory *m = &run->memory;
-    int64_t next_count = next < 0 ? 0 : fur_superblock_rows(run, next);
-    FUR_TRY(fur_store_get(&run->exec, &m->o, layer->index, first, count, o_TQ));
-    fur_store_ahead(&m->o, layer->index, next, next_count);
-    if (!lse_TH)
-        return FUR_OK;
-    FUR_TRY(fur_store_get(&run->exec, &m->lse, layer->index, first, count, lse_TH));
-    fur_store_ahead(&m->lse, layer->index, next, next_count);
+    *out = rows;
+    FUR_TRY(rows ? fur_store_get_rows(&run->exec, store, at, first, count, rows)
+                 : fur_store_get(&run->exec, store, at, first, count, out));
+    if (next >= 0)
+        fur_store_ahead(store, at, next, fur_superblock_rows(run, next));
     return FUR_OK;
+}
+
+fur_status fur_layer_attention_get(fur_run *run, const fur_layer *layer, const fur_scratch *s, int64_t first,
+                                   int64_t count, int64_t next, const float **o_TQ, const float **lse_TH)
+{
+    fur_store *o, *lse;
+    int64_t at;
+    fur_layer_attention_stores(run, layer, &o, &lse, &at);
+    FUR_TRY(get_block(run, o, at, first, count, next, s->o_BQ, o_TQ));
+    return lse_TH ? get_block(run, lse, at, first, count, next, s->lse_BH, lse_TH) : FUR_OK;
 }
 
 float *fur_layer_u(const fur_run *run, const fur_layer *layer, const fur_scratch *s, int64_t first)
@@ -294,8 +334,9 @@ float *fur_layer_u(const fur_run *run, const fur_layer *layer, const fur_scratch
     return m->kept_u_LTU + (layer->index * run->shape.tokens + first) * fur_config_inner_width(&run->model->config);
 }
 
-/* Flops of a superblock of one layer: maps, and the keys its rows see. Backward counts what is recomputed too. */
-static double block_work(const fur_run *run, int64_t first, int64_t count, int backward)
+/* Flops of what is done of a superblock of one layer: maps, and the keys its rows see. Backward counts what is
+ * recomputed too. */
+static double block_work(const fur_run *run, int64_t first, int64_t count, fur_work done)
 {
     const fur_model_config *c = &run->model->config;
     double q = (double)fur_config_query_width(c), maps = run->map_work;
@@ -314,12 +355,14 @@ static double block_work(const fur_run *run, int64_t first, int64_t count, int b
         }
         attention += 4 * q * (c->window[layer] ? fmin(seen, (double)c->window[layer]) : seen) / (double)c->layers;
     }
-    return (double)count * (backward ? 2.7 * maps + 3.5 * attention : maps + attention);
+    maps *= done.maps;
+    attention *= done.attention;
+    return (double)count * (done.backward ? 2.7 * maps + 3.5 * attention : maps + attention);
 }
 
-fur_status fur_run_advance(fur_run *run, int64_t first, int64_t count, int backward)
+fur_status fur_run_advance(fur_run *run, int64_t first, int64_t count, fur_work done)
 {
-    run->work_done += block_work(run, first, count, backward);
+    run->work_done += block_work(run, first, count, done);
     if (run->on_progress && run->work_total > 0)
         run->on_progress(run->progress_user, fmin(1.0, run->work_done / run->work_total));
     if (!run->updating && atomic_load(&run->context->stop))
@@ -345,8 +388,8 @@ void fur_run_begin_work(fur_run *run, int training)
     run->map_work = map_work(run->model);
     double forward = 0, backward = 0, layers = (double)run->model->config.layers, again = 0;
     for (int64_t first = 0; first < run->tokens; first += run->shape.superblock) {
-        forward += block_work(run, first, fur_superblock_rows(run, first), 0);
-        backward += block_work(run, first, fur_superblock_rows(run, first), 1);
+        forward += block_work(run, first, fur_superblock_rows(run, first), (fur_work){0, 1, 1});
+        backward += block_work(run, first, fur_superblock_rows(run, first), (fur_work){1, 1, 1});
     }
     if (training)
         again = (double)fur_store_layers_again(run->memory.inputs.layers, run->memory.inputs.segment);

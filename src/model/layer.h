@@ -13,14 +13,16 @@ typedef struct fur_layer {
     const fur_attention_kind *kind;
     fur_attention_shape shape;
     fur_attention_state state;
+    int64_t groups; /* its heads come in so many, and the state is laid out for each (head_groups.h); 0: in one */
 } fur_layer;
 
-/* Lays the kind's state out. */
+/* Lays the kind's state out, unless heads come in groups. */
 fur_layer fur_layer_begin(fur_run *run, int64_t index, int backward);
 
 /* Gradients of a layer's tables begin: none of their rows has one. Nothing where those of all layers are kept. */
 void fur_run_begin_tables(fur_run *run, const fur_layer_offsets *at);
-/* h = norm1(x), then k and v of rows first.. into the kind's state. h_BC stays valid. */
+/* h = norm1(x), then k and v of rows first.. into the kind's state. h_BC stays valid. Where heads come in groups, k and
+ * v go to where the groups find them, and so does q, which would have to be computed from h otherwise. */
 fur_status fur_layer_absorb(fur_run *run, fur_layer *layer, const fur_scratch *s, int64_t first, int64_t count,
                             const float *x_TC);
 /* q from h_BC (rotated), then o and lse of rows first.. unless they are known (o_TQ NULL) */
@@ -62,14 +64,18 @@ static inline int fur_layer_attention_is_kept(const fur_run *run)
 {
     return run->memory.o.layers > 0;
 }
+/* The stores that have attention outputs and row statistics of a layer, as layer `*at` of theirs. */
+void fur_layer_attention_stores(fur_run *run, const fur_layer *layer, fur_store **o, fur_store **lse, int64_t *at);
 /* Where attention of rows first.. is written: the store, where it is kept, or scratch. */
 fur_status fur_layer_attention_place(fur_run *run, const fur_layer *layer, const fur_scratch *s, int64_t first,
                                      int64_t count, float **o_TQ, float **lse_TH);
 /* They are written, for backward. Nothing where they are not kept. */
-fur_status fur_layer_attention_written(fur_run *run, const fur_layer *layer, int64_t first, int64_t count);
-/* What was kept of rows first..; the block at `next` (-1: none) will be asked for next. lse_TH NULL: not wanted. */
-fur_status fur_layer_attention_get(fur_run *run, const fur_layer *layer, int64_t first, int64_t count, int64_t next,
-                                   const float **o_TQ, const float **lse_TH);
+fur_status fur_layer_attention_written(fur_run *run, const fur_layer *layer, const fur_scratch *s, int64_t first,
+                                       int64_t count);
+/* What was kept of rows first.., or left by the groups; in the store, or scratch. The block at `next` (-1: none) will
+ * be asked for next. lse_TH NULL: not wanted. */
+fur_status fur_layer_attention_get(fur_run *run, const fur_layer *layer, const fur_scratch *s, int64_t first,
+                                   int64_t count, int64_t next, const float **o_TQ, const float **lse_TH);
 /* Kept or scratch place of inner values of rows first.. */
 float *fur_layer_u(const fur_run *run, const fur_layer *layer, const fur_scratch *s, int64_t first);
 

@@ -6,6 +6,7 @@
 
 #include "base/size.h"
 #include "model/config.h"
+#include "model/head_groups.h"
 #include "model/run.h"
 #include "op/bias/bias.h"
 #include "op/matmul/matmul.h"
@@ -57,6 +58,31 @@ fur_attention_shape fur_config_attention_shape(const fur_model_config *c, int64_
     return shape;
 }
 
+bool fur_config_heads_part(const fur_model_config *c, int64_t layer)
+{
+    fur_attention_shape shape = fur_config_attention_shape(c, layer);
+    const fur_attention_kind *kind = fur_attention_kind_at(c->attention[layer]);
+    return kind->part && kind->reach(&shape) == INT64_MAX;
+}
+
+int64_t fur_run_layer_groups(const fur_model_config *c, const fur_run_shape *shape, int64_t layer)
+{
+    return shape->key_groups > 0 && fur_config_heads_part(c, layer) ? shape->key_groups : 0;
+}
+
+/* What the layer's kind is called with: all heads, or one group of them. */
+static fur_attention_shape shape_in_work(const fur_exec *exec, const fur_model_config *c, const fur_run_shape *shape,
+                                         int64_t layer)
+{
+    fur_attention_shape all = fur_config_attention_shape(c, layer), group;
+    int64_t groups = fur_run_layer_groups(c, shape, layer);
+    all.compute = exec->compute;
+    if (groups == 0)
+        return all;
+    fur_attention_kind_at(c->attention[layer])->part(&all, 0, c->kv_heads / groups, &group);
+    return group;
+}
+
 fur_rope fur_config_rope(const fur_model_config *c)
 {
     fur_rope rope = {.theta = c->rope_theta, .scaling = c->rope_scaling};
@@ -76,7 +102,7 @@ static void layout_positions(const fur_model_config *c, int64_t rows, fur_arena 
         s->position_id_B = fur_arena_push(arena, rows * (int64_t)sizeof(int32_t));
 }
 
-/* Attention output and statistics live in scratch only where the row's are not kept. */
+/* Attention output and statistics live in scratch only where the row's are not kept, or kept in parts. */
 static void layout_scratch(const fur_model_config *c, const fur_run_shape *shape, int backward, int kept_o, int kept_u,
                            fur_arena *arena, fur_scratch *s)
 {
@@ -147,8 +173,7 @@ static int64_t workspace_bytes(const fur_exec *exec, const fur_model_config *c, 
     if (c->qk_norm)
         bytes = fur_max_i64(bytes, fur_norm_workspace(exec, rows * c->heads, c->head_dim));
     for (int64_t layer = 0; layer < c->layers; layer++) {
-        fur_attention_shape attention = fur_config_attention_shape(c, layer);
-        attention.compute = exec->compute;
+        fur_attention_shape attention = shape_in_work(exec, c, shape, layer);
         const fur_attention_kind *kind = fur_attention_kind_at(c->attention[layer]);
         for (int direction = 0; direction <= backward; direction++)
             bytes = fur_max_i64(bytes, kind->workspace(exec, &attention, rows, rows, direction));
@@ -162,8 +187,7 @@ static int64_t largest_state_bytes(const fur_exec *exec, const fur_model_config 
 {
     int64_t bytes = 0;
     for (int64_t layer = 0; layer < c->layers; layer++) {
-        fur_attention_shape attention = fur_config_attention_shape(c, layer);
-        attention.compute = exec->compute;
+        fur_attention_shape attention = shape_in_work(exec, c, shape, layer);
         fur_arena counting = fur_arena_counting();
         fur_attention_state unused;
         fur_attention_kind_at(c->attention[layer])
@@ -193,7 +217,7 @@ static void layout_overlaid_scratch(const fur_model_config *c, const fur_run_sha
 {
     int training = shape->purpose == FUR_FOR_TRAIN;
     int64_t start = fur_arena_mark(arena), end = start;
-    int kept_o = training && fur_run_keeps_attention(shape);
+    int kept_o = training && fur_run_keeps_attention(shape) && shape->key_groups == 0;
     layout_scratch(c, shape, 0, kept_o, training && shape->keep_hidden, arena, &m->forward);
     end = fur_max_i64(end, arena->used);
     fur_arena_release(arena, start);
@@ -250,7 +274,8 @@ static void layout_attention(const fur_model_config *c, const fur_run_shape *sha
                          .tokens = shape->tokens,
                          .width = fur_config_query_width(c),
                          .block = shape->superblock,
-                         .segment = 1};
+                         .segment = 1,
+                         .parts = shape->key_groups};
     fur_store_shape lse = o;
     lse.width = c->heads;
     fur_store_reserve(arena, &o, &m->disk_bytes, &m->o);
@@ -340,7 +365,13 @@ void fur_run_layout(const fur_exec *exec, const fur_model_config *c, const fur_p
     int64_t states = shape->purpose == FUR_FOR_GENERATE ? c->layers : 1;
     unsigned char *state = fur_arena_push(arena, states * m->state_bytes);
     m->state_region = (fur_arena){.base = state, .capacity = states * m->state_bytes};
-    report(&items, training ? "keys, values and their gradients" : "keys and values");
+    report(&items, shape->key_groups > 0 ? "keys, values, gradients of a group of heads"
+                   : training            ? "keys, values and their gradients"
+                                         : "keys and values");
+    if (shape->key_groups > 0) {
+        fur_head_groups_reserve(c, shape, arena, &m->disk_bytes, &m->groups);
+        report(&items, "other heads' rows (on disk: blocks in work)");
+    }
     if (training && fur_run_keeps_attention(shape))
         layout_attention(c, shape, arena, &items, m);
     if (training && shape->keep_hidden) {

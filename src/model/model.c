@@ -8,6 +8,7 @@
 #include "base/random.h"
 #include "base/size.h"
 #include "model/config.h"
+#include "model/head_groups.h"
 #include "model/layer.h"
 #include "model/run.h"
 
@@ -214,6 +215,7 @@ fur_run_shape fur_run_shape_of(const fur_plan *plan, const fur_plan_request *req
                            .segment = plan->segment_layers,
                            .attention = plan->attention,
                            .moments = plan->optimizer,
+                           .key_groups = plan->key_groups,
                            .keep_hidden = plan->keep_hidden,
                            .optimizer = request->purpose == FUR_FOR_TRAIN,
                            .row_updates = request->row_updates,
@@ -234,6 +236,7 @@ static fur_status open_spill(fur_run *run, const fur_plan_request *request)
     const char *folder = request->disk_dir ? request->disk_dir : ".";
     FUR_TRY(fur_spill_create(run->exec.error, folder, m->disk_bytes, &run->spill));
     m->inputs.spill = m->o.spill = m->lse.spill = m->moments.spill = run->spill;
+    fur_head_groups_attach(&m->groups, run->spill);
     return FUR_OK;
 }
 
@@ -342,6 +345,7 @@ static fur_status begin_row(fur_run *run, const fur_row *row, int training)
     fur_store_begin(&run->memory.inputs);
     fur_store_begin(&run->memory.o);
     fur_store_begin(&run->memory.lse);
+    fur_head_groups_begin(&run->memory.groups);
     fur_run_begin_work(run, training);
     return fur_embed_row(run);
 }

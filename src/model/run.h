@@ -2,8 +2,8 @@
 /* A run: the memory of one plan, and the sweep over it.
  *
  *   arena: | gradients | Adam m, v | the same of tables' rows | row | x | layer inputs | keys, values, their gradients
- * | kept saves | scratch | workspace | spill: | Adam m, v | layer inputs | attention outputs | row statistics | what
- * the plan puts on disk; the arena then has blocks on their way
+ * | kept saves | scratch | workspace | spill: | Adam m, v | layer inputs | rows of the layer in work, if its heads come
+ * in groups | attention outputs | row statistics | what the plan puts on disk; the arena then has blocks on their way
  *
  * fur_run_layout is the only place that knows sizes. The plan calls it on a counting arena, the run on a real one. */
 #ifndef FUR_MODEL_RUN_H
@@ -44,6 +44,7 @@ typedef struct fur_run_shape {
     int64_t segment;           /* layers of a segment with FUR_STORE_AGAIN */
     fur_store_place attention; /* attention outputs and row statistics; FUR_STORE_CHOSEN: computed again */
     fur_store_place moments;   /* Adam's; FUR_STORE_CHOSEN: in memory */
+    int64_t key_groups; /* training: keys are in memory of one of so many groups of heads at a time; 0: of all heads */
     int keep_hidden;
     int optimizer;      /* reserve Adam's moments */
     int row_updates;    /* training: tables are updated at each layer's end; gradients of one layer's tables exist */
@@ -66,6 +67,14 @@ typedef struct fur_loss_scratch {
     float *logits_tV, *maximum_t, *sum_t, *target_logit_t, *nll_t;
 } fur_loss_scratch;
 
+/* What waits on disk of a layer whose heads come in groups (head_groups.h): rows of all its heads, taken apart by
+ * group. One layer at a time uses it. */
+typedef struct fur_head_groups {
+    int64_t count;                          /* of groups; 0: there are none */
+    fur_store q, k, v;                      /* in backward, a group's become their gradients when it has been in work */
+    fur_store output, output_gradient, lse; /* output and lse: no layers where those of all layers are kept */
+} fur_head_groups;
+
 typedef struct fur_run_memory {
     float *gradient;
     float *table_gradient;       /* of all tables, behind the others, or of one layer's */
@@ -81,7 +90,8 @@ typedef struct fur_run_memory {
     fur_store inputs;       /* of layers [L, T, C] */
     fur_store o, lse;       /* attention outputs [L, T, Q], row statistics [L, T, H]; no layers: not kept */
     fur_arena state_region; /* each layer lays its kind's state out here */
-    int64_t state_bytes;    /* of one layer */
+    int64_t state_bytes;    /* of one layer, or of one group of its heads */
+    fur_head_groups groups;
     float *kept_u_LTU;
     int64_t disk_bytes; /* of the spill */
     fur_scratch forward, backward;
@@ -97,6 +107,9 @@ typedef void (*fur_layout_item_fn)(void *user, const char *name, int64_t bytes);
  * has the memory, and integer sizes begin to overflow: ask before fur_run_layout. */
 #define FUR_RUN_MOST_BYTES ((int64_t)1 << 60)
 bool fur_run_keeps_attention(const fur_run_shape *shape);
+/* Groups that the heads of a layer come in; 0: all are in work at once, as in layers that hold no more than the rows in
+ * sight, and in kinds whose heads cannot be taken apart. */
+int64_t fur_run_layer_groups(const fur_model_config *config, const fur_run_shape *shape, int64_t layer);
 bool fur_run_shape_is_sane(const fur_model_config *config, const fur_parameter_table *table,
                            const fur_run_shape *shape);
 
@@ -192,6 +205,8 @@ void fur_model_move(const fur_model *from, fur_model *to);
 fur_run_shape fur_run_shape_of(const fur_plan *plan, const fur_plan_request *request);
 /* Without what belongs to a run: sink logits and draws. */
 fur_attention_shape fur_config_attention_shape(const fur_model_config *config, int64_t layer);
+/* Whether a layer's heads may come in groups: each by itself, and with keys of the whole row to hold. */
+bool fur_config_heads_part(const fur_model_config *config, int64_t layer);
 /* The shape of an exact layer becomes that of an almost-linear one with the default window, for an audit; its constants
  * are the caller's. */
 void fur_config_assume_far(const fur_model_config *config, fur_attention_shape *shape);
@@ -209,9 +224,14 @@ fur_status fur_sweep_again(fur_run *run, int64_t first, int64_t last);
 fur_status fur_sweep_rows(fur_run *run, int64_t first, int64_t count);
 /* Sets the work of the row in progress, for progress reports. */
 void fur_run_begin_work(fur_run *run, int training);
+/* What is done of a superblock of a layer: shares of its maps, and of its attention. */
+typedef struct fur_work {
+    int backward;
+    double maps, attention;
+} fur_work;
 /* After each superblock: counts its work, reports progress, and is FUR_E_INTERRUPTED once fur_context_stop was called.
  */
-fur_status fur_run_advance(fur_run *run, int64_t first, int64_t count, int backward);
+fur_status fur_run_advance(fur_run *run, int64_t first, int64_t count, fur_work done);
 /* x_BC = embedded rows first.. */
 fur_status fur_embed_rows(fur_run *run, int64_t first, int64_t count, float *x_BC);
 /* x holds the gradient by the last layer's output and becomes that by the first layer's input. */

@@ -6,10 +6,12 @@
  * dq for the whole row, no atomics. Keys and values are computed again before: all of them, or, where a block's queries
  * see only so many rows behind it, each block just before the first queries that see it. Bidirectional rows gather all
  * of dk, dv first and add norm1's part afterwards, which is exact because a norm's backward is linear in its gradient.
+ * Where heads come in groups, the one sweep is cut before and after attention (head_groups.h).
  * Derivation: docs/ARCHITECTURE.md, "The one-sweep backward". */
 #include <string.h>
 
 #include "base/size.h"
+#include "model/head_groups.h"
 #include "model/layer.h"
 #include "op/activation/activation.h"
 #include "op/norm/norm.h"
@@ -75,12 +77,26 @@ static int64_t last_block(const fur_run *run)
     return (run->tokens - 1) / run->shape.superblock * run->shape.superblock;
 }
 
+/* dk and dv of rows, where they are complete: in the state, or as groups of heads left them. */
+static fur_status key_gradients(fur_run *run, fur_layer *layer, const fur_scratch *s, int64_t first, int64_t count,
+                                float **dk, float **dv)
+{
+    fur_head_groups *groups = &run->memory.groups;
+    int64_t next = first > 0 ? first - run->shape.superblock : -1;
+    if (layer->groups == 0)
+        return layer->kind->key_gradients(&run->exec, &layer->shape, &layer->state, first, count, dk, dv);
+    *dk = s->q_BQ;
+    *dv = s->o_BQ;
+    FUR_TRY(fur_head_groups_get(run, &groups->k, first, count, next, *dk));
+    return fur_head_groups_get(run, &groups->v, first, count, next, *dv);
+}
+
 /* dh (+)= gradient by h through the k and v maps of rows whose dk, dv are complete. */
 static fur_status keys_backward(fur_run *run, fur_layer *layer, const fur_scratch *s, int64_t first, int64_t count,
                                 int add, float *dh_BC)
 {
     float *dk, *dv;
-    FUR_TRY(layer->kind->key_gradients(&run->exec, &layer->shape, &layer->state, first, count, &dk, &dv));
+    FUR_TRY(key_gradients(run, layer, s, first, count, &dk, &dv));
     fur_head_errors_gradients(run, layer, first, count, dk, dv);
     FUR_TRY(fur_layer_rotate_back(run, s, count, layer->shape.kv_heads, dk));
     if (run->observer) {
@@ -176,98 +192,169 @@ static fur_status attention_again(fur_run *run, const fur_layer *layer, int64_t 
 {
     const fur_scratch *s = &run->memory.backward;
     int64_t next = first > 0 ? first - run->shape.superblock : -1;
+    int kept = fur_layer_attention_is_kept(run);
     *o = s->o_BQ;
     *lse = s->lse_BH;
-    FUR_TRY(fur_layer_query(run, layer, s, first, count, s->o_BQ, s->lse_BH));
-    return fur_layer_attention_is_kept(run) ? fur_layer_attention_get(run, layer, first, count, next, o, lse) : FUR_OK;
+    FUR_TRY(fur_layer_query(run, layer, s, first, count, kept ? NULL : s->o_BQ, s->lse_BH));
+    return kept ? fur_layer_attention_get(run, layer, s, first, count, next, o, lse) : FUR_OK;
+}
+
+/* A block on its way back: its layer's input and attention. */
+typedef struct back_block {
+    int64_t first, count;
+    const float *x_BC, *o_BQ, *lse_BH;
+} back_block;
+
+/* From dy to the gradient by attention's output, in do_BQ; dy becomes d(mid). */
+static fur_status output_backward(fur_run *run, fur_layer *layer, const back_block *b)
+{
+    const fur_scratch *s = &run->memory.backward;
+    const fur_model_config *c = &run->model->config;
+    float *dy = run->memory.x_TC + b->first * c->width;
+    FUR_TRY(fur_layer_middle(run, layer, b->first, b->count, b->o_BQ, b->x_BC, NULL, s->mid_BC));
+    FUR_TRY(feedforward_backward(run, layer, s, b->first, b->count, s->mid_BC, dy));
+
+    const float *dropped; /* mid is done */
+    FUR_TRY(drop_backward(run, layer, FUR_DROP_ATTENTION, b->first, b->count, dy, s->mid_BC, &dropped));
+    if (layer->at->o.in != 0)
+        return fur_map_backward(run, &layer->at->o, b->count, b->o_BQ, dropped, 0, s->do_BQ);
+    memcpy(s->do_BQ, dropped, (size_t)(b->count * c->width) * sizeof(float)); /* widths are equal */
+    return FUR_OK;
+}
+
+/* From the gradient by rotated queries, in dq_BQ, and by keys where these are ready, to dx. h_BC and positions are the
+ * block's. */
+static fur_status input_backward(fur_run *run, fur_layer *layer, const back_block *b, int keys_ready)
+{
+    const fur_scratch *s = &run->memory.backward;
+    FUR_TRY(fur_layer_rotate_back(run, s, b->count, layer->shape.heads, s->dq_BQ));
+    if (run->observer) {
+        fur_observed_queries seen = {layer->index, b->first, b->count, b->x_BC, b->o_BQ, b->lse_BH, s->dq_BQ};
+        FUR_TRY(run->observer->queries(run->observer->user, &seen));
+    }
+    FUR_TRY(fur_layer_norm_back(run, layer->at->q_norm_w, &layer->at->q, s, b->count, layer->shape.heads, s->dq_BQ));
+    float *dh = s->mid_BC;
+    FUR_TRY(fur_map_backward(run, &layer->at->q, b->count, s->h_BC, s->dq_BQ, 0, dh));
+    if (keys_ready)
+        FUR_TRY(keys_backward(run, layer, s, b->first, b->count, 1, dh));
+    return fur_norm_rows_backward(&run->exec, run->model, layer->at->norm1_w, layer->at->norm1_b, b->count, b->x_BC, dh,
+                                  run->memory.x_TC + b->first * run->model->config.width, 1);
+}
+
+/* The layer's input of a block, norm1 of it in h_BC, and positions; the block `next` will be asked for next. */
+static fur_status begin_block(fur_run *run, const fur_layer *layer, int64_t first, input_block next, back_block *out)
+{
+    const fur_scratch *s = &run->memory.backward;
+    *out = (back_block){.first = first, .count = fur_superblock_rows(run, first)};
+    FUR_TRY(get_input(run, layer->index, first, out->count, next, &out->x_BC));
+    FUR_TRY(
+        fur_norm_rows(&run->exec, run->model, layer->at->norm1_w, layer->at->norm1_b, out->count, out->x_BC, s->h_BC));
+    fur_row_positions(run, s, first, out->count);
+    return FUR_OK;
 }
 
 static fur_status query_block_backward(fur_run *run, fur_layer *layer, int64_t first, int keys_ready, input_block next)
 {
-    int64_t count = fur_superblock_rows(run, first);
     const fur_scratch *s = &run->memory.backward;
-    const fur_model_config *c = &run->model->config;
-    float *dy = run->memory.x_TC + first * c->width;
-    const float *x, *o, *lse;
-    FUR_TRY(get_input(run, layer->index, first, count, next, &x));
-    FUR_TRY(fur_norm_rows(&run->exec, run->model, layer->at->norm1_w, layer->at->norm1_b, count, x, s->h_BC));
-    fur_row_positions(run, s, first, count);
-    FUR_TRY(attention_again(run, layer, first, count, &o, &lse));
-
-    FUR_TRY(fur_layer_middle(run, layer, first, count, o, x, NULL, s->mid_BC));
-    FUR_TRY(feedforward_backward(run, layer, s, first, count, s->mid_BC, dy));
-
-    const float *dropped; /* mid is done */
-    FUR_TRY(drop_backward(run, layer, FUR_DROP_ATTENTION, first, count, dy, s->mid_BC, &dropped));
-    if (layer->at->o.in == 0) /* widths are equal */
-        memcpy(s->do_BQ, dropped, (size_t)(count * c->width) * sizeof(float));
-    else
-        FUR_TRY(fur_map_backward(run, &layer->at->o, count, o, dropped, 0, s->do_BQ));
-    FUR_TRY(layer->kind->query_backward(&run->exec, &layer->shape, &layer->state, &run->documents, first, count,
-                                        s->q_BQ, o, lse, s->do_BQ, s->dq_BQ));
-    fur_head_errors_queries(run, first, count, s->q_BQ, o, lse, s->do_BQ, s->dq_BQ);
-    FUR_TRY(fur_layer_rotate_back(run, s, count, layer->shape.heads, s->dq_BQ));
-    if (run->observer) {
-        fur_observed_queries seen = {layer->index, first, count, x, o, lse, s->dq_BQ};
-        FUR_TRY(run->observer->queries(run->observer->user, &seen));
-    }
-    FUR_TRY(fur_layer_norm_back(run, layer->at->q_norm_w, &layer->at->q, s, count, layer->shape.heads, s->dq_BQ));
-    float *dh = s->mid_BC;
-    FUR_TRY(fur_map_backward(run, &layer->at->q, count, s->h_BC, s->dq_BQ, 0, dh));
-    if (keys_ready)
-        FUR_TRY(keys_backward(run, layer, s, first, count, 1, dh));
-    FUR_TRY(
-        fur_norm_rows_backward(&run->exec, run->model, layer->at->norm1_w, layer->at->norm1_b, count, x, dh, dy, 1));
-    return fur_run_advance(run, first, count, 1);
+    back_block b;
+    FUR_TRY(begin_block(run, layer, first, next, &b));
+    FUR_TRY(attention_again(run, layer, first, b.count, &b.o_BQ, &b.lse_BH));
+    FUR_TRY(output_backward(run, layer, &b));
+    FUR_TRY(layer->kind->query_backward(&run->exec, &layer->shape, &layer->state, &run->documents, first, b.count,
+                                        s->q_BQ, b.o_BQ, b.lse_BH, s->do_BQ, s->dq_BQ));
+    fur_head_errors_queries(run, first, b.count, s->q_BQ, b.o_BQ, b.lse_BH, s->do_BQ, s->dq_BQ);
+    FUR_TRY(input_backward(run, layer, &b, keys_ready));
+    return fur_run_advance(run, first, b.count, (fur_work){1, 1, 1});
 }
 
 /* The part of norm1's gradient that comes through k and v, where it could not be had during the sweep. */
 static fur_status key_block_backward(fur_run *run, fur_layer *layer, int64_t first)
 {
     const fur_scratch *s = &run->memory.backward;
-    int64_t count = fur_superblock_rows(run, first), step = run->shape.superblock;
-    input_block next = first > 0 ? (input_block){layer->index, first - step} : below(run, layer->index);
-    const float *x;
-    FUR_TRY(get_input(run, layer->index, first, count, next, &x));
-    FUR_TRY(fur_norm_rows(&run->exec, run->model, layer->at->norm1_w, layer->at->norm1_b, count, x, s->h_BC));
-    fur_row_positions(run, s, first, count);
-    FUR_TRY(keys_backward(run, layer, s, first, count, 0, s->mid_BC));
-    return fur_norm_rows_backward(&run->exec, run->model, layer->at->norm1_w, layer->at->norm1_b, count, x, s->mid_BC,
-                                  run->memory.x_TC + first * run->model->config.width, 1);
+    int64_t step = run->shape.superblock;
+    back_block b;
+    FUR_TRY(begin_block(run, layer, first,
+                        first > 0 ? (input_block){layer->index, first - step} : below(run, layer->index), &b));
+    FUR_TRY(keys_backward(run, layer, s, first, b.count, 0, s->mid_BC));
+    return fur_norm_rows_backward(&run->exec, run->model, layer->at->norm1_w, layer->at->norm1_b, b.count, b.x_BC,
+                                  s->mid_BC, run->memory.x_TC + first * run->model->config.width, 1);
 }
 
-static fur_status layer_backward(fur_run *run, int64_t index)
+/* Keys, then queries from the last block to the first: one sweep of a layer whose heads are all in work. */
+static fur_status queries_backward(fur_run *run, fur_layer *layer, int keys_ready)
 {
     int64_t step = run->shape.superblock, last = last_block(run);
-    fur_layer layer = fur_layer_begin(run, index, 1);
-    int keys_ready = layer.kind->keys_ready_at_once(&layer.shape);
-    int64_t reach = layer.kind->reach(&layer.shape), absorbed = last + step; /* blocks from there on are absorbed */
-    fur_head_errors_begin(run, &layer);
-    if (run->observer)
-        FUR_TRY(run->observer->layer(run->observer->user, index, run->tokens, run->memory.x_TC));
+    int64_t reach = layer->kind->reach(&layer->shape), absorbed = last + step; /* blocks from there on are absorbed */
     if (reach == INT64_MAX) {
         for (int64_t first = 0; first <= last; first += step) {
-            FUR_TRY(absorb_again(run, &layer, first, first < last ? first + step : first));
-            fur_head_errors_keys(run, &layer, first, fur_superblock_rows(run, first));
+            FUR_TRY(absorb_again(run, layer, first, first < last ? first + step : first));
+            fur_head_errors_keys(run, layer, first, fur_superblock_rows(run, first));
         }
         if (!keys_ready) /* what forward exchanged is not kept from layer to layer */
-            FUR_TRY(layer.kind->exchange(&run->exec, &layer.shape, &layer.state, &run->documents));
-        FUR_TRY(rebuild(run, &layer, 0));
+            FUR_TRY(layer->kind->exchange(&run->exec, &layer->shape, &layer->state, &run->documents));
+        FUR_TRY(rebuild(run, layer, 0));
         absorbed = 0;
     } else {
-        FUR_TRY(rebuild(run, &layer, 1));
+        FUR_TRY(rebuild(run, layer, 1));
     }
     for (int64_t first = last; first >= 0; first -= step) {
         for (int64_t lowest = lowest_seen(run, reach, first); absorbed > lowest;) {
             absorbed -= step;
-            FUR_TRY(absorb_again(run, &layer, absorbed, absorbed > lowest ? absorbed - step : first));
+            FUR_TRY(absorb_again(run, layer, absorbed, absorbed > lowest ? absorbed - step : first));
         }
-        FUR_TRY(query_block_backward(run, &layer, first, keys_ready,
-                                     after_queries(run, &layer, reach, first, absorbed, keys_ready)));
+        FUR_TRY(query_block_backward(run, layer, first, keys_ready,
+                                     after_queries(run, layer, reach, first, absorbed, keys_ready)));
     }
-    if (!keys_ready)
-        FUR_TRY(layer.kind->exchange_backward(&run->exec, &layer.shape, &layer.state, &run->documents));
-    for (int64_t first = last; !keys_ready && first >= 0; first -= step)
+    return keys_ready ? FUR_OK
+                      : layer->kind->exchange_backward(&run->exec, &layer->shape, &layer->state, &run->documents);
+}
+
+/* The same where heads come in groups: maps of all heads on both sides of attention, each from the last block to the
+ * first, as in one sweep. */
+static fur_status groups_backward(fur_run *run, fur_layer *layer, int keys_ready)
+{
+    const fur_scratch *s = &run->memory.backward;
+    fur_head_groups *groups = &run->memory.groups;
+    int64_t step = run->shape.superblock, last = last_block(run);
+    int kept = fur_layer_attention_is_kept(run);
+    double again = kept ? 0 : 0.3; /* of the work of attention */
+    for (int64_t first = 0; first <= last; first += step)
+        FUR_TRY(absorb_rows(run, layer, first, first < last ? first + step : first));
+    if (!kept)
+        FUR_TRY(fur_head_groups_attend(run, layer, s, (fur_work){1, 0, again}));
+    back_block b;
+    for (int64_t first = last; first >= 0; first -= step) {
+        int64_t next = first > 0 ? first - step : -1;
+        b = (back_block){.first = first, .count = fur_superblock_rows(run, first)};
+        FUR_TRY(
+            get_input(run, layer->index, first, b.count, (input_block){layer->index, next < 0 ? last : next}, &b.x_BC));
+        FUR_TRY(fur_layer_attention_get(run, layer, s, first, b.count, next, &b.o_BQ, NULL));
+        FUR_TRY(output_backward(run, layer, &b));
+        FUR_TRY(fur_store_put(&run->exec, &groups->output_gradient, 0, first, b.count, s->do_BQ));
+        FUR_TRY(fur_run_advance(run, first, b.count, (fur_work){1, 0.5, 0}));
+    }
+    FUR_TRY(fur_head_groups_backward(run, layer, s, (fur_work){1, 0, 1 - again}));
+    for (int64_t first = last; first >= 0; first -= step) {
+        int64_t next = first > 0 ? first - step : -1;
+        FUR_TRY(begin_block(run, layer, first, after_queries(run, layer, INT64_MAX, first, 0, keys_ready), &b));
+        FUR_TRY(fur_head_groups_get(run, &groups->q, first, b.count, next, s->dq_BQ));
+        if (run->observer)
+            FUR_TRY(fur_layer_attention_get(run, layer, s, first, b.count, next, &b.o_BQ, &b.lse_BH));
+        FUR_TRY(input_backward(run, layer, &b, keys_ready));
+        FUR_TRY(fur_run_advance(run, first, b.count, (fur_work){1, 0.5, 0}));
+    }
+    return FUR_OK;
+}
+
+static fur_status layer_backward(fur_run *run, int64_t index)
+{
+    fur_layer layer = fur_layer_begin(run, index, 1);
+    int keys_ready = layer.kind->keys_ready_at_once(&layer.shape);
+    fur_head_errors_begin(run, &layer);
+    if (run->observer)
+        FUR_TRY(run->observer->layer(run->observer->user, index, run->tokens, run->memory.x_TC));
+    FUR_TRY(layer.groups > 0 ? groups_backward(run, &layer, keys_ready) : queries_backward(run, &layer, keys_ready));
+    for (int64_t first = last_block(run); !keys_ready && first >= 0; first -= run->shape.superblock)
         FUR_TRY(key_block_backward(run, &layer, first));
     fur_head_errors_end(run);
     fur_store_forget(&run->memory.inputs, index);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/size.h"
+#include "model/head_groups.h"
 #include "model/layer.h"
 #include "op/sumsq/sumsq.h"
 
@@ -45,19 +46,41 @@ typedef enum pass {
     PASS_AGAIN     /* within backward, for the next layer's input: nothing is kept */
 } pass;
 
-/* After keys and values of all rows that these may see: q, attention, o, residual, feedforward, residual. */
+/* o, residual, feedforward, residual of rows whose attention is done. */
+static fur_status after_attention(fur_run *run, const fur_layer *layer, const fur_scratch *s, int64_t first,
+                                  int64_t count, const float *o_BQ, float *x_BC)
+{
+    FUR_TRY(fur_layer_middle(run, layer, first, count, o_BQ, x_BC, s->h_BC, x_BC));
+    return feedforward(run, layer, s, first, count, x_BC);
+}
+
+/* After keys and values of all rows that these may see: q, attention, and what comes after it. */
 static fur_status query_block(fur_run *run, fur_layer *layer, const fur_scratch *s, int64_t first, int64_t count,
                               pass why, float *x_BC)
 {
     float *o, *lse;
     FUR_TRY(fur_layer_attention_place(run, layer, s, first, count, &o, &lse));
     FUR_TRY(fur_layer_query(run, layer, s, first, count, o, lse));
-    FUR_TRY(fur_layer_middle(run, layer, first, count, o, x_BC, s->h_BC, x_BC));
-    FUR_TRY(feedforward(run, layer, s, first, count, x_BC));
+    FUR_TRY(after_attention(run, layer, s, first, count, o, x_BC));
     if (why == PASS_TRAIN)
-        FUR_TRY(fur_layer_attention_written(run, layer, first, count));
+        FUR_TRY(fur_layer_attention_written(run, layer, s, first, count));
     FUR_TRY(check_finite(run, layer->index, first, count, x_BC));
-    return fur_run_advance(run, first, count, 0);
+    return fur_run_advance(run, first, count, (fur_work){0, 1, 1});
+}
+
+/* From attention outputs that are there already: of all heads, by groups, or kept. */
+static fur_status output_blocks(fur_run *run, const fur_layer *layer, const fur_scratch *s, fur_work done, float *x_TC)
+{
+    for (int64_t first = 0; first < run->tokens; first += run->shape.superblock) {
+        int64_t count = fur_superblock_rows(run, first), next = first + count < run->tokens ? first + count : -1;
+        float *x = x_TC + first * run->model->config.width;
+        const float *o;
+        FUR_TRY(fur_layer_attention_get(run, layer, s, first, count, next, &o, NULL));
+        FUR_TRY(after_attention(run, layer, s, first, count, o, x));
+        FUR_TRY(check_finite(run, layer->index, first, count, x));
+        FUR_TRY(fur_run_advance(run, first, count, done));
+    }
+    return FUR_OK;
 }
 
 /* The row's x at x_TC becomes the layer's output. */
@@ -67,8 +90,9 @@ static fur_status layer_forward(fur_run *run, int64_t index, pass why, float *x_
     int64_t width = run->model->config.width;
     fur_layer layer = fur_layer_begin(run, index, run->shape.purpose == FUR_FOR_TRAIN);
     int keep_input = why == PASS_TRAIN && fur_store_keeps(&run->memory.inputs, index);
-    /* Causal rows need only the keys before them: one pass. Otherwise all keys first, then all queries. */
-    int one_pass = layer.kind->keys_ready_at_once(&layer.shape);
+    /* Causal rows need only the keys before them: one pass. Otherwise all keys first, then all queries; and so where
+     * heads come in groups. */
+    int one_pass = layer.groups == 0 && layer.kind->keys_ready_at_once(&layer.shape);
     for (int64_t first = 0; first < run->tokens; first += run->shape.superblock) {
         int64_t count = fur_superblock_rows(run, first);
         float *x = x_TC + first * width;
@@ -77,6 +101,10 @@ static fur_status layer_forward(fur_run *run, int64_t index, pass why, float *x_
         FUR_TRY(fur_layer_absorb(run, &layer, s, first, count, x));
         if (one_pass)
             FUR_TRY(query_block(run, &layer, s, first, count, why, x));
+    }
+    if (layer.groups > 0) {
+        FUR_TRY(fur_head_groups_attend(run, &layer, s, (fur_work){0, 0, 1}));
+        return output_blocks(run, &layer, s, (fur_work){0, 1, 0}, x_TC);
     }
     FUR_TRY(layer.kind->exchange(&run->exec, &layer.shape, &layer.state, &run->documents));
     for (int64_t first = 0; !one_pass && first < run->tokens; first += run->shape.superblock) {
@@ -92,18 +120,8 @@ static fur_status layer_forward(fur_run *run, int64_t index, pass why, float *x_
 /* The same from attention outputs that forward kept: no keys, no values, no attention. */
 static fur_status layer_from_attention(fur_run *run, int64_t index, float *x_TC)
 {
-    const fur_scratch *s = &run->memory.forward;
     fur_layer layer = fur_layer_begin(run, index, 1);
-    for (int64_t first = 0; first < run->tokens; first += run->shape.superblock) {
-        int64_t count = fur_superblock_rows(run, first), next = first + count < run->tokens ? first + count : -1;
-        float *x = x_TC + first * run->model->config.width;
-        const float *o;
-        FUR_TRY(fur_layer_attention_get(run, &layer, first, count, next, &o, NULL));
-        FUR_TRY(fur_layer_middle(run, &layer, first, count, o, x, s->h_BC, x));
-        FUR_TRY(feedforward(run, &layer, s, first, count, x));
-        FUR_TRY(fur_run_advance(run, first, count, 0));
-    }
-    return FUR_OK;
+    return output_blocks(run, &layer, &run->memory.forward, (fur_work){0, 1, 1}, x_TC);
 }
 
 fur_status fur_sweep_forward(fur_run *run, int training)

@@ -63,11 +63,17 @@ static fur_status check_request(fur_error *error, const fur_model_config *config
                              (long long)r->memory_bytes, (long long)r->data_bytes);
     if (r->disk_bytes < 0 || r->disk_bytes > FUR_RUN_MOST_BYTES)
         return fur_error_set(error, FUR_E_ARGUMENT, "disk of %lld bytes: expected 0 to 2^60", (long long)r->disk_bytes);
-    bool disk = r->inputs == FUR_STORE_DISK || r->attention == FUR_STORE_DISK || r->optimizer == FUR_STORE_DISK;
+    bool disk = r->inputs == FUR_STORE_DISK || r->attention == FUR_STORE_DISK || r->optimizer == FUR_STORE_DISK ||
+                r->keys == FUR_STORE_DISK;
     if (r->inputs > FUR_STORE_DISK || r->attention > FUR_STORE_DISK || r->optimizer > FUR_STORE_DISK ||
-        r->optimizer == FUR_STORE_AGAIN)
-        return fur_error_set(error, FUR_E_ARGUMENT, "layer inputs in place %d, attention in %d, optimizer in %d",
-                             (int)r->inputs, (int)r->attention, (int)r->optimizer);
+        r->optimizer == FUR_STORE_AGAIN || r->keys > FUR_STORE_DISK || r->keys == FUR_STORE_AGAIN)
+        return fur_error_set(error, FUR_E_ARGUMENT,
+                             "layer inputs in place %d, attention in %d, optimizer in %d, keys in %d", (int)r->inputs,
+                             (int)r->attention, (int)r->optimizer, (int)r->keys);
+    if (r->key_groups < 0 ||
+        (r->key_groups > 0 && (r->keys != FUR_STORE_DISK || config->kv_heads % r->key_groups != 0)))
+        return fur_error_set(error, FUR_E_ARGUMENT, "%lld groups of %lld key heads, keys in place %d",
+                             (long long)r->key_groups, (long long)config->kv_heads, (int)r->keys);
     if (r->stored > FUR_STORED_Q8 || (r->stored != FUR_STORED_F32 && r->inputs == FUR_STORE_AGAIN))
         return fur_error_set(error, FUR_E_ARGUMENT,
                              "layer inputs stored as type %d: expected f32, or bf16 or q8 of every layer",
@@ -91,13 +97,17 @@ typedef struct layer_totals {
     double qkv, o, up, down;
     double slow;                    /* what they take longer than dense products of so many flops, in flops */
     double rebuilt, rebuilt_layers; /* k and v once more, where sums over keys want all of them before the queries */
+    double parted_layers;           /* whose heads may come in groups */
+    double parted_backward;         /* attention's flops backward of these */
     double attention_forward, attention_backward, attention_last;
 } layer_totals;
 
 typedef struct work {
     double products, attention, memory_bytes;
-    double slow_products;  /* time beside that of products, in flops of f32 */
-    double slower;         /* attention than its flops say */
+    double slow_products; /* time beside that of products, in flops of f32 */
+    double slower;        /* attention than its flops say */
+    double grouped,
+        tasks; /* flops of attention backward where heads come in groups, and threads that these keep busy */
     double streamed_bytes; /* to and from disk beside the computation */
     double moment_bytes;   /* to and from disk while only the update computes */
 } work;
@@ -134,12 +144,52 @@ static layer_totals totals_of(const fur_model_config *c, const fur_parameter_tab
             sum.rebuilt += map_flops(&l->k) + map_flops(&l->v);
             sum.rebuilt_layers++;
         }
+        sum.parted_layers += fur_config_heads_part(c, i);
         kind->cost(&shape, tokens, document_tokens, &cost);
         sum.attention_forward += cost.flops_forward;
         sum.attention_backward += cost.flops_backward;
+        sum.parted_backward += fur_config_heads_part(c, i) ? cost.flops_backward : 0;
         sum.attention_last += cost.flops_last;
     }
     return sum;
+}
+
+/* Layers whose heads come in groups. */
+static double grouped_layers(const fur_run_shape *s, const layer_totals *sum)
+{
+    return s->key_groups > 0 ? sum->parted_layers : 0;
+}
+
+static double tasks_of_group(const fur_model_config *c, const fur_run_shape *s)
+{
+    fur_attention_cost cost = {.tasks = 1};
+    for (int64_t i = 0; i < c->layers; i++) {
+        fur_attention_shape all = fur_config_attention_shape(c, i), part;
+        const fur_attention_kind *kind = fur_attention_kind_at(c->attention[i]);
+        if (!fur_config_heads_part(c, i))
+            continue;
+        kind->part(&all, 0, c->kv_heads / s->key_groups, &part);
+        kind->cost(&part, s->tokens, s->tokens, &cost);
+    }
+    return cost.tasks;
+}
+
+/* What waits on disk between maps and attention, written and read: forward q, k, v and o; backward q, k, v, their
+ * gradients and that by o, and o, read for the maps and for attention; unless kept it is computed once more before. */
+static void add_groups(const fur_model_config *c, const fur_run_shape *s, const layer_totals *sum, double again,
+                       work *w)
+{
+    double q = (double)fur_config_query_width(c), k = (double)fur_config_key_width(c), h = (double)c->heads;
+    double layer = grouped_layers(s, sum) * (double)s->tokens;
+    double o = s->attention == FUR_STORE_MEMORY ? 0 : 2 * q + h, forward = 2 * q + 4 * k + o;
+    double backward = 6 * q + 8 * k + o;
+    if (!fur_run_keeps_attention(s))
+        backward += 2 * q + 2 * k + h + again * forward;
+    w->streamed_bytes += layer * (forward + backward) * (double)sizeof(float);
+    w->grouped = layer > 0 ? sum->parted_backward : 0;
+    w->tasks = layer > 0 ? tasks_of_group(c, s) : 1;
+    if (s->inputs == FUR_STORE_DISK) /* once more: both before and after attention */
+        w->streamed_bytes += layer * (double)fur_encoded_row_bytes(s->stored, c->width);
 }
 
 /* What backward computes again or fetches: q, k, v, o and what is not kept; and layers whose input is not. */
@@ -156,7 +206,9 @@ static void add_again(const fur_model_config *c, const fur_run_shape *s, const l
         w->streamed_bytes +=
             (L * (c->causal ? 3 : 4) + sum->rebuilt_layers) * T * (double)fur_encoded_row_bytes(s->stored, c->width);
     if (s->attention == FUR_STORE_DISK)
-        w->streamed_bytes += L * row * (double)(fur_config_query_width(c) + c->heads) * (2 + again);
+        w->streamed_bytes +=
+            (2 * (L - grouped_layers(s, sum)) + L * again) * row * (double)(fur_config_query_width(c) + c->heads);
+    add_groups(c, s, sum, again, w);
 }
 
 /* Look-ups go at memory's rate, not that of products. Each superblock passes through all tables; backward goes through
@@ -202,8 +254,9 @@ static double work_seconds(const fur_exec *exec, const work *w, const fur_run_sh
 {
     double rate = gflops * 1e9, piece = (double)fur_min_i64(s->superblock, document_tokens);
     double attention = rate * ATTENTION_FRACTION / (1 + ATTENTION_OVERHEAD_TOKENS / piece);
+    double idle = w->grouped > 0 ? fmax(1, exec->threads / w->tasks) - 1 : 0; /* threads without work, of all */
     double compute = (w->products + w->slow_products * fur_rate_gain(exec)) / (rate * PRODUCT_FRACTION) +
-                     w->attention * w->slower / attention +
+                     (w->attention + w->grouped * idle) * w->slower / attention +
                      w->memory_bytes / (gflops / fur_rate_gain(exec) * MEMORY_BYTES_PER_SECOND_PER_GFLOP);
     compute += w->streamed_bytes / COPY_BYTES_PER_SECOND;
     return fmax(compute, w->streamed_bytes / DISK_BYTES_PER_SECOND) + w->moment_bytes / DISK_BYTES_PER_SECOND;
@@ -255,6 +308,7 @@ static void evaluate(const planner *p, const fur_run_shape *shape, fur_plan *out
     out->optimizer = shape->moments;
     out->keep_attention = fur_run_keeps_attention(shape);
     out->keep_hidden = shape->keep_hidden;
+    out->key_groups = p->totals.parted_layers > 0 ? shape->key_groups : 0;
     /* generation maps tables from their file (fur_model_open), and may come upon every row of them */
     bool mapped = shape->purpose == FUR_FOR_GENERATE;
     int64_t tables = mapped ? 0 : p->table->table_elements;
@@ -344,21 +398,62 @@ static bool allowed(const planner *p, fur_store_place asked, fur_store_place pla
     return useful && (place != FUR_STORE_DISK || p->request->disk_bytes > 0);
 }
 
-static void consider(planner *p, const fur_run_shape *shape)
+/* Whether the plan fits, disk too. */
+static bool evaluate_fit(const planner *p, const fur_run_shape *shape, fur_plan *plan, double *order)
 {
-    fur_plan plan, *best = p->best;
-    double order;
-    evaluate(p, shape, &plan, &order);
-    if (plan.disk_bytes > p->request->disk_bytes)
-        plan.fits = false;
-    bool found = best->item_count > 0, first = !found || plan.fits > best->fits;
-    bool tie = found && plan.fits == best->fits;
+    evaluate(p, shape, plan, order);
+    if (plan->disk_bytes > p->request->disk_bytes)
+        plan->fits = false;
+    return plan->fits;
+}
+
+/* Takes the plan's place that is best so far, or not. */
+static void offer(planner *p, const fur_plan *plan, double order)
+{
+    fur_plan *best = p->best;
+    bool found = best->item_count > 0, first = !found || plan->fits > best->fits;
+    bool tie = found && plan->fits == best->fits;
     bool on_disk = best->disk_bytes <= p->request->disk_bytes;
-    bool smaller = plan.disk_bytes <= p->request->disk_bytes && (!on_disk || plan.peak_bytes < best->peak_bytes);
-    if (first || (tie && (plan.fits ? order < p->best_order * 0.999 : smaller))) {
-        *best = plan;
+    bool smaller = plan->disk_bytes <= p->request->disk_bytes && (!on_disk || plan->peak_bytes < best->peak_bytes);
+    if (first || (tie && (plan->fits ? order < p->best_order * 0.999 : smaller))) {
+        *best = *plan;
         p->best_order = order;
     }
+}
+
+static bool consider(planner *p, const fur_run_shape *shape)
+{
+    fur_plan plan;
+    double order;
+    bool fits = evaluate_fit(p, shape, &plan, &order);
+    offer(p, &plan, order);
+    return fits;
+}
+
+/* Keys in memory, or, where that does not fit, in the fewest groups of heads that do: more of them are no faster, and
+ * take less memory. Asked to be on disk, as many as can be are there. */
+static void consider_keys(planner *p, fur_run_shape shape)
+{
+    const fur_plan_request *r = p->request;
+    int64_t heads = p->config->kv_heads, most = r->key_groups ? r->key_groups : heads;
+    bool helps = p->totals.parted_layers > 0 && (r->key_groups > 0 || heads > 1);
+    shape.key_groups = 0;
+    if ((!helps || r->keys != FUR_STORE_DISK) && consider(p, &shape))
+        return;
+    if (!helps || !allowed(p, r->keys, FUR_STORE_DISK, 1))
+        return;
+    fur_plan plan, fewer;
+    double order, other;
+    shape.key_groups = most;
+    bool fits = evaluate_fit(p, &shape, &plan, &order);
+    for (int64_t groups = 2; fits && groups < most && r->keys == FUR_STORE_CHOSEN; groups++) {
+        shape.key_groups = groups;
+        if (heads % groups == 0 && evaluate_fit(p, &shape, &fewer, &other)) {
+            offer(p, &fewer, other);
+            return;
+        }
+    }
+    offer(p, &plan, order);
 }
 
 /* Every way to keep what backward and the next step want, for the blocks of `shape`. What takes no disk comes first:
@@ -372,7 +467,7 @@ static void consider_places(planner *p, fur_run_shape shape)
     int64_t layers = p->config->layers, segment = choose_segment(layers);
     int segments_help = r->stored == FUR_STORED_F32 && fur_store_layers_held(layers, segment) < layers;
     if (shape.purpose != FUR_FOR_TRAIN) {
-        consider(p, &shape);
+        (void)consider(p, &shape);
         return;
     }
     shape.stored = r->stored;
@@ -388,7 +483,7 @@ static void consider_places(planner *p, fur_run_shape shape)
                                                  : !shape.keep_hidden || (!again && !segments);
         if (keeps && allowed(p, r->inputs, shape.inputs, !segments || segments_help) &&
             allowed(p, r->attention, shape.attention, 1) && allowed(p, r->optimizer, shape.moments, 1))
-            consider(p, &shape);
+            consider_keys(p, shape);
     }
 }
 

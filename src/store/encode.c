@@ -104,3 +104,21 @@ void fur_rows_decode(const fur_exec *exec, fur_stored_type type, int64_t rows, i
             memcpy(x_TW + t * width, from + t * bytes, (size_t)bytes);
     }
 }
+
+void fur_rows_split(const fur_exec *exec, int64_t parts, int64_t rows, int64_t width, const float *x_TW, float *out)
+{
+    int64_t own = width / parts;
+#pragma omp parallel for schedule(static) num_threads(exec->threads) if (rows > 64)
+    for (int64_t t = 0; t < rows; t++)
+        for (int64_t p = 0; p < parts; p++)
+            memcpy(out + (p * rows + t) * own, x_TW + t * width + p * own, (size_t)own * sizeof(float));
+}
+
+void fur_rows_join(const fur_exec *exec, int64_t parts, int64_t rows, int64_t width, const float *data, float *x_TW)
+{
+    int64_t own = width / parts;
+#pragma omp parallel for schedule(static) num_threads(exec->threads) if (rows > 64)
+    for (int64_t t = 0; t < rows; t++)
+        for (int64_t p = 0; p < parts; p++)
+            memcpy(x_TW + t * width + p * own, data + (p * rows + t) * own, (size_t)own * sizeof(float));
+}

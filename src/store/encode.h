@@ -18,4 +18,8 @@ void fur_rows_encode(const fur_exec *exec, fur_stored_type type, int64_t rows, i
 void fur_rows_decode(const fur_exec *exec, fur_stored_type type, int64_t rows, int64_t width, const void *data,
                      float *x_TW);
 
+/* Rows [rows, width] to and from `parts` arrays [rows, width / parts] one after the other: columns in equal groups. */
+void fur_rows_split(const fur_exec *exec, int64_t parts, int64_t rows, int64_t width, const float *x_TW, float *out);
+void fur_rows_join(const fur_exec *exec, int64_t parts, int64_t rows, int64_t width, const float *data, float *x_TW);
+
 #endif

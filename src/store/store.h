@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Rows of every layer that wait between the forward and the backward sweep: layer inputs, attention outputs, row
- * statistics. One array [L, T, W], and where it is:
+ * statistics; and of one layer, what waits while other heads are in work. One array [L, T, W], and where it is:
  *
  *   MEMORY   in the arena
  *   AGAIN    in the arena, but of every segment's first layer only; the inputs of one segment's other layers at a
@@ -12,7 +12,11 @@
  *
  * A block is the rows `first .. first+count-1` of a superblock; on disk, blocks are read as they were written. Where
  * the rows are changes no bit of them. What they are stored as may (store/encode.h): then put and get are the only ways
- * in and out. */
+ * in and out.
+ *
+ * The columns of a store may be in `parts` (f32 only): a block then holds the rows of each group of columns one after
+ * the other, so that one part of it is a piece by itself, which is read and written alone; put and get_rows take blocks
+ * apart and together. */
 #ifndef FUR_STORE_STORE_H
 #define FUR_STORE_STORE_H
 
@@ -27,8 +31,8 @@
 
 typedef struct fur_store_slot {
     unsigned char *rows;
-    int64_t layer, first; /* whose rows; layer -1: nobody's */
-    int64_t ticket;       /* of the request that fills or empties it, 0: none */
+    int64_t layer, first, part; /* whose rows; layer -1: nobody's; part -1: whole blocks */
+    int64_t ticket;             /* of the request that fills or empties it, 0: none */
 } fur_store_slot;
 
 typedef struct fur_store {
@@ -37,6 +41,7 @@ typedef struct fur_store {
     int64_t layers, tokens, width;
     int64_t row_bytes;   /* of a stored row */
     int64_t segment;     /* S, layers of a segment; 1: every layer's rows are kept */
+    int64_t parts;       /* of a block; 1: it is whole */
     unsigned char *rows; /* in the arena; NULL on disk */
     float *decoded;      /* a block as f32, where it is stored as something else */
     int64_t offset;      /* on disk: where the store begins in the spill */
@@ -52,6 +57,7 @@ typedef struct fur_store_shape {
     int64_t layers, tokens, width;
     int64_t block;   /* most rows at once */
     int64_t segment; /* layers of a segment with AGAIN (then type is f32), otherwise 1 */
+    int64_t parts;   /* groups of columns that blocks are taken apart in; 0 or 1: none (else type is f32) */
 } fur_store_shape;
 
 /* Lays the store out on the arena (counting or real); on disk `*disk_bytes` rises by what it takes there. */
@@ -73,7 +79,7 @@ fur_status fur_store_place_rows(const fur_exec *exec, fur_store *store, int64_t 
                                 float **rows_TW);
 /* The block is written and will be wanted again: on disk, it sets out. */
 fur_status fur_store_written(const fur_exec *exec, fur_store *store, int64_t layer, int64_t first, int64_t count);
-/* Both for rows that are elsewhere: copies them in, as what they are stored as. */
+/* Both for rows that are elsewhere: copies them in, as what they are stored as, and in parts. */
 fur_status fur_store_put(const fur_exec *exec, fur_store *store, int64_t layer, int64_t first, int64_t count,
                          const float *rows_TW);
 /* *rows_TW: a block that was written; readable until the next get. Waits for the disk. FUR_E_IO. */
@@ -81,6 +87,15 @@ fur_status fur_store_get(const fur_exec *exec, fur_store *store, int64_t layer, 
                          const float **rows_TW);
 /* The block that get will be asked for next: on disk, it is fetched meanwhile. */
 void fur_store_ahead(fur_store *store, int64_t layer, int64_t first, int64_t count);
+/* get, for rows in parts, or wanted elsewhere: copies the block out, as rows of all columns. */
+fur_status fur_store_get_rows(const fur_exec *exec, fur_store *store, int64_t layer, int64_t first, int64_t count,
+                              float *rows_TW);
+/* put, get and ahead of one part of a block: rows of width / parts columns. */
+fur_status fur_store_put_part(const fur_exec *exec, fur_store *store, int64_t layer, int64_t first, int64_t count,
+                              int64_t part, const float *rows);
+fur_status fur_store_get_part(const fur_exec *exec, fur_store *store, int64_t layer, int64_t first, int64_t count,
+                              int64_t part, const float **rows);
+void fur_store_ahead_part(fur_store *store, int64_t layer, int64_t first, int64_t count, int64_t part);
 /* Before a row: no slot holds anything of the row before. All requests are done. */
 void fur_store_begin(fur_store *store);
 /* A layer's rows are not wanted again until they are written again. */

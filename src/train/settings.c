@@ -124,6 +124,8 @@ void fur_train_request(const fur_train_settings *s, const fur_corpus *corpus, co
     out->inputs = s->inputs;
     out->attention = s->attention;
     out->optimizer = s->optimizer;
+    out->keys = s->keys;
+    out->key_groups = s->key_groups;
     out->stored = s->stored;
     out->error_rows = FUR_ERROR_ROWS;
     out->row_updates = true;
@@ -143,7 +145,7 @@ static json_t *settings_json(const fur_train_settings *s)
                                                 (json_int_t)fur_phase_row_tokens(s, i)));
     return json_pack(
         "{s:s*, s:I, s:o, s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:f,"
-        " s:I, s:I, s:I, s:s*, s:s, s:s, s:s, s:s, s:i, s:I, s:b, s:I}",
+        " s:I, s:I, s:I, s:s*, s:s, s:s, s:s, s:s, s:I, s:s, s:i, s:I, s:b, s:I}",
         "init_from", s->init_from, "row_tokens", (json_int_t)s->row_tokens, "phases", phases, "max_steps",
         (json_int_t)s->max_steps, "grad_accum", (json_int_t)s->grad_accum, "lr", s->lr, "min_lr", s->min_lr, "beta1",
         s->beta1, "beta2", s->beta2, "adam_eps", s->adam_eps, "weight_decay", s->weight_decay, "grad_clip",
@@ -153,14 +155,15 @@ static json_t *settings_json(const fur_train_settings *s)
         (json_int_t)s->eval_tokens, "held_out", s->held_out, "seed", (json_int_t)s->seed, "memory_bytes",
         (json_int_t)s->memory_bytes, "disk_bytes", (json_int_t)s->disk_bytes, "disk_dir", s->disk_dir, "inputs",
         fur_store_place_name(s->inputs), "attention", fur_store_place_name(s->attention), "optimizer",
-        fur_store_place_name(s->optimizer), "stored", fur_stored_type_name(s->stored), "keep", (int)s->keep,
+        fur_store_place_name(s->optimizer), "keys", fur_store_place_name(s->keys), "key_groups",
+        (json_int_t)s->key_groups, "stored", fur_stored_type_name(s->stored), "keep", (int)s->keep,
         "superblock", (json_int_t)s->superblock, "skip_nonfinite", s->skip_nonfinite, "error_steps",
         (json_int_t)s->error_steps);
 }
 
 static json_t *plan_json(const fur_plan *plan)
 {
-    return json_pack("{s:I, s:I, s:I, s:f, s:f, s:I, s:I, s:I, s:I, s:b, s:b, s:s, s:I, s:s, s:s, s:s}", "peak_bytes",
+    return json_pack("{s:I, s:I, s:I, s:f, s:f, s:I, s:I, s:I, s:I, s:b, s:b, s:s, s:I, s:s, s:s, s:I, s:s}", "peak_bytes",
                      (json_int_t)plan->peak_bytes, "disk_bytes", (json_int_t)plan->disk_bytes, "arena_bytes",
                      (json_int_t)plan->arena_bytes, "flops", plan->flops, "seconds", plan->seconds, "superblock",
                      (json_int_t)plan->superblock, "token_tile", (json_int_t)plan->token_tile, "loss_tile",
@@ -168,7 +171,7 @@ static json_t *plan_json(const fur_plan *plan)
                      "keep_attention", plan->keep_attention, "keep_hidden", plan->keep_hidden, "inputs",
                      fur_store_place_name(plan->inputs), "segment_layers", (json_int_t)plan->segment_layers,
                      "attention", fur_store_place_name(plan->attention), "optimizer",
-                     fur_store_place_name(plan->optimizer), "stored", fur_stored_type_name(plan->stored));
+                     fur_store_place_name(plan->optimizer), "key_groups", (json_int_t)plan->key_groups, "stored", fur_stored_type_name(plan->stored));
 }
 
 fur_status fur_run_json_write(const fur_trainer *t)

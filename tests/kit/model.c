@@ -206,6 +206,7 @@ void kit_run_create_in(fur_context *context, fur_model *model, const kit_row *ro
         out->request.disk_dir = folder;
         out->request.inputs = FUR_STORE_DISK;
         out->request.attention = keep == FUR_KEEP_ALL ? FUR_STORE_DISK : FUR_STORE_CHOSEN;
+        out->request.keys = FUR_STORE_DISK;
     }
     kit_ok(context, fur_plan_make(context, fur_model_config_of(model), &out->request, &out->plan));
     kit_ok(context, fur_run_create(context, model, &out->plan, &out->request, &out->run));

@@ -4,6 +4,7 @@
 #define fur_attention_forward   tiles_attention_forward
 #define fur_attention_backward  tiles_attention_backward
 #define fur_attention_workspace tiles_attention_workspace
+#define fur_attention_tasks     tiles_attention_tasks
 #define fur_attention_slope     tiles_attention_slope
 #define fur_attention_draw      tiles_attention_draw
 #undef FUR_HAVE_AMX

@@ -246,6 +246,16 @@ static void plan_refuses_bad_requests(void **state)
     expect_refused(context, &c, r, "2^60");
     r = good, r.superblock = INT64_MAX;
     expect_refused(context, &c, r, "superblock");
+    r = good, r.keys = FUR_STORE_DISK;
+    expect_refused(context, &c, r, "limit there is 0 bytes");
+    r.disk_bytes = (int64_t)1 << 40, r.key_groups = 3;
+    expect_refused(context, &c, r, "3 groups of 4 key heads");
+    r.key_groups = -1;
+    expect_refused(context, &c, r, "-1 groups");
+    r.keys = FUR_STORE_MEMORY, r.key_groups = 2;
+    expect_refused(context, &c, r, "2 groups of 4 key heads, keys in place 1");
+    r.keys = FUR_STORE_AGAIN, r.key_groups = 0;
+    expect_refused(context, &c, r, "keys in 2");
     c.width = 0;
     expect_refused(context, &c, good, "width is 0");
     fur_context_destroy(context);
@@ -441,17 +451,85 @@ static void plan_survives_sizes_chosen_to_overflow(void **state)
 
 /* ---- windows ----------------------------------------------------------------------------------------------------- */
 
+static int64_t item_bytes(const fur_plan *plan, const char *name)
+{
+    for (int i = 0; i < plan->item_count; i++)
+        if (strcmp(plan->items[i].name, name) == 0)
+            return plan->items[i].bytes;
+    fail_msg("no item \"%s\"", name);
+    return 0;
+}
+
 static int64_t keys_of(fur_context *context, const fur_model_config *c, int64_t tokens)
 {
     fur_plan_request request = request_of(tokens, 0);
     request.superblock = 1024;
     fur_plan plan;
     kit_ok(context, fur_plan_make(context, c, &request, &plan));
-    for (int i = 0; i < plan.item_count; i++)
-        if (strcmp(plan.items[i].name, "keys, values and their gradients") == 0)
-            return plan.items[i].bytes;
-    fail_msg("no item for keys and values");
-    return 0;
+    return item_bytes(&plan, "keys, values and their gradients");
+}
+
+/* Keys, values and their gradients of one group of heads, where the other places do not fit, in no more groups than it
+ * takes; as many bytes as the arena then has, which fur_run_create compares in other tests. */
+static void heads_in_groups_hold_a_part_of_the_keys(void **state)
+{
+    (void)state;
+    enum { TOKENS = 1 << 16 };
+    fur_context *context = kit_context(2);
+    fur_model_config c;
+    fur_plan plan, memory;
+    kit_ok(context, fur_config_preset(context, "gpt2-124m", TOKENS, &c));
+    fur_plan_request r = request_of(TOKENS, 0);
+    int64_t bytes = (int64_t)16 * TOKENS * c.kv_heads * c.head_dim, slack = 2 * FUR_ARENA_ALIGN;
+    r.disk_bytes = (int64_t)1 << 40;
+    r.keys = FUR_STORE_DISK;
+    for (r.key_groups = 1; r.key_groups <= c.kv_heads; r.key_groups++) {
+        if (c.kv_heads % r.key_groups != 0)
+            continue;
+        kit_ok(context, fur_plan_make(context, &c, &r, &plan));
+        check_items(&plan);
+        int64_t held = item_bytes(&plan, "keys, values, gradients of a group of heads");
+        assert_int_equal(plan.key_groups, r.key_groups);
+        assert_true(held >= bytes / r.key_groups && held <= bytes / r.key_groups + slack);
+    }
+    r.key_groups = 0;
+    kit_ok(context, fur_plan_make(context, &c, &r, &plan));
+    assert_int_equal(plan.key_groups, c.kv_heads); /* all that can be is on disk */
+    r.keys = FUR_STORE_MEMORY;
+    r.memory_bytes = 1;
+    kit_ok(context, fur_plan_make(context, &c, &r, &memory));
+    assert_true(!memory.fits && memory.key_groups == 0);
+    r.keys = FUR_STORE_CHOSEN;
+    kit_ok(context, fur_plan_make(context, &c, &r, &plan));
+    assert_true(!plan.fits && plan.key_groups == c.kv_heads && plan.peak_bytes < memory.peak_bytes - bytes / 4 * 3);
+    int64_t before = 0;
+    double seconds = 0;
+    for (r.memory_bytes = memory.peak_bytes * 2; r.memory_bytes >= plan.peak_bytes; r.memory_bytes -= 1 << 25) {
+        fur_plan chosen;
+        kit_ok(context, fur_plan_make(context, &c, &r, &chosen));
+        assert_true(chosen.fits && chosen.seconds >= seconds * 0.998);
+        assert_true(r.memory_bytes >= memory.peak_bytes || chosen.key_groups >= 2);
+        seconds = fmax(seconds, chosen.seconds);
+        before = chosen.key_groups > before ? chosen.key_groups : before;
+    }
+    assert_int_equal(before, c.kv_heads);
+    r.memory_bytes = memory.peak_bytes; /* longer rows than with keys in memory */
+    int64_t longest;
+    c.context = 1 << 22;
+    kit_ok(context, fur_plan_longest(context, &c, &r, &longest));
+    assert_true(longest > 2 * TOKENS);
+    /* nothing to take apart: one key head; rows in sight */
+    r = request_of(TOKENS, 0);
+    r.disk_bytes = (int64_t)1 << 40;
+    r.keys = FUR_STORE_DISK;
+    kit_ok(context, fur_config_set_window(context, &c, "4096"));
+    kit_ok(context, fur_plan_make(context, &c, &r, &plan));
+    assert_true(plan.fits && plan.key_groups == 0);
+    kit_ok(context, fur_config_preset(context, "gpt2-124m", TOKENS, &c));
+    c.kv_heads = 1;
+    kit_ok(context, fur_plan_make(context, &c, &r, &plan));
+    assert_true(plan.fits && plan.key_groups == 0);
+    fur_context_destroy(context);
 }
 
 /* Keys, values and their gradients of whole blocks in sight, however long the row; the largest layer counts. */
@@ -486,6 +564,9 @@ static void a_window_bounds_keys_and_values(void **state)
     assert_true(plan.fits && plan.peak_bytes <= (int64_t)8 << 30);
     kit_ok(context, fur_config_set_window(context, &c, "none"));
     kit_ok(context, fur_plan_make(context, &c, &request, &plan));
+    assert_true(plan.fits && plan.key_groups > 1);
+    request.keys = FUR_STORE_MEMORY;
+    kit_ok(context, fur_plan_make(context, &c, &request, &plan));
     assert_false(plan.fits);
     fur_context_destroy(context);
 }
@@ -499,7 +580,7 @@ typedef struct big_run {
     fur_keep keep;
     int on_ref; /* little enough work for the reference */
     fur_store_place inputs, attention, optimizer;
-    int64_t window, superblock;
+    int64_t window, superblock, key_groups;
 } big_run;
 
 /* clang-format off */
@@ -509,14 +590,15 @@ typedef struct big_run {
      .rope_theta = 1e4, .causal = true, .init_std = 0.02, .tied = true}
 #define ANYWHERE FUR_STORE_CHOSEN, FUR_STORE_CHOSEN, FUR_STORE_CHOSEN
 static const big_run big_runs[] = {
-    {"mostly what is kept", SHAPE(256, 128, 16, 4, 4, 32, 512), 2048, FUR_KEEP_ALL, 0, ANYWHERE, 0, 0},
-    {"mostly weights, gradients, Adam", SHAPE(30000, 512, 2, 8, 2, 64, 1024), 16, FUR_KEEP_NOTHING, 1, ANYWHERE, 0, 0},
-    {"mostly layer inputs", SHAPE(256, 512, 48, 2, 1, 32, 64), 2048, FUR_KEEP_NOTHING, 0, ANYWHERE, 0, 0},
+    {"mostly what is kept", SHAPE(256, 128, 16, 4, 4, 32, 512), 2048, FUR_KEEP_ALL, 0, ANYWHERE, 0, 0, 0},
+    {"mostly weights, gradients, Adam", SHAPE(30000, 512, 2, 8, 2, 64, 1024), 16, FUR_KEEP_NOTHING, 1, ANYWHERE, 0, 0, 0},
+    {"mostly layer inputs", SHAPE(256, 512, 48, 2, 1, 32, 64), 2048, FUR_KEEP_NOTHING, 0, ANYWHERE, 0, 0, 0},
     {"layer inputs of segments", SHAPE(256, 1024, 48, 2, 1, 32, 64), 2048, FUR_KEEP_NOTHING, 0,
-     FUR_STORE_AGAIN, FUR_STORE_CHOSEN, FUR_STORE_CHOSEN, 0, 0},
+     FUR_STORE_AGAIN, FUR_STORE_CHOSEN, FUR_STORE_CHOSEN, 0, 0, 0},
     {"all on disk", SHAPE(30000, 512, 8, 8, 8, 64, 1024), 128, FUR_KEEP_AUTO, 0, FUR_STORE_DISK, FUR_STORE_DISK,
-     FUR_STORE_DISK, 0, 0},
-    {"a window", SHAPE(256, 512, 12, 4, 4, 64, 64), 8192, FUR_KEEP_NOTHING, 0, ANYWHERE, 256, 512},
+     FUR_STORE_DISK, 0, 0, 0},
+    {"a window", SHAPE(256, 512, 12, 4, 4, 64, 64), 8192, FUR_KEEP_NOTHING, 0, ANYWHERE, 256, 512, 0},
+    {"heads in groups", SHAPE(30000, 512, 3, 8, 8, 64, 1024), 4096, FUR_KEEP_NOTHING, 0, ANYWHERE, 0, 512, 4},
 };
 /* clang-format on */
 
@@ -545,11 +627,13 @@ static int measure(const big_run *big)
     run.request.keep = big->keep;
     run.request.superblock = big->superblock;
     run.request.measured_gflops = 100;
-    bool disk = big->inputs == FUR_STORE_DISK;
+    bool disk = big->inputs == FUR_STORE_DISK || big->key_groups > 0;
     run.request.disk_bytes = disk ? (int64_t)1 << 32 : 0;
     run.request.inputs = big->inputs;
     run.request.attention = big->attention;
     run.request.optimizer = big->optimizer;
+    run.request.keys = big->key_groups > 0 ? FUR_STORE_DISK : FUR_STORE_CHOSEN;
+    run.request.key_groups = big->key_groups;
     kit_ok(context, fur_plan_make(context, &config, &run.request, &run.plan));
     kit_ok(context, fur_run_create(context, model, &run.plan, &run.request, &run.run));
     double loss;
@@ -657,6 +741,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_run_names_the_layer_that_is_not_finite),
         cmocka_unit_test(plan_survives_sizes_chosen_to_overflow),
         cmocka_unit_test(attention_counts_what_a_window_shows),
+        cmocka_unit_test(heads_in_groups_hold_a_part_of_the_keys),
         cmocka_unit_test(a_window_bounds_keys_and_values),
         cmocka_unit_test(plan_counts_the_draws_of_dropout),
         cmocka_unit_test(peak_memory_is_within_5_percent),

@@ -3,8 +3,9 @@
  *
  * Same bits: loss, every gradient, the gradient by the input, and weights and moments after three updates, for layer
  * inputs in memory, of every second layer, on disk; attention in memory, on disk, computed again; moments in memory, on
- * disk; feedforward values kept or not; 1 and 2 threads; causal and bidirectional; packed documents; dropout. Faults:
- * each operation on the store's file fails in turn, in the sweep and in the update. */
+ * disk; feedforward values kept or not; 1 and 2 threads; causal and bidirectional; packed documents; dropout. Likewise
+ * for heads in every number of groups, in f32 and bf16. Faults: each operation on the store's file fails in turn, in
+ * the sweep and in the update. */
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -13,6 +14,7 @@
 
 #include "base/alloc.h"
 #include "io/fault.h"
+#include "io/hash.h"
 #include "kit/files.h"
 #include "kit/model.h"
 #include "model/run.h"
@@ -21,12 +23,42 @@
 
 #define DISK ((int64_t)1 << 40)
 
+/* All that heads have of their own, and windows that hold a ring in one layer and the whole row in others. */
+static const kit_model_case all_of_heads = {"ALiBi, sink logits, softcap, norms of q and k, dropout, 12 heads on 6",
+                                            {.vocabulary = 50,
+                                             .context = 512,
+                                             .width = 30,
+                                             .heads = 12,
+                                             .kv_heads = 6,
+                                             .head_dim = 6,
+                                             .hidden = 37,
+                                             .init_std = 0.15,
+                                             .norm = FUR_NORM_RMSNORM,
+                                             .activation = FUR_ACTIVATION_SWIGLU,
+                                             .norm_eps = 1e-5,
+                                             .position = FUR_POSITION_ALIBI,
+                                             .rope_theta = 1e4,
+                                             .causal = true,
+                                             .window = {0, 20, 0, 50},
+                                             .sink_logits = true,
+                                             .softcap = 4,
+                                             .qk_norm = true},
+                                            {70, 1, 64, 65}};
+
+static bool has_dropout(const kit_model_case *at)
+{
+    for (int i = 0; i < kit_model_case_count; i++)
+        if (at == &kit_model_cases[i])
+            return i % 4 == 0;
+    return true;
+}
+
 /* One shape of five layers, so that segments have something to compute again; every fourth one with dropout. */
 static fur_model_config five_layers(const kit_model_case *at)
 {
     fur_model_config c = at->config;
     c.layers = 5;
-    if ((at - kit_model_cases) % 4 == 0) {
+    if (has_dropout(at)) {
         c.dropout = c.embedding_dropout = 0.2;
         c.attention_dropout = c.far_degree ? 0 : 0.1;
     }
@@ -45,6 +77,13 @@ static void open_run(fur_context *context, fur_model *model, const kit_row *row,
     kit_ok(context, fur_run_create(context, model, &out->plan, &out->request, &out->run));
     assert_int_equal(out->plan.arena_bytes, fur_run_arena_peak_bytes(out->run));
     assert_int_equal(out->plan.disk_bytes > 0, out->run->spill != NULL);
+    bool parts = false; /* some layer's heads may come in groups */
+    for (int64_t layer = 0; layer < config->layers; layer++)
+        parts = parts || fur_config_heads_part(config, layer);
+    if (places->keys != FUR_STORE_DISK)
+        assert_int_equal(out->plan.key_groups, 0);
+    else if (places->key_groups)
+        assert_int_equal(out->plan.key_groups, parts ? places->key_groups : 0);
 }
 
 static fur_status update_part(void *user, int64_t first, int64_t count, float *m, float *v)
@@ -56,16 +95,59 @@ static fur_status update_part(void *user, int64_t first, int64_t count, float *m
     return fur_adamw_step(&run->run->exec, count, model->data + first, model->gradient + first, m, v, &args);
 }
 
-/* What a run leaves: the first step's gradients, then weights and moments after three steps. */
+/* What a run leaves: the first step's gradients, what an observer saw of the second one's backward, then weights and
+ * moments after three steps, and the loss of an evaluation. */
 typedef struct trace {
     kit_gradient first;
-    double losses[3];
+    double losses[4];
+    uint64_t seen[3];            /* hashes: of gradients by a layer's output, of queries, of keys */
     int64_t bytes, moment_bytes; /* tables have no such moments */
     float *weights, *m, *v;
 } trace;
 
+typedef struct sight {
+    const fur_model_config *config;
+    fur_hash layers, queries, keys;
+} sight;
+
+static fur_status see_layer(void *user, int64_t layer, int64_t tokens, const float *dy_TC)
+{
+    sight *s = user;
+    fur_hash_update(&s->layers, &layer, (int64_t)sizeof layer);
+    fur_hash_update(&s->layers, dy_TC, tokens * s->config->width * (int64_t)sizeof(float));
+    return FUR_OK;
+}
+
+static fur_status see_queries(void *user, const fur_observed_queries *seen)
+{
+    sight *s = user;
+    int64_t floats = seen->count * (int64_t)sizeof(float), q = fur_config_query_width(s->config);
+    fur_hash_update(&s->queries, &seen->first, (int64_t)sizeof seen->first);
+    fur_hash_update(&s->queries, seen->x_BC, floats * s->config->width);
+    fur_hash_update(&s->queries, seen->o_BQ, floats * q);
+    fur_hash_update(&s->queries, seen->lse_BH, floats * s->config->heads);
+    fur_hash_update(&s->queries, seen->dq_BQ, floats * q);
+    return FUR_OK;
+}
+
+static fur_status see_keys(void *user, const fur_observed_keys *seen)
+{
+    sight *s = user;
+    int64_t bytes = seen->count * fur_config_key_width(s->config) * (int64_t)sizeof(float);
+    fur_hash_update(&s->keys, &seen->first, (int64_t)sizeof seen->first);
+    fur_hash_update(&s->keys, seen->dk_BK, bytes);
+    fur_hash_update(&s->keys, seen->dv_BK, bytes);
+    return FUR_OK;
+}
+
 static void trace_of(kit_run *run, const kit_row *row, trace *out)
 {
+    static sight s;
+    const fur_observer observer = {&s, see_layer, see_queries, see_keys};
+    s.config = fur_model_config_of(run->model);
+    fur_hash_begin(&s.layers);
+    fur_hash_begin(&s.queries);
+    fur_hash_begin(&s.keys);
     fur_model *model = run->model;
     const fur_exec *exec = &run->run->exec;
     fur_moments *moments = &run->run->memory.moments;
@@ -79,6 +161,7 @@ static void trace_of(kit_run *run, const kit_row *row, trace *out)
     for (int step = 0; step < 3; step++) {
         kit_gradient g;
         fur_run_set_random(run->run, 34, (uint64_t)step);
+        run->run->observer = step == 1 ? &observer : NULL;
         kit_gradient_create(run, row, NULL, 1.0, &g);
         out->losses[step] = g.loss;
         kit_ok(run->context, fur_moments_each(exec, moments, true, update_part, run));
@@ -87,6 +170,10 @@ static void trace_of(kit_run *run, const kit_row *row, trace *out)
         else
             kit_gradient_destroy(&g);
     }
+    out->seen[0] = fur_hash_end(&s.layers);
+    out->seen[1] = fur_hash_end(&s.queries);
+    out->seen[2] = fur_hash_end(&s.keys);
+    kit_ok(run->context, fur_model_loss(run->run, &row->row, NULL, &out->losses[3], NULL));
     memcpy(out->weights, model->data, (size_t)out->bytes);
     kit_ok(run->context, fur_moments_read(exec->error, moments, false, 0, moments->count, out->m));
     kit_ok(run->context, fur_moments_read(exec->error, moments, true, 0, moments->count, out->v));
@@ -100,10 +187,10 @@ static void trace_clear(trace *t)
     free(t->v);
 }
 
-static void trace_with(const kit_model_case *at, const kit_folder *folder, int threads, const fur_plan_request *places,
-                       trace *out)
+static void trace_of_type(const kit_model_case *at, const kit_folder *folder, const char *dtype, int threads,
+                          const fur_plan_request *places, trace *out)
 {
-    fur_context *context = kit_context(threads);
+    fur_context *context = kit_context_of(threads, dtype);
     fur_model_config config = five_layers(at);
     fur_model *model = kit_model(context, &config, 31);
     kit_row row;
@@ -119,12 +206,20 @@ static void trace_with(const kit_model_case *at, const kit_folder *folder, int t
     fur_context_destroy(context);
 }
 
+static void trace_with(const kit_model_case *at, const kit_folder *folder, int threads, const fur_plan_request *places,
+                       trace *out)
+{
+    trace_of_type(at, folder, "f32", threads, places, out);
+}
+
 static void check_same(const char *name, const fur_plan_request *p, int threads, const trace *a, const trace *b)
 {
     char text[200];
-    snprintf(text, sizeof text, "%s, inputs %d, attention %d, optimizer %d, keep %d, %d threads", name, (int)p->inputs,
-             (int)p->attention, (int)p->optimizer, (int)p->keep, threads);
+    snprintf(text, sizeof text, "%s, inputs %d, attention %d, optimizer %d, keys %d in %d, keep %d, %d threads", name,
+             (int)p->inputs, (int)p->attention, (int)p->optimizer, (int)p->keys, (int)p->key_groups, (int)p->keep,
+             threads);
     kit_check_same_bits(text, a->losses, b->losses, sizeof a->losses);
+    kit_check_same_bits(text, a->seen, b->seen, sizeof a->seen);
     kit_check_same_bits(text, a->first.all, b->first.all, (size_t)a->first.count * sizeof(float));
     kit_check_same_bits(text, a->first.dx, b->first.dx, (size_t)a->first.dx_count * sizeof(float));
     kit_check_same_bits(text, a->weights, b->weights, (size_t)a->bytes);
@@ -162,6 +257,54 @@ static void the_store_changes_no_bit(void **state)
     assert_int_equal(kit_entries(folder.path), 0);
     kit_folder_clear(&folder);
     print_message("%d runs of 3 steps, %d shapes: the same bits wherever things are\n", runs, kit_model_case_count);
+}
+
+/* Every number of groups, with layer inputs and attention outputs in every place; in some pairs of places if some >= 0.
+ */
+static int groups_of(const kit_model_case *at, const kit_folder *folder, const char *dtype, int some)
+{
+    fur_plan_request p;
+    fur_plan_request_defaults(&p);
+    p.keep = FUR_KEEP_NOTHING;
+    trace reference, other;
+    trace_of_type(at, folder, dtype, 1, &p, &reference);
+    p.disk_bytes = DISK;
+    p.keys = FUR_STORE_DISK;
+    int runs = 0;
+    for (p.key_groups = 1; p.key_groups <= at->config.kv_heads; p.key_groups++) {
+        if (at->config.kv_heads % p.key_groups != 0)
+            continue;
+        for (int k = 0; k < 3 * 3; k++) {
+            if (some >= 0 && k % 3 != (k / 3 + some) % 3)
+                continue;
+            runs++;
+            p.inputs = (fur_store_place)(k % 3 + 1);
+            p.attention = (fur_store_place)(k / 3 + 1);
+            p.keep = p.attention == FUR_STORE_AGAIN ? FUR_KEEP_NOTHING : FUR_KEEP_AUTO;
+            trace_of_type(at, folder, dtype, 1 + k % 2, &p, &other);
+            check_same(at->name, &p, 1 + k % 2, &reference, &other);
+            trace_clear(&other);
+        }
+    }
+    trace_clear(&reference);
+    return runs;
+}
+
+static void heads_in_groups_change_no_bit(void **state)
+{
+    (void)state;
+    static const char *const types[] = {"f32", "bf16"};
+    kit_folder folder;
+    kit_folder_init(&folder);
+    int runs = 0;
+    for (int type = 0; type < 2; type++) {
+        runs += groups_of(&all_of_heads, &folder, types[type], -1);
+        for (int i = 0; i < kit_model_case_count; i++)
+            runs += groups_of(&kit_model_cases[i], &folder, types[type], i + type);
+    }
+    assert_int_equal(kit_entries(folder.path), 0);
+    kit_folder_clear(&folder);
+    print_message("%d runs of 3 steps: the same bits in any number of groups of heads\n", runs);
 }
 
 /* ---- not exact ---------------------------------------------------------------------------------------------- */
@@ -306,7 +449,7 @@ static void rows_do_not_meet_in_the_store(void **state)
     fur_plan_request_defaults(&p);
     p.disk_bytes = DISK;
     p.disk_dir = folder.path;
-    p.inputs = p.attention = p.optimizer = FUR_STORE_DISK;
+    p.inputs = p.attention = p.optimizer = p.keys = FUR_STORE_DISK;
     kit_row_create(&config, at->lengths, 1, 32, &row);
     kit_row_create(&config, (int64_t[]){30, 70, 0}, 1, 33, &between);
     open_run(context, model, &row, &p, &run);
@@ -367,7 +510,7 @@ static void every_operation_on_the_store_may_fail(void **state)
     fur_plan_request_defaults(&p);
     p.disk_bytes = DISK;
     p.disk_dir = folder.path;
-    p.inputs = p.attention = p.optimizer = FUR_STORE_DISK;
+    p.inputs = p.attention = p.optimizer = p.keys = FUR_STORE_DISK;
     kit_row_create(&config, at->lengths, 1, 32, &row);
     open_run(context, model, &row, &p, &run);
     kit_gradient want, got;
@@ -481,10 +624,15 @@ static void plan_keeps_to_the_disk_it_is_given(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_store_changes_no_bit),      cmocka_unit_test(encoded_rows_are_within_their_bounds),
-        cmocka_unit_test(inputs_that_are_not_exact),     cmocka_unit_test(a_run_measures_its_own_error),
-        cmocka_unit_test(rows_do_not_meet_in_the_store), cmocka_unit_test(every_operation_on_the_store_may_fail),
-        cmocka_unit_test(bad_folders_are_refused),       cmocka_unit_test(plan_keeps_to_the_disk_it_is_given),
+        cmocka_unit_test(the_store_changes_no_bit),
+        cmocka_unit_test(heads_in_groups_change_no_bit),
+        cmocka_unit_test(encoded_rows_are_within_their_bounds),
+        cmocka_unit_test(inputs_that_are_not_exact),
+        cmocka_unit_test(a_run_measures_its_own_error),
+        cmocka_unit_test(rows_do_not_meet_in_the_store),
+        cmocka_unit_test(every_operation_on_the_store_may_fail),
+        cmocka_unit_test(bad_folders_are_refused),
+        cmocka_unit_test(plan_keeps_to_the_disk_it_is_given),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

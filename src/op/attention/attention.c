@@ -73,6 +73,12 @@ static fur_status check_widths(const fur_exec *exec, const fur_attention_args *a
                              "width be 1..%d",
                              (long long)a->heads, (long long)a->kv_heads, (long long)a->head_dim,
                              FUR_ATTENTION_HEAD_DIM);
+    if (a->first_head < 0 || a->all_heads < 0 || a->all_heads > LARGEST_HEADS ||
+        (a->all_heads ? a->first_head > a->all_heads - a->heads : a->first_head != 0) ||
+        a->all_heads % (a->heads / a->kv_heads) != 0)
+        return fur_error_set(exec->error, FUR_E_SHAPE, "attention of heads %lld to %lld of a layer of %lld",
+                             (long long)a->first_head, (long long)(a->first_head + a->heads - 1),
+                             (long long)a->all_heads);
     int64_t q = a->heads * a->head_dim, k = a->kv_heads * a->head_dim;
     if (a->ldq < q || a->ldo < q || a->ldk < k || a->ldlse < a->heads)
         return fur_error_set(exec->error, FUR_E_SHAPE,
@@ -146,15 +152,26 @@ typedef struct layout {
     int fits;
 } layout;
 
-/* A function of the problem alone, so that the order of summation is, too. About 16 tasks feed the cores people have;
- * with few key heads memory is dearer than the tasks. */
+/* A function of the problem alone, so that the order of summation is, too: of the layer's key heads, however many of
+ * them are here. About 16 tasks feed the cores people have; with few key heads memory is dearer than the tasks. */
 static int64_t key_chunks(int64_t kv_heads)
 {
     return fur_min_i64(FUR_ATTENTION_CHUNKS, fur_div_up(16, kv_heads));
 }
 
+int64_t fur_attention_tasks(int64_t kv_heads, int64_t all_kv_heads)
+{
+    return kv_heads * key_chunks(all_kv_heads);
+}
+
+/* Key heads of the layer. */
+static int64_t all_kv_heads(const fur_attention_args *args)
+{
+    return args->all_heads ? args->all_heads / (args->heads / args->kv_heads) : args->kv_heads;
+}
+
 static layout lay_out(const fur_exec *exec, const fur_attention_kernel *kernel, fur_arena *arena, int64_t heads,
-                      int64_t kv_heads, int64_t head_dim, int64_t rows, int backward)
+                      int64_t chunks, int64_t head_dim, int64_t rows, int backward)
 {
     layout out = {0};
     int64_t floats = backward ? kernel->backward_floats(head_dim) : kernel->forward_floats(head_dim);
@@ -165,7 +182,7 @@ static layout lay_out(const fur_exec *exec, const fur_attention_kernel *kernel, 
     if (backward && kernel->has_parts) {
         out.lse2_KR = fur_arena_push_f32(arena, rows * heads);
         out.delta_KR = fur_arena_push_f32(arena, rows * heads);
-        out.dq_part_CTHD = fur_arena_push_f32(arena, (key_chunks(kv_heads) - 1) * rows * heads * head_dim);
+        out.dq_part_CTHD = fur_arena_push_f32(arena, (chunks - 1) * rows * heads * head_dim);
         out.fits = out.fits && out.lse2_KR && out.delta_KR && out.dq_part_CTHD;
     }
     return out;
@@ -177,7 +194,7 @@ int64_t fur_attention_workspace(const fur_exec *exec, int64_t heads, int64_t kv_
     int64_t bytes = 0;
     for (int featureless = 0; featureless <= 1; featureless++) {
         fur_arena arena = fur_arena_counting();
-        lay_out(exec, kernel_of(exec, featureless), &arena, heads, kv_heads, head_dim, rows, backward);
+        lay_out(exec, kernel_of(exec, featureless), &arena, heads, key_chunks(kv_heads), head_dim, rows, backward);
         bytes = fur_max_i64(bytes, arena.peak);
     }
     return bytes;
@@ -244,8 +261,8 @@ static void deal_keys(const fur_attention_call *call, fur_attention_run *runs)
 static fur_status prepare_tasks(const fur_exec *exec, const fur_attention_kernel *kernel,
                                 const fur_attention_args *args, int backward, task_set *out)
 {
-    int64_t rows = count_rows(args);
-    layout at = lay_out(exec, kernel, exec->workspace, args->heads, args->kv_heads, args->head_dim, rows, backward);
+    int64_t rows = count_rows(args), chunks = key_chunks(all_kv_heads(args));
+    layout at = lay_out(exec, kernel, exec->workspace, args->heads, chunks, args->head_dim, rows, backward);
     if (!at.fits)
         return fur_error_set(
             exec->error, FUR_E_MEMORY, "attention of %lld queries, %lld heads of %lld, needs %lld bytes of workspace",
@@ -255,12 +272,13 @@ static fur_status prepare_tasks(const fur_exec *exec, const fur_attention_kernel
     *out = (task_set){.block_rows = choose_block_rows(exec, rows, args->heads), .layout = at};
     out->call = (fur_attention_call){.args = args,
                                      .group = args->heads / args->kv_heads,
+                                     .all_heads = args->all_heads ? args->all_heads : args->heads,
                                      .plain = !f->window && !(f->softcap > 0) && !f->alibi && !(f->dropout > 0),
                                      .drop_below = (uint32_t)fmin((double)f->dropout * 0x1p32, 0xffffffffp0),
                                      .keep_scale = (float)(1.0 / (1.0 - (double)f->dropout)),
                                      .runs = at.runs,
                                      .rows = rows,
-                                     .chunks = key_chunks(args->kv_heads),
+                                     .chunks = chunks,
                                      .lse2_KR = at.lse2_KR,
                                      .delta_KR = at.delta_KR,
                                      .dq_part_CTHD = at.dq_part_CTHD};

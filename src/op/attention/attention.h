@@ -56,6 +56,9 @@ typedef struct fur_query_piece {
 
 typedef struct fur_attention_args {
     int64_t heads, kv_heads, head_dim; /* kv_heads divides heads; head_dim 1..1024 */
+    int64_t first_head, all_heads;     /* of a layer whose heads several calls share: query heads before these, and in
+                                        * all; slopes, draws and cuts are the layer's, so that no bit depends on who
+                                        * calls with which. Both 0: these are all. sink_H and arrays begin at these */
     float scale;
     int causal;
     fur_attention_features features;
@@ -85,9 +88,13 @@ double fur_attention_slope(int64_t heads, int64_t head);
  * arguments alone, so that no block size, thread or instruction set changes it. */
 uint32_t fur_attention_draw(uint64_t key, int64_t head, int64_t token, int64_t position);
 
-/* Bytes that forward (backward) pushes on exec->workspace at most, for any rows <= `rows` in all pieces together. */
+/* Bytes that forward (backward) pushes on exec->workspace at most, for any rows <= `rows` in all pieces together, and
+ * for these heads of a layer of any number. */
 int64_t fur_attention_workspace(const fur_exec *exec, int64_t heads, int64_t kv_heads, int64_t head_dim, int64_t rows,
                                 int backward);
+
+/* Parts that backward of some key heads, of a layer of `all_kv_heads`, is done in at once: more threads find no work. */
+int64_t fur_attention_tasks(int64_t kv_heads, int64_t all_kv_heads);
 
 /* Parallel over (head, query tiles) forward and (key head, fixed chunks of keys) backward; no atomics; the same bits
  * for any thread count at one instruction set. Cost 4 D flops per visible (query, key, head) forward, 10 D backward;

@@ -50,7 +50,7 @@ typedef struct fur_attention_run {
 /* One call, as its tasks see it. */
 typedef struct fur_attention_call {
     const fur_attention_args *args;
-    int64_t group;
+    int64_t group, all_heads;
     int plain;           /* no feature but sink logits */
     uint32_t drop_below; /* draws below it leave a weight out */
     float keep_scale;    /* of the others */
@@ -121,6 +121,17 @@ static inline float *fur_attention_lse(const fur_attention_call *call, const fur
     return call->args->lse_TH + (rows->piece->first_row + v / call->group) * call->args->ldlse + head;
 }
 
+/* Number of a virtual row's head in its layer. */
+static inline int64_t fur_attention_head(const fur_attention_call *call, const fur_attention_rows *rows, int64_t v)
+{
+    return call->args->first_head + rows->kv_head * call->group + v % call->group;
+}
+
+static inline double fur_attention_slope_of(const fur_attention_call *call, const fur_attention_rows *rows, int64_t v)
+{
+    return fur_attention_slope(call->all_heads, fur_attention_head(call, rows, v));
+}
+
 /* Position in the document of virtual row v. */
 static inline int64_t fur_attention_position(const fur_attention_call *call, const fur_query_piece *piece, int64_t v)
 {
@@ -182,8 +193,8 @@ static inline float fur_attention_keep(const fur_attention_call *call, uint32_t 
 /* Head and token of a virtual row, as the stream of its draws. */
 static inline uint64_t fur_attention_stream(const fur_attention_call *call, const fur_attention_rows *rows, int64_t v)
 {
-    int64_t head = rows->kv_head * call->group + v % call->group, token = rows->piece->first_token + v / call->group;
-    return (uint64_t)head << 40 | (uint64_t)token;
+    int64_t token = rows->piece->first_token + v / call->group;
+    return (uint64_t)fur_attention_head(call, rows, v) << 40 | (uint64_t)token;
 }
 
 #endif

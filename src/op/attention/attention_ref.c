@@ -92,7 +92,7 @@ static double score(const fur_attention_call *call, const fur_attention_rows *ro
         *slope = 1 - t * t;
     }
     if (a->features.alibi)
-        s -= fur_attention_slope(a->heads, head_of(call, rows, v)) *
+        s -= fur_attention_slope_of(call, rows, v) *
              fabs((double)(fur_attention_position(call, rows->piece, v) - key_position));
     return s;
 }
@@ -103,7 +103,7 @@ static double keep(const fur_attention_call *call, const fur_attention_rows *row
     if (!(call->args->features.dropout > 0))
         return 1;
     return (double)fur_attention_keep(call,
-                                      fur_attention_draw(call->args->features.dropout_key, head_of(call, rows, v),
+                                      fur_attention_draw(call->args->features.dropout_key, fur_attention_head(call, rows, v),
                                                          rows->piece->first_token + v / call->group, key_position));
 }
 

@@ -238,8 +238,7 @@ static void weights_with_features(const fur_attention_call *call, const fur_atte
     for (int64_t i = 0; i < count; i++) {
         float *p_row = x->p + i * LD_P, *ds_row = x->ds + i * LD_P;
         V lse = vset(call->lse2_KR[at + i]), delta = vset(call->delta_KR[at + i]);
-        int64_t head = rows->kv_head * call->group + (v + i) % call->group;
-        V slope = vset(a->features.alibi ? (float)(fur_attention_slope(a->heads, head) / LN_2) : 0.0f);
+        V slope = vset(a->features.alibi ? (float)(fur_attention_slope_of(call, rows, v + i) / LN_2) : 0.0f);
         V row_at = vset((float)(fur_attention_position(call, rows->piece, v + i) - x->block.position[0]));
         if (a->features.dropout > 0 && x->start[i] < x->to[i])
             draw_keys(call, rows, v + i, x);

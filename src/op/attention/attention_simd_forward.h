@@ -341,10 +341,8 @@ static void begin_statistics(const fur_attention_call *call, const fur_attention
 
 static void set_slopes(const fur_attention_call *call, const fur_attention_rows *rows, feature_scratch *f)
 {
-    for (int64_t i = 0; call->args->features.alibi && i < FUR_ATTENTION_ROWS; i++) {
-        int64_t head = rows->kv_head * call->group + (rows->begin + i) % call->group;
-        f->slope[i] = (float)(fur_attention_slope(call->args->heads, head) / LN_2);
-    }
+    for (int64_t i = 0; call->args->features.alibi && i < FUR_ATTENTION_ROWS; i++)
+        f->slope[i] = (float)(fur_attention_slope_of(call, rows, rows->begin + i) / LN_2);
 }
 
 static void forward(const fur_attention_call *call, const fur_attention_rows *rows, void *scratch)

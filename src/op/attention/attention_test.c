@@ -337,7 +337,7 @@ static void test_exponential(void **state)
 /* ---- properties, to the bit -------------------------------------------------------------------------------------- */
 
 typedef struct results {
-    float *o, *lse, *dq, *dk, *dv;
+    float *o, *lse, *dq, *dk, *dv, *dsink;
     size_t o_bytes, lse_bytes, dq_bytes, dk_bytes;
 } results;
 
@@ -356,6 +356,7 @@ static results run_both(const test_case *c, fur_isa isa, int threads)
                      .dq = p.args.dq_THD,
                      .dk = p.dk,
                      .dv = p.dv,
+                     .dsink = p.dsink,
                      .o_bytes = (size_t)o * sizeof(float),
                      .lse_bytes = (size_t)p.lse_floats * sizeof(float),
                      .dq_bytes = (size_t)dq * sizeof(float),
@@ -419,6 +420,73 @@ static void test_cuts_same_bits(void **state)
             kit_check_same_bits("row of o", a.o + t * p.args.ldo, p.args.o_THD + t * p.args.ldo, bytes);
             kit_check_same_bits("row of lse", a.lse + t * p.args.ldlse, p.args.lse_TH + t * p.args.ldlse,
                                 (size_t)whole.heads * sizeof(float));
+        }
+        kit_guard_free_all();
+    }
+}
+
+/* The problem of the key heads [first, first + count) alone: the same arrays, from those heads on. */
+static problem heads_of(const problem *p, int64_t first, int64_t count)
+{
+    problem part = *p;
+    int64_t group = p->c.heads / p->c.kv_heads, at = first * p->c.head_dim, q_at = at * group;
+    part.c.heads = count * group;
+    part.c.kv_heads = count;
+    fur_attention_args *a = &part.args;
+    a->heads = part.c.heads;
+    a->kv_heads = count;
+    a->first_head = first * group;
+    a->all_heads = p->c.heads;
+    a->q_THD += q_at;
+    a->o_THD += q_at;
+    a->lse_TH += a->first_head;
+    a->do_THD += q_at;
+    a->dq_THD += q_at;
+    if (a->features.sink_H) {
+        a->features.sink_H += a->first_head;
+        a->dsink_H += a->first_head;
+    }
+    for (int64_t s = 0; s < part.span_count; s++) {
+        part.spans[s].k_SKD += at;
+        part.spans[s].v_SKD += at;
+        part.spans[s].dk_SKD += at;
+        part.spans[s].dv_SKD += at;
+    }
+    a->pieces = part.pieces;
+    for (int64_t i = 0; i < a->piece_count; i++)
+        part.pieces[i].spans = part.spans + (p->pieces[i].spans - p->spans);
+    return part;
+}
+
+/* A layer's heads in one call or in several: the same bits, slopes and draws among them. */
+static void test_heads_in_groups_same_bits(void **state)
+{
+    (void)state;
+    static const test_case some[] = {{12, 6, 20, 210, 1, WHOLE, KIT_NORMAL, 0.2f, 5, PLAIN},
+                                     {12, 12, 16, 600, 1, LATE, KIT_NORMAL, 0.2f, 0, PLAIN},
+                                     {12, 6, 20, 300, 1, DOCUMENTS, KIT_NORMAL, 0.2f, 0, {EVERYTHING}, 1},
+                                     {6, 6, 20, 210, 0, SHARED, KIT_NORMAL, 0.2f, 3, {EVERYTHING}, 1}};
+    for (int number = 0; number < 4 * ((int)kit_best_isa() + 1); number++) {
+        const test_case *c = &some[number % 4];
+        fur_isa isa = (fur_isa)(number / 4);
+        results whole = run_both(c, isa, 2);
+        problem all;
+        for (int64_t count = 1; count < c->kv_heads; count++) {
+            if (c->kv_heads % count != 0)
+                continue;
+            build(&all, c, 9);
+            for (int backward = 0; backward < 2; backward++)
+                for (int64_t first = 0; first < c->kv_heads; first += count) {
+                    problem part = heads_of(&all, first, count);
+                    run(&part, isa, 2, backward);
+                }
+            kit_check_same_bits("o", whole.o, all.args.o_THD, whole.o_bytes);
+            kit_check_same_bits("lse", whole.lse, all.args.lse_TH, whole.lse_bytes);
+            kit_check_same_bits("dq", whole.dq, all.args.dq_THD, whole.dq_bytes);
+            kit_check_same_bits("dk", whole.dk, all.dk, whole.dk_bytes);
+            kit_check_same_bits("dv", whole.dv, all.dv, whole.dk_bytes);
+            if (c->sinks)
+                kit_check_same_bits("dsink", whole.dsink, all.dsink, (size_t)c->heads * sizeof(float));
         }
         kit_guard_free_all();
     }
@@ -580,6 +648,12 @@ static void test_refusals(void **state)
     bad.lddq = 63;
     assert_int_equal(fur_attention_backward(&kit.exec, &bad), FUR_E_SHAPE);
     bad = good;
+    bad.first_head = 2;
+    assert_int_equal(fur_attention_forward(&kit.exec, &bad), FUR_E_SHAPE); /* of how many? */
+    bad.all_heads = 5;
+    assert_int_equal(fur_attention_forward(&kit.exec, &bad), FUR_E_SHAPE);
+    assert_non_null(strstr(kit.error.text, "heads 2 to 5 of a layer of 5"));
+    bad = good;
     bad.features.window = -1;
     assert_int_equal(fur_attention_forward(&kit.exec, &bad), FUR_E_ARGUMENT);
     bad = good;
@@ -624,6 +698,7 @@ int main(void)
         cmocka_unit_test(test_exponential),
         cmocka_unit_test(test_threads_same_bits),
         cmocka_unit_test(test_cuts_same_bits),
+        cmocka_unit_test(test_heads_in_groups_same_bits),
         cmocka_unit_test(test_nan_does_not_leak),
         cmocka_unit_test(test_blind),
         cmocka_unit_test(test_nan_outside_window),

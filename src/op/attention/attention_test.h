@@ -203,7 +203,7 @@ static void run(const problem *p, fur_isa isa, int threads, int backward)
     if (status != FUR_OK)
         fail_msg("%s", kit.error.text);
     assert_int_equal(kit.workspace.used, 0);
-    assert_int_equal(kit.workspace.peak, bytes);
+    assert_true(p->args.all_heads ? kit.workspace.peak <= bytes : kit.workspace.peak == bytes);
     kit_exec_clear(&kit);
 }
 
