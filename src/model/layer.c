@@ -103,7 +103,9 @@ fur_status fur_maps_forward(const fur_run *run, int count, const fur_map_offsets
     fur_status status = p.kind->prepare(&run->exec, &p, tokens, x_TI, p.in, &input);
     for (int i = 0; status == FUR_OK && i < count; i++) {
         p = fur_model_map(run->model, maps[i]);
-        if (run->use_R && maps[i]->first_row >= 0)
+        if (run->behind && maps[i]->first_row >= 0)
+            status = fur_run_catch_up(run, maps[i], &input);
+        if (status == FUR_OK && run->use_R && maps[i]->first_row >= 0)
             status = p.kind->count_use(&run->exec, &p, &input, run->use_R + maps[i]->first_row);
         if (status == FUR_OK)
             status = p.kind->forward(&run->exec, &p, &input, add, y_TO[i], p.out);

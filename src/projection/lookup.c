@@ -111,6 +111,16 @@ static fur_status update_all_rows(const fur_exec *exec, const fur_lookup *lookup
     return fur_adamw_step(exec, elements, weight, gradient->weight, moments->m, moments->v, &adam);
 }
 
+static fur_status lookup_catch_up(const fur_exec *exec, const fur_projection *map, const fur_projection_input *input,
+                                  const fur_lookup_update *args, float *weight, const fur_row_moments *moments)
+{
+    if (moments->m)
+        return FUR_OK; /* dense Adam leaves no row behind */
+    fur_lookup lookup = lookup_of(map);
+    fur_lookup_moments lazy = {moments->m_bf16, moments->v_R, moments->step_R};
+    return fur_lookup_catch_up(exec, &lookup, input ? &input->codes : NULL, weight, &lazy, args);
+}
+
 static fur_status lookup_update(const fur_exec *exec, const fur_projection *map, const fur_gradient_sink *gradient,
                                 const fur_lookup_update *args, float *weight, const fur_row_moments *moments)
 {
@@ -140,6 +150,7 @@ const fur_projection_kind fur_projection_lookup = {
     .prepare = lookup_prepare,
     .forward = lookup_forward,
     .backward = lookup_backward,
+    .catch_up = lookup_catch_up,
     .sum_squares = lookup_sum_squares,
     .update = lookup_update,
     .count_use = lookup_count_use,

@@ -173,3 +173,13 @@ static void update(const fur_lookup_row *row, float gain, const float *dtable, f
         wstore_row(m + i, moment);
     }
 }
+
+static void catch_up(const fur_lookup_row *row, float *table, uint16_t *m)
+{
+    V keep = vset(row->keep), decay = vset(row->decay), rate = vset(row->rate);
+    for (int64_t i = 0; i < FUR_LOOKUP_TILE; i += VL) {
+        V moment = wload_row(m + i);
+        vstore(table + i, vfnma(rate, moment, vmul(keep, vload(table + i))));
+        wstore_row(m + i, vmul(decay, moment));
+    }
+}

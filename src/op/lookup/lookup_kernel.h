@@ -82,6 +82,8 @@ typedef struct fur_lookup_kernel {
     double (*square)(const float *dtable);
     /* The update of a row of a tile: gain = (1 - beta1) grad_scale. */
     void (*update)(const fur_lookup_row *row, float gain, const float *dtable, float *table, uint16_t *m);
+    /* Steps without a gradient, together: w <- keep w - rate m, m <- decay m. */
+    void (*catch_up)(const fur_lookup_row *row, float *table, uint16_t *m);
 } fur_lookup_kernel;
 
 extern const fur_lookup_kernel fur_lookup_ref, fur_lookup_avx2, fur_lookup_avx512, fur_lookup_avx512bf16;

@@ -190,6 +190,15 @@ static void update(const fur_lookup_row *row, float gain, const float *dtable, f
     }
 }
 
+static void catch_up(const fur_lookup_row *row, float *table, uint16_t *m)
+{
+    for (int64_t i = 0; i < FUR_LOOKUP_TILE; i++) {
+        double moment = (double)fur_bf16_value(m[i]);
+        table[i] = (float)((double)row->keep * (double)table[i] - (double)row->rate * moment);
+        m[i] = fur_bf16_of((float)((double)row->decay * moment));
+    }
+}
+
 const fur_lookup_kernel fur_lookup_ref = {.strip = FUR_LOOKUP_TILE,
                                           .hash = hash,
                                           .forward_tile = forward_tile,
@@ -198,4 +207,5 @@ const fur_lookup_kernel fur_lookup_ref = {.strip = FUR_LOOKUP_TILE,
                                           .scores = scores,
                                           .input = input,
                                           .square = square,
-                                          .update = update};
+                                          .update = update,
+                                          .catch_up = catch_up};

@@ -242,8 +242,7 @@ fur_status fur_lookup_sum_squares(const fur_exec *exec, const fur_lookup *map, c
     return FUR_OK;
 }
 
-static fur_status check_update(const fur_exec *exec, const fur_lookup *map, const fur_lookup_moments *moments,
-                               const fur_lookup_update *a)
+static fur_status check_factors(const fur_exec *exec, const fur_lookup *map, const fur_lookup_update *a)
 {
     FUR_TRY(check_trained(exec, map));
     if (!(a->lr >= 0 && isfinite(a->lr)) || !(a->beta1 >= 0 && a->beta1 <= 0.99) || !(a->beta2 >= 0 && a->beta2 < 1) ||
@@ -254,22 +253,102 @@ static fur_status check_update(const fur_exec *exec, const fur_lookup *map, cons
             "lookup update: lr %g, betas %g (at most 0.99) and %g, eps %g, weight decay %g, step %lld, "
             "scale %g: one is out of range",
             a->lr, a->beta1, a->beta2, a->eps, a->weight_decay, (long long)a->step, (double)a->grad_scale);
+    return FUR_OK;
+}
+
+/* What a step without a gradient does: of the steps that a row can have missed, the latest first. */
+typedef struct missed_step {
+    double keep, rate, root; /* 1 - lr weight_decay; lr / (1 - beta1^s); 1 / sqrt(1 - beta2^s) */
+} missed_step;
+
+static void list_missed(const fur_lookup_update *a, missed_step out[FUR_LOOKUP_BEHIND])
+{
+    for (int64_t i = 0; i < fur_min_i64(a->step - 1, FUR_LOOKUP_BEHIND); i++) {
+        double step = (double)(a->step - 1 - i), lr = a->lr_before[i];
+        out[i] = (missed_step){.keep = 1 - lr * a->weight_decay,
+                               .rate = lr / (1 - pow(a->beta1, step)),
+                               .root = 1 / sqrt(1 - pow(a->beta2, step))};
+    }
+}
+
+/* All of `gap` steps: w <- keep w - rate m, m <- decay m. */
+static fur_lookup_row missed_by(const fur_lookup_update *a, const missed_step *missed, int64_t gap, double v)
+{
+    double keep = 1, moved = 0, m = 1, root = sqrt(v), shrink = sqrt(a->beta2);
+    for (int64_t i = gap - 1; i >= 0; i--) {
+        const missed_step *s = &missed[i];
+        m *= a->beta1;
+        root *= shrink;
+        keep *= s->keep;
+        moved = moved * s->keep + s->rate * m / (root * s->root + a->eps);
+    }
+    return (fur_lookup_row){.keep = (float)keep, .decay = (float)m, .rate = (float)moved};
+}
+
+static void catch_up_row(const fur_lookup_kernel *kernel, const fur_lookup *map, const fur_lookup_update *a,
+                         const missed_step *missed, int64_t n, float *table, const fur_lookup_moments *moments)
+{
+    int64_t R = fur_lookup_rows(map), gap = a->step - 1 - (int64_t)moments->last_KR[n];
+    if (gap == 0)
+        return;
+    double v = (double)moments->v_KR[n];
+    fur_lookup_row row = missed_by(a, missed, gap, v);
+    for (int64_t tile = 0; tile < fur_lookup_tiles(map); tile++) {
+        int64_t at = fur_lookup_tile_at(map, tile, n / R) + n % R * FUR_LOOKUP_TILE;
+        kernel->catch_up(&row, table + at, moments->m + at);
+    }
+    moments->v_KR[n] = (float)(pow(a->beta2, (double)gap) * v);
+    moments->last_KR[n] = (uint32_t)(a->step - 1);
+}
+
+fur_status fur_lookup_catch_up(const fur_exec *exec, const fur_lookup *map, const fur_lookup_codes *codes, float *table,
+                               const fur_lookup_moments *moments, const fur_lookup_update *args)
+{
+    FUR_TRY(check_factors(exec, map, args));
+    int64_t K = fur_lookup_tables(map), R = fur_lookup_rows(map), slots = map->two_rows ? 2 : 1;
+    for (int64_t n = 0; n < K * R; n++) {
+        int64_t gap = args->step - 1 - (int64_t)moments->last_KR[n];
+        if (gap < 0 || gap > FUR_LOOKUP_BEHIND)
+            return fur_error_set(exec->error, FUR_E_ARGUMENT,
+                                 "lookup update: before step %lld row %lld was updated at %lld, expected at most %d "
+                                 "steps before",
+                                 (long long)args->step, (long long)n, (long long)moments->last_KR[n],
+                                 FUR_LOOKUP_BEHIND);
+    }
+    const fur_lookup_kernel *kernel = fur_lookup_kernel_of(exec);
+    missed_step missed[FUR_LOOKUP_BEHIND];
+    list_missed(args, missed);
+#pragma omp parallel for schedule(static) num_threads(exec->threads) if (exec->threads > 1)
+    for (int64_t k = 0; k < K; k++) {
+        for (int64_t r = 0; !codes && r < R; r++)
+            catch_up_row(kernel, map, args, missed, k * R + r, table, moments);
+        for (int64_t i = 0; codes && i < slots * codes->tokens; i++) {
+            int64_t slot = k + i / codes->tokens * K, t = i % codes->tokens;
+            catch_up_row(kernel, map, args, missed, k * R + codes->code_ST[slot * codes->tokens + t], table, moments);
+        }
+    }
+    return FUR_OK;
+}
+
+static fur_status check_update(const fur_exec *exec, const fur_lookup *map, const uint8_t *touched_KR,
+                               const fur_lookup_moments *moments, const fur_lookup_update *a)
+{
+    FUR_TRY(check_factors(exec, map, a));
     int64_t rows = fur_lookup_tables(map) * fur_lookup_rows(map);
     for (int64_t n = 0; n < rows; n++)
-        if (moments->last_KR[n] > (uint64_t)a->step)
+        if (touched_KR[n] && (int64_t)moments->last_KR[n] != a->step - 1)
             return fur_error_set(exec->error, FUR_E_ARGUMENT,
-                                 "lookup update: step %lld, but row %lld was updated at %lld", (long long)a->step,
+                                 "lookup update: step %lld, but row %lld is that of step %lld", (long long)a->step,
                                  (long long)n, (long long)moments->last_KR[n]);
     return FUR_OK;
 }
 
-/* Factors of a row's gap, and its second moment with the sum of its gradient's squares. */
+/* Factors of a row, and its second moment with the sum of its gradient's squares. */
 static fur_lookup_row move_row(const fur_lookup *map, const fur_lookup_moments *moments, const fur_lookup_update *a,
                                int64_t n, double square)
 {
-    double gap = (double)(a->step - (int64_t)moments->last_KR[n]);
-    fur_lookup_row row = {.keep = (float)pow(1 - a->lr * a->weight_decay, gap), .decay = (float)pow(a->beta1, gap)};
-    double scale = (double)a->grad_scale, v = pow(a->beta2, gap) * (double)moments->v_KR[n];
+    fur_lookup_row row = {.keep = (float)(1 - a->lr * a->weight_decay), .decay = (float)a->beta1};
+    double scale = (double)a->grad_scale, v = a->beta2 * (double)moments->v_KR[n];
     v += (1 - a->beta2) * scale * scale * square / (double)map->out;
     double below = sqrt(v / (1 - pow(a->beta2, (double)a->step))) + a->eps;
     row.rate = (float)(a->lr / (1 - pow(a->beta1, (double)a->step)) / below);
@@ -282,7 +361,7 @@ fur_status fur_lookup_update_lazy(const fur_exec *exec, const fur_lookup *map, f
                                   const uint8_t *touched_KR, const float *square_KR, const fur_lookup_moments *moments,
                                   const fur_lookup_update *args)
 {
-    FUR_TRY(check_update(exec, map, moments, args));
+    FUR_TRY(check_update(exec, map, touched_KR, moments, args));
     const fur_lookup_kernel *kernel = fur_lookup_kernel_of(exec);
     int64_t K = fur_lookup_tables(map), R = fur_lookup_rows(map), mark = fur_arena_mark(exec->workspace);
     fur_lookup_row *row_KR = fur_arena_push(exec->workspace, row_bytes(map));
