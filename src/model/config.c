@@ -277,6 +277,16 @@ const char *fur_table_type_name(int type)
     return type >= FUR_TABLE_F32 && type <= FUR_TABLE_INT8 ? names[type] : NULL;
 }
 
+bool fur_table_type_find(const char *name, fur_table_type *out)
+{
+    for (int type = 0; fur_table_type_name(type); type++)
+        if (strcmp(fur_table_type_name(type), name) == 0) {
+            *out = (fur_table_type)type;
+            return true;
+        }
+    return false;
+}
+
 const char *fur_attention_kind_name(int index)
 {
     return index >= 0 && index < fur_attention_kind_count() ? fur_attention_kind_at(index)->name : NULL;
