@@ -50,6 +50,8 @@ expect 2 train -f docs.jsonl --preset bytes-1m-lookup --lookup-bits 7 -o no
 says "look-up maps of 7 bits: they do not divide the width of 128"
 expect 2 train -f docs.jsonl --preset bytes-1m-hybrid --projection dense -o no
 says "this feedforward has tables and no activation"
+expect 2 train --resume latest -o hybrid-lazy --table-optimizer adam --max-steps 9
+says "tables updated by adam: the checkpoint was made with lazy"
 expect 2 plan --model hybrid-lazy --lookup-bits 4 -c 64
 says "was made without it"
 expect 4 train -f docs.jsonl --preset gpt2-124m-lookup -c 96 -b 192 --memory 2G -o no

@@ -231,6 +231,38 @@ static void tables_stop(void **state)
     scene_close(&s);
 }
 
+/* Moments of a file that no run can have left. */
+static void tables_check_moments(void **state)
+{
+    (void)state;
+    const kit_model_case *at = kit_model_cases;
+    while (!has_tables(at))
+        at++;
+    scene s;
+    scene_open(at, 1, 64, FUR_KEEP_AUTO, false, &s);
+    fur_row_moments *all = &s.run->memory.row_moments;
+    int64_t step = FUR_LOOKUP_BEHIND + 5;
+    for (int64_t r = 0; r < s.model->table.table_rows; r++)
+        all->step_R[r] = 5;
+    kit_ok(s.context, fur_run_check_row_moments(s.run, step));
+    all->m_bf16[7] = 0x7f80;
+    assert_int_equal(fur_run_check_row_moments(s.run, step), FUR_E_NONFINITE);
+    assert_non_null(strstr(fur_context_error(s.context), "moment 7 of "));
+    all->m_bf16[7] = 0;
+    for (int i = 0; i < 2; i++) {
+        all->v_R[9] = i ? -1 : NAN;
+        assert_int_equal(fur_run_check_row_moments(s.run, step), FUR_E_NONFINITE);
+        assert_non_null(strstr(fur_context_error(s.context), "second moment 9 of "));
+    }
+    all->v_R[9] = 0;
+    for (int i = 0; i < 2; i++) {
+        all->step_R[3] = i ? 4 : (uint32_t)step + 1;
+        assert_int_equal(fur_run_check_row_moments(s.run, step), FUR_E_FORMAT);
+        assert_non_null(strstr(fur_context_error(s.context), "row 3 of "));
+    }
+    scene_close(&s);
+}
+
 /* A table with an infinity makes the next map's input one: the layer is named. */
 static void tables_not_finite(void **state)
 {
@@ -255,6 +287,7 @@ int main(void)
         cmocka_unit_test(tables_gradient_of_one_layer_at_a_time),
         cmocka_unit_test(tables_update),
         cmocka_unit_test(tables_stop),
+        cmocka_unit_test(tables_check_moments),
         cmocka_unit_test(tables_not_finite),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
