@@ -69,7 +69,7 @@ typedef struct fur_run_memory {
     float *gradient;
     float *table_gradient;       /* of all tables, behind the others, or of one layer's */
     uint8_t *touched_R;          /* of their rows */
-    float *square_R;             /* of one layer's rows, while its tables are updated */
+    float *square_R, *even_O;    /* of one layer's rows and columns, while its tables are updated */
     fur_row_moments row_moments; /* of all tables */
     fur_moments moments;
     int32_t *row_ids_T, *row_targets_T; /* rows that a trainer or evaluator fills */

@@ -16,8 +16,10 @@ fur_gradient_sink fur_run_sink(const fur_run *run, const fur_map_offsets *map)
     }
     sink.weight = run->memory.table_gradient + (map->weight - run->table_shift);
     sink.touched_R = run->memory.touched_R + (map->first_row - run->row_shift);
-    if (run->memory.square_R)
+    if (run->memory.square_R) {
         sink.square_R = run->memory.square_R + (map->first_row - run->row_shift);
+        sink.even_O = run->memory.even_O + map->first_column;
+    }
     return sink;
 }
 

@@ -89,7 +89,8 @@ static fur_status lookup_sum_squares(const fur_exec *exec, const fur_projection 
                                      double *out)
 {
     fur_lookup lookup = lookup_of(map);
-    return fur_lookup_sum_squares(exec, &lookup, gradient->weight, gradient->touched_R, gradient->square_R, out);
+    return fur_lookup_sum_squares(exec, &lookup, gradient->weight, gradient->touched_R, gradient->square_R,
+                                  gradient->even_O, out);
 }
 
 /* Adam over all rows, whether a token used them or not: what the lazy update is measured against. */
@@ -129,7 +130,7 @@ static fur_status lookup_update(const fur_exec *exec, const fur_projection *map,
         return update_all_rows(exec, &lookup, gradient, args, weight, moments);
     fur_lookup_moments lazy = {moments->m_bf16, moments->v_R, moments->step_R};
     return fur_lookup_update_lazy(exec, &lookup, weight, gradient->weight, gradient->touched_R, gradient->square_R,
-                                  &lazy, args);
+                                  gradient->even_O, &lazy, args);
 }
 
 static fur_status lookup_count_use(const fur_exec *exec, const fur_projection *map, const fur_projection_input *input,

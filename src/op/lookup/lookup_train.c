@@ -49,9 +49,31 @@ static input_space lay_out_input(const fur_exec *exec, fur_arena *arena, const f
     return out;
 }
 
-static int64_t row_bytes(const fur_lookup *map)
+/* Of the update: factors of rows, gains of columns. */
+typedef struct update_space {
+    fur_lookup_row *row_KR;
+    float *gain_O;
+} update_space;
+
+static update_space lay_out_update(fur_arena *arena, const fur_lookup *map)
 {
-    return fur_lookup_tables(map) * fur_lookup_rows(map) * (int64_t)sizeof(fur_lookup_row);
+    int64_t rows = fur_lookup_tables(map) * fur_lookup_rows(map);
+    update_space out = {.row_KR = fur_arena_push(arena, rows * (int64_t)sizeof *out.row_KR)};
+    out.gain_O = fur_arena_push_f32(arena, fur_lookup_columns(map));
+    return out;
+}
+
+/* Sums of squares: of rows, and of the columns of each table apart. */
+typedef struct square_space {
+    double *row_KR, *column_KO;
+} square_space;
+
+static square_space lay_out_squares(fur_arena *arena, const fur_lookup *map)
+{
+    int64_t K = fur_lookup_tables(map), of_double = (int64_t)sizeof(double);
+    square_space out = {.row_KR = fur_arena_push(arena, K * fur_lookup_rows(map) * of_double)};
+    out.column_KO = fur_arena_push(arena, K * fur_lookup_columns(map) * of_double);
+    return out;
 }
 
 int64_t fur_lookup_workspace(const fur_exec *exec, const fur_lookup *map, int64_t tokens, int backward)
@@ -59,10 +81,13 @@ int64_t fur_lookup_workspace(const fur_exec *exec, const fur_lookup *map, int64_
     int64_t most = fur_lookup_forward_workspace(exec, map, tokens);
     if (!backward)
         return most;
-    fur_arena tables = fur_arena_counting(), input = fur_arena_counting();
+    fur_arena tables = fur_arena_counting(), input = fur_arena_counting(), squares = fur_arena_counting(),
+              update = fur_arena_counting();
     lay_out(exec, &tables, map, tokens);
     lay_out_input(exec, &input, map, tokens);
-    most = fur_max_i64(fur_max_i64(most, tables.peak), fur_max_i64(input.peak, row_bytes(map)));
+    lay_out_squares(&squares, map);
+    lay_out_update(&update, map);
+    most = fur_max_i64(fur_max_i64(most, tables.peak), fur_max_i64(input.peak, fur_max_i64(squares.peak, update.peak)));
     return fur_round_up(most, FUR_ARENA_ALIGN);
 }
 
@@ -213,31 +238,45 @@ fur_status fur_lookup_backward_input(const fur_exec *exec, const fur_lookup *map
 
 /* ---- update ----------------------------------------------------------------------------------------------------- */
 
+static void set_even(const fur_lookup *map, double total, const double *column_KO, float *even_O)
+{
+    int64_t K = fur_lookup_tables(map), columns = fur_lookup_columns(map);
+    for (int64_t o = 0; o < columns; o++) {
+        double sum = 0;
+        for (int64_t k = 0; k < K; k++)
+            sum += column_KO[k * columns + o];
+        even_O[o] = sum > 0 ? (float)fmin(sqrt(total / (double)map->out / sum), FUR_LOOKUP_MOST_EVEN) : 1;
+    }
+}
+
 fur_status fur_lookup_sum_squares(const fur_exec *exec, const fur_lookup *map, const float *dtable,
-                                  const uint8_t *touched_KR, float *square_KR, double *sum)
+                                  const uint8_t *touched_KR, float *square_KR, float *even_O, double *sum)
 {
     FUR_TRY(fur_lookup_check(exec->error, map));
     const fur_lookup_kernel *kernel = fur_lookup_kernel_of(exec);
-    int64_t K = fur_lookup_tables(map), R = fur_lookup_rows(map), mark = fur_arena_mark(exec->workspace);
-    double *row_KR = fur_arena_push(exec->workspace, K * R * (int64_t)sizeof *row_KR);
-    if (!row_KR)
+    int64_t K = fur_lookup_tables(map), R = fur_lookup_rows(map), columns = fur_lookup_columns(map);
+    int64_t mark = fur_arena_mark(exec->workspace);
+    square_space at = lay_out_squares(exec->workspace, map);
+    if (!at.row_KR || !at.column_KO)
         return too_small(exec, mark, map);
 #pragma omp parallel for schedule(static) num_threads(exec->threads)
     for (int64_t k = 0; k < K; k++) {
-        double *row = row_KR + k * R;
+        double *row = at.row_KR + k * R, *column = at.column_KO + k * columns;
         memset(row, 0, (size_t)R * sizeof *row);
+        memset(column, 0, (size_t)columns * sizeof *column);
         for (int64_t tile = 0; tile < fur_lookup_tiles(map); tile++) {
             const float *d = dtable + fur_lookup_tile_at(map, tile, k);
             for (int64_t r = 0; r < R; r++)
                 if (touched_KR[k * R + r])
-                    row[r] += kernel->square(d + r * FUR_LOOKUP_TILE);
+                    row[r] += kernel->square(d + r * FUR_LOOKUP_TILE, column + tile * FUR_LOOKUP_TILE);
         }
     }
     *sum = 0;
     for (int64_t n = 0; n < K * R; n++) {
-        square_KR[n] = (float)row_KR[n];
-        *sum += row_KR[n];
+        square_KR[n] = (float)at.row_KR[n];
+        *sum += at.row_KR[n];
     }
+    set_even(map, *sum, at.column_KO, even_O);
     fur_arena_release(exec->workspace, mark);
     return FUR_OK;
 }
@@ -358,28 +397,30 @@ static fur_lookup_row move_row(const fur_lookup *map, const fur_lookup_moments *
 }
 
 fur_status fur_lookup_update_lazy(const fur_exec *exec, const fur_lookup *map, float *table, const float *dtable,
-                                  const uint8_t *touched_KR, const float *square_KR, const fur_lookup_moments *moments,
-                                  const fur_lookup_update *args)
+                                  const uint8_t *touched_KR, const float *square_KR, const float *even_O,
+                                  const fur_lookup_moments *moments, const fur_lookup_update *args)
 {
     FUR_TRY(check_update(exec, map, touched_KR, moments, args));
     const fur_lookup_kernel *kernel = fur_lookup_kernel_of(exec);
     int64_t K = fur_lookup_tables(map), R = fur_lookup_rows(map), mark = fur_arena_mark(exec->workspace);
-    fur_lookup_row *row_KR = fur_arena_push(exec->workspace, row_bytes(map));
-    if (!row_KR)
+    update_space of = lay_out_update(exec->workspace, map);
+    if (!of.row_KR || !of.gain_O)
         return too_small(exec, mark, map);
-    float gain = (float)((1 - args->beta1) * (double)args->grad_scale);
+    for (int64_t o = 0; o < fur_lookup_columns(map); o++)
+        of.gain_O[o] = (float)((1 - args->beta1) * (double)args->grad_scale * (double)even_O[o]);
 #pragma omp parallel num_threads(exec->threads) if (exec->threads > 1)
     {
 #pragma omp for schedule(static)
         for (int64_t n = 0; n < K * R; n++)
             if (touched_KR[n])
-                row_KR[n] = move_row(map, moments, args, n, (double)square_KR[n]);
+                of.row_KR[n] = move_row(map, moments, args, n, (double)square_KR[n]);
 #pragma omp for schedule(static)
         for (int64_t n = 0; n < fur_lookup_tiles(map) * K; n++) {
             int64_t at = fur_lookup_tile_at(map, n / K, n % K), first = n % K * R;
+            const float *gain = of.gain_O + n / K * FUR_LOOKUP_TILE;
             for (int64_t r = 0; r < R; r++, at += FUR_LOOKUP_TILE)
                 if (touched_KR[first + r])
-                    kernel->update(&row_KR[first + r], gain, dtable + at, table + at, moments->m + at);
+                    kernel->update(&of.row_KR[first + r], gain, dtable + at, table + at, moments->m + at);
         }
     }
     fur_arena_release(exec->workspace, mark);
