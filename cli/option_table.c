@@ -144,8 +144,8 @@ static const cli_option table[] = {
     {"table-lr", 0, NULL, CLI_REAL, "FACTOR", "1", NULL, 0, 1000, "Training",
      "look-up maps: learning rate of tables, as a multiple of --lr", TRAIN, NULL, AT(table_lr)},
     {"table-optimizer", 0, NULL, CLI_CHOICE, "NAME", "lazy", "lazy|adam", 0, 0, "Training",
-     "look-up maps: lazy moves rows in steps that use them, with bf16 momentum and one second moment a row; adam moves "
-     "all, with 6 more bytes a number", TRAIN | PLAN, NULL, AT(table_optimizer)},
+     "look-up maps: lazy moves rows when a step uses them, with bf16 momentum and one second moment a row; adam moves all "
+     "in every step, with 6 more bytes a number", TRAIN | PLAN, NULL, AT(table_optimizer)},
     {"weight-decay", 0, NULL, CLI_REAL, "VALUE", "0.1", NULL, 0, 10, "Training",
      "decay of matrices, decoupled (AdamW)", TRAIN, NULL, AT(weight_decay)},
     {"warmup-steps", 0, NULL, CLI_INT, "STEPS", "(a twentieth of --max-steps)", NULL, 0, 1e12, "Training",
