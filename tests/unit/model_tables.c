@@ -283,11 +283,40 @@ static void tables_not_finite(void **state)
     scene_close(&s);
 }
 
+/* Rows read of a table where nobody says how many. */
+static void tables_rows_by_default(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *preset, *projection;
+        bool two;
+    } cases[] = {{"bytes-1m-hybrid", NULL, true},
+                 {"gpt2-124m-hybrid", NULL, true},
+                 {"bytes-1m-lookup", NULL, false},
+                 {"mf-tiny", NULL, false},
+                 {"mf-small", "qkvo=dense", false},
+                 {"bytes-1m-hybrid", "qkvo=lookup", true},
+                 {"bytes-1m", "ffn=lookup", true},
+                 {"bytes-1m", "lookup", false},
+                 {"bytes-1m", "ffn=lookup,qkvo=lookup", false},
+                 {"bytes-1m", "qkvo=lookup", false}};
+    fur_context *context = kit_context(1);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        fur_model_config config;
+        kit_ok(context, fur_config_preset(context, cases[i].preset, 64, &config));
+        if (cases[i].projection)
+            kit_ok(context, fur_config_set_projection(context, &config, cases[i].projection));
+        assert_int_equal(config.lookup_two_rows, cases[i].two);
+    }
+    fur_context_destroy(context);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tables_gradient_of_one_layer_at_a_time),
         cmocka_unit_test(tables_update),
+        cmocka_unit_test(tables_rows_by_default),
         cmocka_unit_test(tables_stop),
         cmocka_unit_test(tables_check_moments),
         cmocka_unit_test(tables_not_finite),
