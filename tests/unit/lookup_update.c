@@ -49,10 +49,10 @@ static void begin_codes(training *t, int s)
     fur_lookup_codes_place(&t->map, R, kit_guard((size_t)fur_lookup_codes_bytes(&t->map, R)), &t->codes[s]);
     for (int64_t k = 0; k < K; k++) {
         uint16_t any = 0;
-        for (uint16_t r = 0; r < R; r++)
-            any = t->touched[s][k * R + r] ? r : any;
-        for (uint16_t r = 0; r < R; r++)
-            t->codes[s].code_ST[k * R + r] = t->touched[s][k * R + r] ? r : any;
+        for (int r = 0; r < R; r++)
+            any = t->touched[s][k * R + r] ? (uint16_t)r : any;
+        for (int r = 0; r < R; r++)
+            t->codes[s].code_ST[k * R + r] = t->touched[s][k * R + r] ? (uint16_t)r : any;
     }
 }
 
