@@ -50,9 +50,10 @@ static const cli_option table[] = {
     {"lookup-temperature", 0, NULL, CLI_REAL, "T", "(none)", NULL, 0, 1000, "Model",
      "look-up maps: rows are weighted by their probability at this temperature, not by the released score",
      TRAIN | PLAN, NULL, AT(lookup_temperature)},
-    {"lookup-two-rows", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Model",
-     "look-up maps: add the row across the nearest change of sign, so that outputs do not jump there",
-     TRAIN | PLAN, NULL, AT(lookup_two_rows)},
+    {"lookup-rows", 0, NULL, CLI_INT, "COUNT", "(the preset's)", NULL, 1, 2, "Model",
+     "look-up maps: rows read of a table; the second lies across the nearest change of sign, so that outputs do not jump "
+     "there. Models with tables for the feedforward alone learn from the start with 2, which is their default",
+     TRAIN | PLAN, NULL, AT(lookup_rows)},
     {"table-type", 0, NULL, CLI_CHOICE, "TYPE", "(as they are)", "f32|bf16|int8", 0, 0, "Model",
      "what look-up tables are stored as: bf16 takes half the bytes of f32, int8 with a scale a row about a quarter",
      CONVERT | BENCH, NULL, AT(table_type)},
@@ -144,8 +145,8 @@ static const cli_option table[] = {
     {"table-lr", 0, NULL, CLI_REAL, "FACTOR", "1", NULL, 0, 1000, "Training",
      "look-up maps: learning rate of tables, as a multiple of --lr", TRAIN, NULL, AT(table_lr)},
     {"table-optimizer", 0, NULL, CLI_CHOICE, "NAME", "lazy", "lazy|adam", 0, 0, "Training",
-     "look-up maps: lazy moves rows in steps that use them, with bf16 momentum and one second moment a row; adam moves "
-     "all, with 6 more bytes a number", TRAIN | PLAN, NULL, AT(table_optimizer)},
+     "look-up maps: lazy moves rows when a step uses them, with bf16 momentum and one second moment a row; adam moves all "
+     "in every step, with 6 more bytes a number", TRAIN | PLAN, NULL, AT(table_optimizer)},
     {"weight-decay", 0, NULL, CLI_REAL, "VALUE", "0.1", NULL, 0, 10, "Training",
      "decay of matrices, decoupled (AdamW)", TRAIN, NULL, AT(weight_decay)},
     {"warmup-steps", 0, NULL, CLI_INT, "STEPS", "(a twentieth of --max-steps)", NULL, 0, 1e12, "Training",

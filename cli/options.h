@@ -99,9 +99,8 @@ typedef struct cli_options {
     double softcap, dropout, attention_dropout;
     int64_t degree, chunk, max_features;
     double bound, max_error;
-    int64_t lookup_bits;
+    int64_t lookup_bits, lookup_rows;
     double lookup_temperature, table_lr;
-    bool lookup_two_rows;
     const char *table_optimizer, *table_type;
     bool far_bias, fine_gradient;
     int64_t context, row_tokens;

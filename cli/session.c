@@ -298,7 +298,7 @@ static int check_far(const cli_session *session, const fur_model_config *config)
 /* The same of look-up maps. */
 static int check_lookup(const cli_session *session, const fur_model_config *config)
 {
-    static const char *const names[] = {"lookup-bits", "lookup-temperature", "lookup-two-rows", "table-lr",
+    static const char *const names[] = {"lookup-bits", "lookup-temperature", "lookup-rows", "table-lr",
                                         "table-optimizer"};
     if (cli_has_tables(config))
         return CLI_OK;
@@ -325,7 +325,7 @@ static int apply_attention(const cli_session *session, int64_t longest, fur_mode
                 {"fine-gradient", config->far_fine_gradient},
                 {"lookup-bits", config->lookup_bits == options->lookup_bits},
                 {"lookup-temperature", fabs(config->lookup_temperature - options->lookup_temperature) <= 0},
-                {"lookup-two-rows", config->lookup_two_rows},
+                {"lookup-rows", 1 + config->lookup_two_rows == options->lookup_rows},
                 {"degree", config->far_degree == options->degree},
                 {"chunk", config->far_chunk == options->chunk},
                 {"max-features", config->far_max_features == options->max_features},
@@ -338,7 +338,8 @@ static int apply_attention(const cli_session *session, int64_t longest, fur_mode
         fur_config_set_lookup_bits(config, options->lookup_bits);
     if (cli_given(options, "lookup-temperature"))
         config->lookup_temperature = options->lookup_temperature;
-    config->lookup_two_rows |= options->lookup_two_rows;
+    if (cli_given(options, "lookup-rows"))
+        config->lookup_two_rows = options->lookup_rows == 2;
     config->sink_logits |= options->sink_logits;
     config->qk_norm |= options->qk_norm;
     if (cli_given(options, "sink-tokens"))

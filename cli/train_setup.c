@@ -201,7 +201,7 @@ static int check_resumed(const cli_session *session)
         "window",    "sink-tokens",   "sink-logits", "position",           "rope-scaling",
         "softcap",   "qk-norm",       "dropout",     "superblock",         "attention-dropout",
         "degree",    "bound",         "chunk",       "far-bias",           "max-features",
-        "max-error", "fine-gradient", "lookup-bits", "lookup-temperature", "lookup-two-rows"};
+        "max-error", "fine-gradient", "lookup-bits", "lookup-temperature", "lookup-rows"};
     for (size_t i = 0; i < sizeof shaping / sizeof shaping[0]; i++)
         if (session->options->resume != NULL && cli_source_of(session->options, shaping[i]) == CLI_FROM_COMMAND)
             return cli_refuse(session, CLI_USAGE, "--%s: a resumed run keeps its model; start a new one with --model",
@@ -271,16 +271,11 @@ static void add_attention(json_t *object, const cli_options *o)
     const struct {
         const char *name;
         int64_t value;
-    } counts[] = {{"sink-tokens", o->sink_tokens},
-                  {"degree", o->degree},
-                  {"chunk", o->chunk},
-                  {"max-features", o->max_features},
-                  {"lookup-bits", o->lookup_bits}};
+    } counts[] = {{"sink-tokens", o->sink_tokens},   {"degree", o->degree},           {"chunk", o->chunk},
+                  {"max-features", o->max_features}, {"lookup-bits", o->lookup_bits}, {"lookup-rows", o->lookup_rows}};
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
         if (cli_given(o, counts[i].name))
             cli_json_int(object, counts[i].name, counts[i].value);
-    if (o->lookup_two_rows)
-        cli_json_bool(object, "lookup-two-rows", true);
     if (o->fine_gradient)
         cli_json_bool(object, "fine-gradient", true);
     if (o->far_bias)

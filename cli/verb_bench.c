@@ -271,9 +271,8 @@ static int decode_model(bench *b, int64_t prompt, fur_model_config *config, char
         return cli_refuse(b->session, CLI_USAGE, "--table-type: %s",
                           tables ? "the tables of a model in a folder are timed as they are stored (furlong convert)"
                                  : "the model has no look-up tables");
-    for (int type = 0; o->table_type != NULL && fur_table_type_name(type) != NULL; type++)
-        if (strcmp(fur_table_type_name(type), o->table_type) == 0)
-            config->table_type = (fur_table_type)type;
+    if (o->table_type != NULL)
+        (void)fur_table_type_find(o->table_type, &config->table_type); /* one of them, as the option's choices say */
     if (prompt > FUR_BENCH_MOST_PROMPT)
         return cli_refuse(b->session, CLI_USAGE, "--tokens: a prompt to decode behind has at most %d, got %" PRId64,
                           FUR_BENCH_MOST_PROMPT, prompt);

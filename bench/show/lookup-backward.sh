@@ -4,11 +4,8 @@ set -eu
 cd "$(dirname "$0")/../.."
 ROOT=$PWD
 . tools/dev/all.sh
-# shellcheck disable=SC2086 # a list of words
-need $packages_build
-build_preset release
-threads="1 2"
-[ "$(processors)" -ge 2 ] || threads=1
+build_release
+threads=$(one_and_two)
 rounds=${1-2}
 results=$(mktemp)
 trap 'rm -f "$results"' EXIT

@@ -5,10 +5,8 @@ set -eu
 cd "$(dirname "$0")/../.."
 ROOT=$PWD
 . tools/dev/all.sh
-# shellcheck disable=SC2086 # a list of words
-need $packages_build
+build_release
 get_text shakespeare
-build_preset release
 steps=${1-500}
 preset=${2-bytes-1m-lookup}
 scratch=$(mktemp -d)

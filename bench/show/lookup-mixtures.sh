@@ -4,10 +4,8 @@ set -eu
 cd "$(dirname "$0")/../.."
 ROOT=$PWD
 . tools/dev/all.sh
-# shellcheck disable=SC2086 # a list of words
-need $packages_build
+build_release
 get_text shakespeare
-build_preset release
 build_preset test
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

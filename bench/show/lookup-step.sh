@@ -5,9 +5,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 ROOT=$PWD
 . tools/dev/all.sh
-# shellcheck disable=SC2086 # a list of words
-need $packages_build
-build_preset release
+build_release
 preset=${1-mf-small}
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

@@ -159,7 +159,9 @@ FUR_API const char *fur_position_name(int type);   /* "learned", "rope", "alibi"
 FUR_API const char *fur_activation_name(int type); /* "gelu_tanh", "swiglu", "norm"; NULL past the last */
 /* "none", "linear", "ntk", "dynamic", "yarn", "llama3"; NULL past the last. */
 FUR_API const char *fur_rope_scaling_name(int type);
-FUR_API const char *fur_table_type_name(int type);       /* "f32", "bf16", "int8"; NULL past the last */
+FUR_API const char *fur_table_type_name(int type); /* "f32", "bf16", "int8"; NULL past the last */
+/* The type of that name; false: there is none, and *out is left. */
+FUR_API bool fur_table_type_find(const char *name, fur_table_type *out);
 FUR_API const char *fur_attention_kind_name(int index);  /* NULL past the last */
 FUR_API const char *fur_projection_kind_name(int index); /* NULL past the last */
 

@@ -29,8 +29,8 @@ typedef struct fur_conversion {
  * they are), every other tensor as f32, and the tokenizer's files as they are. `to` appears whole or not at all.
  * on_table (may be NULL) is told of each table. Memory: weights that are not tables, and the tables' pages, which the
  * system may take back. Cost: the files are read twice. Errors: FUR_E_ARGUMENT (no such type; a type for a model
- * without tables; `to` exists), FUR_E_NONFINITE (a value overflows bf16; names the tensor), those of fur_model_open and
- * of writing. */
+ * without tables; `to` exists), FUR_E_NONFINITE (a value overflows bf16; names the tensor), FUR_E_INTERRUPTED
+ * (fur_context_stop; there is no `to`), those of fur_model_open and of writing. */
 FUR_API fur_status fur_model_convert(fur_context *context, const char *from, const char *to, const char *table_type,
                                      fur_converted_fn on_table, void *user, fur_conversion *out);
 

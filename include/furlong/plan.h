@@ -49,6 +49,9 @@ typedef struct fur_plan_request {
     int64_t error_rows;     /* training: tokens of a row that fur_run_measure_errors samples; 0: it is not called */
     bool row_updates;       /* training: look-up tables are updated as each layer's gradient is complete (a trainer's
                                way); else gradients of all of them are there in the end */
+    bool gradients_only;    /* training: no optimizer's state */
+    bool mapped_tables;     /* evaluation: look-up tables are mapped as their file has them (fur_model_open), as those
+                               of generation always are */
     bool row_adam;          /* with row_updates: f32 moments of all rows, in place of bf16 m and a v for each row */
     double measured_gflops; /* matrix product rate for the seconds; 0: measured now (about 0.1 s, once per process) */
 } fur_plan_request;

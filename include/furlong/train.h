@@ -33,8 +33,8 @@ typedef struct fur_train_settings {
     double lr, min_lr, beta1, beta2, adam_eps, weight_decay, grad_clip; /* grad_clip 0: none; of look-up
                                                                            tables each layer's is clipped by itself */
     double table_lr; /* learning rate of look-up tables, as a multiple of lr */
-    bool table_adam; /* f32 moments of all their rows, each step; else bf16 momentum, one second moment a row, and rows
-                        move only in steps that use them */
+    bool table_adam; /* f32 moments of all their rows, each step; else bf16 momentum, one second moment a row, and what
+                        a row misses in steps that do not use it is made up before it is used */
     int64_t warmup_steps;
     int64_t save_steps, eval_steps, log_steps; /* 0: only at the end */
     int64_t error_steps;      /* steps between measurements of almost-linear layers' error, after each of which their

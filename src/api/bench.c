@@ -360,6 +360,8 @@ typedef struct step_bench {
     fur_row row;
     int64_t step;
     double update_seconds, fastest, fastest_update; /* of the optimizer in this step; of the fastest one */
+    fur_lookup_update tables;
+    double lr_before[FUR_LOOKUP_BEHIND];
 } step_bench;
 
 static fur_status one_step(void *user)
@@ -369,6 +371,9 @@ static fur_status one_step(void *user)
     double loss, start = fur_clock_seconds();
     fur_model_zero_gradients(model);
     b->update_seconds = 0;
+    b->tables.step = b->step + 1;
+    if (b->run->behind && b->step % FUR_LOOKUP_BEHIND == 0)
+        FUR_TRY(fur_run_settle_tables(b->run, &b->tables));
     FUR_TRY(fur_model_loss_and_gradient(b->run, &b->row, NULL, 1.0, &loss, NULL));
     double updated_from = fur_clock_seconds();
     fur_adamw_args args = {.lr = 1e-4,
@@ -392,15 +397,8 @@ static fur_status update_tables(void *user, int64_t layer)
 {
     step_bench *b = user;
     bool changed;
-    fur_lookup_update args = {.lr = 1e-4,
-                              .beta1 = 0.9,
-                              .beta2 = 0.95,
-                              .eps = 1e-8,
-                              .weight_decay = 0.1,
-                              .step = b->step + 1,
-                              .grad_scale = 1};
     double start = fur_clock_seconds();
-    fur_status status = fur_run_update_tables(b->run, layer, 1, args, &changed);
+    fur_status status = fur_run_update_tables(b->run, layer, 1, b->tables, &changed);
     b->update_seconds += fur_clock_seconds() - start;
     return status;
 }
@@ -418,6 +416,16 @@ static fur_status time_steps(fur_context *context, fur_model *model, const fur_p
     m->row_offsets[documents] = tokens;
     fur_status status = fur_moments_zero(&b.run->exec, &m->moments);
     fur_run_clear_row_moments(b.run);
+    b.tables = (fur_lookup_update){.lr = 1e-4,
+                                   .lr_before = b.lr_before,
+                                   .beta1 = 0.9,
+                                   .beta2 = 0.95,
+                                   .eps = 1e-8,
+                                   .weight_decay = 0.1,
+                                   .grad_scale = 1};
+    for (int i = 0; i < FUR_LOOKUP_BEHIND; i++)
+        b.lr_before[i] = b.tables.lr;
+    b.run->behind = request->row_updates ? &b.tables : NULL;
     b.run->on_layer_done = request->row_updates ? update_tables : NULL;
     b.run->layer_done_user = &b;
     for (int64_t t = 0; t < tokens; t++) {

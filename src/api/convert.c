@@ -68,19 +68,22 @@ static fur_status tensor_bytes(fur_error *error, const char *folder, int64_t *by
 static fur_status find_type(fur_error *error, const fur_model *model, const char *from, const char *name,
                             fur_table_type *out)
 {
-    int type = 0;
     *out = model->config.table_type;
     if (!name)
         return FUR_OK;
     if (!fur_config_has_lookup(&model->config))
         return fur_error_set(error, FUR_E_ARGUMENT, "%s: the model has no look-up tables that could be stored as %s",
                              from, name);
-    while (fur_table_type_name(type) && strcmp(fur_table_type_name(type), name) != 0)
-        type++;
-    if (!fur_table_type_name(type))
+    if (!fur_table_type_find(name, out))
         return fur_error_set(error, FUR_E_ARGUMENT, "tables of type '%s', expected f32, bf16 or int8", name);
-    *out = (fur_table_type)type;
     return FUR_OK;
+}
+
+static fur_status check_stop(fur_context *context, const char *to)
+{
+    if (!atomic_load(&context->stop))
+        return FUR_OK;
+    return fur_error_set(&context->error, FUR_E_INTERRUPTED, "stopped: %s was not written", to);
 }
 
 /* One table's figures. The scratch of its writer is made here, since no file is written yet. */
@@ -104,15 +107,16 @@ static fur_status measure(fur_error *error, const fur_model *model, const fur_pa
     return status;
 }
 
-static fur_status measure_all(fur_error *error, const fur_model *model, fur_converted_fn on_table, void *user,
-                              fur_conversion *out)
+static fur_status measure_all(fur_context *context, const fur_model *model, const char *to, fur_converted_fn on_table,
+                              void *user, fur_conversion *out)
 {
     for (int64_t i = 0; i < model->table.count; i++) {
         const fur_parameter *p = &model->table.list[i];
         fur_converted_table table;
         if (!p->table)
             continue;
-        FUR_TRY(measure(error, model, p, out->table_type, &table));
+        FUR_TRY(check_stop(context, to));
+        FUR_TRY(measure(&context->error, model, p, out->table_type, &table));
         out->tables++;
         out->largest_error = fmax(out->largest_error, table.largest_error);
         if (on_table)
@@ -138,6 +142,8 @@ static fur_status write_folder(fur_context *context, const fur_model *model, con
         if (status == FUR_OK)
             status = tensor_bytes(error, staging, &out->bytes_after);
         if (status == FUR_OK)
+            status = check_stop(context, to);
+        if (status == FUR_OK)
             status = fur_folder_publish(error, staging, to);
         else
             fur_folder_remove(staging);
@@ -160,7 +166,7 @@ fur_status fur_model_convert(fur_context *context, const char *from, const char 
     if (status == FUR_OK)
         status = tensor_bytes(error, from, &out->bytes_before);
     if (status == FUR_OK)
-        status = measure_all(error, model, on_table, user, out);
+        status = measure_all(context, model, to, on_table, user, out);
     if (status == FUR_OK) {
         model->config.table_type = out->table_type; /* what is written; its rows know what they are */
         status = write_folder(context, model, from, to, out);

@@ -227,6 +227,7 @@ static fur_status plan_and_run(capture *k, fur_cutter *cutter)
         return fur_error_set(error, FUR_E_ARGUMENT, "too many rows to capture");
     fur_plan_request_defaults(&request);
     request.purpose = FUR_FOR_TRAIN;
+    request.gradients_only = true;
     request.row_tokens = context;
     request.memory_bytes = k->settings->memory_bytes;
     request.data_bytes = cutter->info.bytes_held + rows * (2 * k->model->config.width + 64) * 4;

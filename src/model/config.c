@@ -172,6 +172,11 @@ void fur_config_make_lookup(fur_model_config *c, bool qkvo, bool ffn)
     }
 }
 
+void fur_config_lookup_rows(fur_model_config *c)
+{
+    c->lookup_two_rows = c->projection_ffn == FUR_PROJECTION_LOOKUP && c->projection_qkvo != FUR_PROJECTION_LOOKUP;
+}
+
 static fur_status check_lookup(fur_error *error, const fur_model_config *c)
 {
     bool qkvo = c->projection_qkvo == FUR_PROJECTION_LOOKUP, ffn = c->projection_ffn == FUR_PROJECTION_LOOKUP;
@@ -275,6 +280,16 @@ const char *fur_table_type_name(int type)
 {
     static const char *const names[] = {"f32", "bf16", "int8"};
     return type >= FUR_TABLE_F32 && type <= FUR_TABLE_INT8 ? names[type] : NULL;
+}
+
+bool fur_table_type_find(const char *name, fur_table_type *out)
+{
+    for (int type = 0; fur_table_type_name(type); type++)
+        if (strcmp(fur_table_type_name(type), name) == 0) {
+            *out = (fur_table_type)type;
+            return true;
+        }
+    return false;
 }
 
 const char *fur_attention_kind_name(int index)
@@ -400,6 +415,8 @@ fur_status fur_config_set_projection(fur_context *context, fur_model_config *con
         if (!*part)
             break;
     }
+    if (!fur_config_has_lookup(config))
+        fur_config_lookup_rows(&changed);
     *config = changed;
     return FUR_OK;
 }

@@ -55,6 +55,9 @@ static inline bool fur_config_has_output_map(const fur_model_config *c)
 void fur_config_lookup_defaults(fur_model_config *config);
 /* q, k and v, or the feedforward, become those of the released MemoryFormer. */
 void fur_config_make_lookup(fur_model_config *config, bool qkvo, bool ffn);
+/* How many rows are read where nobody says: one as released, two where the feedforward alone has tables. With one, its
+ * residual stream, which attention's dense maps write, soon picks the same rows for all tokens (docs/NUMERICS.md). */
+void fur_config_lookup_rows(fur_model_config *config);
 
 static inline int64_t fur_config_query_width(const fur_model_config *c) /* H * D */
 {

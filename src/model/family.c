@@ -434,12 +434,13 @@ static fur_status read_lookup(fur_error *error, const fur_json *j, fur_model_con
     FUR_TRY(fur_json_int(error, j, "lookup_down_bits", 1, FUR_LOOKUP_MOST_BITS, &c->lookup_down_bits));
     FUR_TRY(fur_json_number(error, j, "lookup_temperature", 0, 1e3, &c->lookup_temperature));
     FUR_TRY(fur_json_bool(error, j, "lookup_two_rows", &c->lookup_two_rows));
-    const char *const types[] = {fur_table_type_name(0), fur_table_type_name(1), fur_table_type_name(2), NULL};
-    int type = FUR_TABLE_F32; /* of files that do not say */
-    if (fur_json_find(j, "table_type"))
-        FUR_TRY(read_word(error, j, "table_type", types, &type));
-    c->table_type = (fur_table_type)type;
-    return FUR_OK;
+    const char *type;
+    c->table_type = FUR_TABLE_F32; /* of files that do not say */
+    if (!fur_json_find(j, "table_type"))
+        return FUR_OK;
+    FUR_TRY(fur_json_string(error, j, "table_type", &type));
+    return fur_table_type_find(type, &c->table_type) ? FUR_OK
+                                                     : refuse(error, j, "table_type", type, "other kinds only");
 }
 
 static fur_status read_furlong(fur_error *error, const fur_json *j, fur_model_config *c)

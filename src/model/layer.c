@@ -107,7 +107,9 @@ fur_status fur_maps_forward(const fur_run *run, int count, const fur_map_offsets
     fur_status status = p.kind->prepare(&run->exec, &p, tokens, x_TI, p.in, &input);
     for (int i = 0; status == FUR_OK && i < count; i++) {
         p = fur_model_map(run->model, maps[i]);
-        if (run->use_R && maps[i]->first_row >= 0)
+        if (run->behind && maps[i]->first_row >= 0)
+            status = fur_run_catch_up(run, maps[i], &input);
+        if (status == FUR_OK && run->use_R && maps[i]->first_row >= 0)
             status = p.kind->count_use(&run->exec, &p, &input, run->use_R + maps[i]->first_row);
         if (status == FUR_OK)
             status = p.kind->forward(&run->exec, &p, &input, add, y_TO[i], p.out);
@@ -119,13 +121,21 @@ fur_status fur_maps_forward(const fur_run *run, int count, const fur_map_offsets
 fur_status fur_map_backward(fur_run *run, const fur_map_offsets *map, int64_t tokens, const float *x_TI,
                             const float *dy_TO, int add, float *dx_TI)
 {
-    fur_projection p = fur_model_map(run->model, map);
-    fur_gradient_sink sink = fur_run_sink(run, map);
+    return fur_maps_backward(run, 1, &map, tokens, x_TI, &dy_TO, add, dx_TI);
+}
+
+fur_status fur_maps_backward(fur_run *run, int count, const fur_map_offsets *const *maps, int64_t tokens,
+                             const float *x_TI, const float *const *dy_TO, int add, float *dx_TI)
+{
     fur_projection_input input;
+    fur_projection p = fur_model_map(run->model, maps[0]);
     int64_t mark = fur_arena_mark(run->exec.workspace);
     fur_status status = p.kind->prepare(&run->exec, &p, tokens, x_TI, p.in, &input);
-    if (status == FUR_OK)
-        status = p.kind->backward(&run->exec, &p, &input, dy_TO, p.out, add, dx_TI, p.in, &sink);
+    for (int i = 0; status == FUR_OK && i < count; i++) {
+        fur_gradient_sink sink = fur_run_sink(run, maps[i]);
+        p = fur_model_map(run->model, maps[i]);
+        status = p.kind->backward(&run->exec, &p, &input, dy_TO[i], p.out, add || i > 0, dx_TI, p.in, &sink);
+    }
     fur_arena_release(run->exec.workspace, mark);
     return named(run, status);
 }

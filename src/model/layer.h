@@ -58,6 +58,9 @@ fur_status fur_maps_forward(const fur_run *run, int count, const fur_map_offsets
 /* Weight gradients added; dx (+)= ... unless NULL. */
 fur_status fur_map_backward(fur_run *run, const fur_map_offsets *map, int64_t tokens, const float *x_TI,
                             const float *dy_TO, int add, float *dx_TI);
+/* Maps of one kind and one input, which is prepared once; dx is the sum. */
+fur_status fur_maps_backward(fur_run *run, int count, const fur_map_offsets *const *maps, int64_t tokens,
+                             const float *x_TI, const float *const *dy_TO, int add, float *dx_TI);
 
 /* Whether backward finds attention outputs and row statistics ready. */
 static inline int fur_layer_attention_is_kept(const fur_run *run)

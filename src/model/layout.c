@@ -297,7 +297,7 @@ static void layout_gradients(const fur_parameter_table *table, const fur_run_sha
     m->table_gradient = m->gradient ? m->gradient + table->first_table : NULL;
     m->touched_R = fur_arena_push(arena, rows);
     if (shape->row_updates)
-        m->square_R = fur_arena_push_f32(arena, rows);
+        m->square_R = fur_arena_push_f32(arena, rows), m->even_O = fur_arena_push_f32(arena, table->most_table_columns);
 }
 
 static void layout_row_moments(const fur_parameter_table *table, const fur_run_shape *shape, fur_arena *arena,

@@ -217,7 +217,7 @@ fur_run_shape fur_run_shape_of(const fur_plan *plan, const fur_plan_request *req
                            .moments = plan->optimizer,
                            .key_groups = plan->key_groups,
                            .keep_hidden = plan->keep_hidden,
-                           .optimizer = request->purpose == FUR_FOR_TRAIN,
+                           .optimizer = request->purpose == FUR_FOR_TRAIN && !request->gradients_only,
                            .row_updates = request->row_updates,
                            .row_adam = request->row_adam,
                            .error_rows = request->error_rows};

@@ -142,6 +142,7 @@ typedef struct builder {
     const family_names *names;
     fur_parameter_table *table; /* list NULL: counting only */
     int64_t first_table;        /* where tables begin in the flat array */
+    int64_t layer_columns;      /* of the layer's tables so far */
 } builder;
 
 /* Appends one tensor; columns 0: a vector. Returns its offset. */
@@ -194,6 +195,8 @@ static void make_table(builder *b, fur_map_offsets *map)
     map->weight = b->first_table + t->table_elements;
     map->first_row = t->table_rows;
     map->table_index = t->tables++;
+    map->first_column = b->layer_columns;
+    b->layer_columns += fur_round_up(map->out, FUR_LOOKUP_TILE);
     t->table_elements += elements;
     t->table_rows += rows;
     if (t->list) {
@@ -314,6 +317,7 @@ static void append_layer(builder *b, int64_t layer, fur_layer_offsets *l)
     *l = (fur_layer_offsets){.q_norm_w = -1, .k_norm_w = -1, .sinks = -1, .inner_norm_w = -1, .inner_norm_b = -1};
     l->first_table = b->first_table + b->table->table_elements;
     l->first_table_row = b->table->table_rows;
+    b->layer_columns = 0;
     append_norm(b, n->norm1, layer, &l->norm1_w, &l->norm1_b);
     if (n->qkv) {
         append_fused_qkv(b, l, layer);
@@ -345,6 +349,7 @@ static void append_layer(builder *b, int64_t layer, fur_layer_offsets *l)
     l->table_rows = b->table->table_rows - l->first_table_row;
     b->table->most_table_elements = fur_max_i64(b->table->most_table_elements, l->table_elements);
     b->table->most_table_rows = fur_max_i64(b->table->most_table_rows, l->table_rows);
+    b->table->most_table_columns = fur_max_i64(b->table->most_table_columns, b->layer_columns);
 }
 
 static void append_all(builder *b)
@@ -382,7 +387,7 @@ static void append_all(builder *b)
 int64_t fur_config_parameter_count(const fur_model_config *config)
 {
     fur_parameter_table table = {0};
-    builder b = {config, names_of(config), &table, 0};
+    builder b = {.config = config, .names = names_of(config), .table = &table};
     append_all(&b);
     return table.parameters;
 }
@@ -392,7 +397,7 @@ void fur_config_map_costs(const fur_model_config *config, fur_map_costs *out)
 {
     fur_parameter_table table = {0};
     fur_layer_offsets layer;
-    builder b = {config, names_of(config), &table, 0};
+    builder b = {.config = config, .names = names_of(config), .table = &table};
     append_layer(&b, 0, &layer);
     memset(out, 0, sizeof *out);
     for (int i = 0; i < FUR_LAYER_MAPS; i++) {
@@ -416,7 +421,7 @@ void fur_config_map_costs(const fur_model_config *config, fur_map_costs *out)
 fur_status fur_parameter_table_create(fur_error *error, const fur_model_config *config, fur_parameter_table *out)
 {
     memset(out, 0, sizeof *out);
-    builder b = {config, names_of(config), out, 0};
+    builder b = {.config = config, .names = names_of(config), .table = out};
     append_all(&b);
     b.first_table = out->table_elements > 0 ? fur_round_up(out->elements, FUR_LOOKUP_TILE) : out->elements;
     size_t parameters = (size_t)out->count;

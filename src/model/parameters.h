@@ -38,6 +38,7 @@ typedef struct fur_map_offsets {
     int64_t in, out, weight, bias;
     const fur_projection_kind *kind;
     int64_t table_index, first_row; /* among all tables, and among their rows; -1: not a table */
+    int64_t first_column;           /* among their columns, in whole tiles, of this layer */
     fur_lookup_options lookup;
 } fur_map_offsets;
 
@@ -67,12 +68,12 @@ static inline const fur_map_offsets *fur_layer_table(const fur_layer_offsets *l,
 }
 
 typedef struct fur_parameter_table {
-    int64_t count;                                /* tensors */
-    int64_t parameters;                           /* numbers, without padding */
-    int64_t elements;                             /* of the flat array, without tables */
-    int64_t first_table;                          /* elements, rounded up to a tile where there are tables */
-    int64_t tables, table_elements, table_rows;   /* of all tables, from there on */
-    int64_t most_table_elements, most_table_rows; /* of one layer's */
+    int64_t count;                              /* tensors */
+    int64_t parameters;                         /* numbers, without padding */
+    int64_t elements;                           /* of the flat array, without tables */
+    int64_t first_table;                        /* elements, rounded up to a tile where there are tables */
+    int64_t tables, table_elements, table_rows; /* of all tables, from there on */
+    int64_t most_table_elements, most_table_rows, most_table_columns; /* of one layer's */
     fur_parameter *list;
     fur_layer_offsets *layers;
     int64_t embedding, positions, final_norm_w, final_norm_b; /* -1: absent */

@@ -200,6 +200,7 @@ static void make_all_lookup(fur_model_config *c)
 static void make_hybrid(fur_model_config *c)
 {
     fur_config_make_lookup(c, false, true);
+    fur_config_lookup_rows(c);
 }
 
 fur_status fur_config_preset(fur_context *context, const char *name, int64_t longest, fur_model_config *out)

@@ -79,7 +79,7 @@ typedef struct fur_run_memory {
     float *gradient;
     float *table_gradient;       /* of all tables, behind the others, or of one layer's */
     uint8_t *touched_R;          /* of their rows */
-    float *square_R;             /* of one layer's rows, while its tables are updated */
+    float *square_R, *even_O;    /* of one layer's rows and columns, while its tables are updated */
     fur_row_moments row_moments; /* of all tables */
     fur_moments moments;
     int32_t *row_ids_T, *row_targets_T; /* rows that a trainer or evaluator fills */
@@ -132,11 +132,12 @@ struct fur_run {
     double map_work;                 /* of a layer's maps and one token */
     fur_layer_done_fn on_layer_done; /* with row_updates; NULL: tables stay as they are */
     void *layer_done_user;
-    int updating;                   /* part of the row's update was made: the row is not stopped any more */
-    uint32_t *use_R;                /* not NULL: how often each table row is used is counted here */
-    int64_t layer;                  /* in work */
-    int64_t table_shift, row_shift; /* first element and row of tables whose gradients are in memory */
-    const fur_observer *observer;   /* may be NULL */
+    const fur_lookup_update *behind; /* not NULL: rows of tables are caught up by it before they are read */
+    int updating;                    /* part of the row's update was made: the row is not stopped any more */
+    uint32_t *use_R;                 /* not NULL: how often each table row is used is counted here */
+    int64_t layer;                   /* in work */
+    int64_t table_shift, row_shift;  /* first element and row of tables whose gradients are in memory */
+    const fur_observer *observer;    /* may be NULL */
     fur_model *model;
     fur_run_shape shape;
     fur_arena arena;
@@ -188,6 +189,9 @@ fur_status fur_run_check_gradient(const fur_run *run, double *norm);
 void fur_run_clear_row_moments(fur_run *run);
 /* Whether they can be those of a run that has made so many steps: FUR_E_NONFINITE or FUR_E_FORMAT names the tensor. */
 fur_status fur_run_check_row_moments(const fur_run *run, int64_t step);
+/* Rows that prepared tokens use, all rows of all tables: as they are before step args->step. */
+fur_status fur_run_catch_up(const fur_run *run, const fur_map_offsets *map, const fur_projection_input *input);
+fur_status fur_run_settle_tables(const fur_run *run, const fur_lookup_update *args);
 /* Updates a layer's tables by their gradients, as a fur_layer_done_fn does. clip, if above 0: most that the norm of
  * these, taken together, may be, since that of all parameters is known too late. *changed: set once one of them was
  * changed. FUR_E_NONFINITE before that. */

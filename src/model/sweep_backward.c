@@ -104,8 +104,8 @@ static fur_status keys_backward(fur_run *run, fur_layer *layer, const fur_scratc
         FUR_TRY(run->observer->keys(run->observer->user, &seen));
     }
     FUR_TRY(fur_layer_norm_back(run, layer->at->k_norm_w, &layer->at->k, s, count, layer->shape.kv_heads, dk));
-    FUR_TRY(fur_map_backward(run, &layer->at->k, count, s->h_BC, dk, add, dh_BC));
-    return fur_map_backward(run, &layer->at->v, count, s->h_BC, dv, 1, dh_BC);
+    return fur_maps_backward(run, 2, (const fur_map_offsets *const[]){&layer->at->k, &layer->at->v}, count, s->h_BC,
+                             (const float *const[]){dk, dv}, add, dh_BC);
 }
 
 /* A block of some layer's input; layer -1: none. */

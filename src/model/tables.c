@@ -16,8 +16,10 @@ fur_gradient_sink fur_run_sink(const fur_run *run, const fur_map_offsets *map)
     }
     sink.weight = run->memory.table_gradient + (map->weight - run->table_shift);
     sink.touched_R = run->memory.touched_R + (map->first_row - run->row_shift);
-    if (run->memory.square_R)
+    if (run->memory.square_R) {
         sink.square_R = run->memory.square_R + (map->first_row - run->row_shift);
+        sink.even_O = run->memory.even_O + map->first_column;
+    }
     return sink;
 }
 
@@ -79,10 +81,12 @@ fur_status fur_run_check_row_moments(const fur_run *run, int64_t step)
         }
         FUR_TRY(check_second(run, p, all->v_R + p->first_row, rows));
         for (int64_t r = 0; r < rows; r++)
-            if ((int64_t)all->step_R[p->first_row + r] > step)
+            if ((int64_t)all->step_R[p->first_row + r] > step ||
+                (int64_t)all->step_R[p->first_row + r] < step - FUR_LOOKUP_BEHIND)
                 return fur_error_set(run->exec.error, FUR_E_FORMAT,
-                                     "row %lld of %s was updated at step %lld, of %lld steps", (long long)r, p->name,
-                                     (long long)all->step_R[p->first_row + r], (long long)step);
+                                     "row %lld of %s is that of step %lld, of %lld steps, expected at most %d behind",
+                                     (long long)r, p->name, (long long)all->step_R[p->first_row + r], (long long)step,
+                                     FUR_LOOKUP_BEHIND);
     }
     return FUR_OK;
 }
@@ -94,6 +98,31 @@ void fur_run_begin_tables(fur_run *run, const fur_layer_offsets *at)
     run->table_shift = at->first_table;
     run->row_shift = at->first_table_row;
     memset(run->memory.touched_R, 0, (size_t)at->table_rows);
+}
+
+/* input NULL: all rows. */
+static fur_status catch_up(const fur_run *run, const fur_map_offsets *map, const fur_projection_input *input,
+                           const fur_lookup_update *args)
+{
+    fur_projection p = fur_model_map(run->model, map);
+    fur_row_moments moments = row_moments(run, map);
+    return p.kind->catch_up(&run->exec, &p, input, args, run->model->data + map->weight, &moments);
+}
+
+fur_status fur_run_catch_up(const fur_run *run, const fur_map_offsets *map, const fur_projection_input *input)
+{
+    return catch_up(run, map, input, run->behind);
+}
+
+fur_status fur_run_settle_tables(const fur_run *run, const fur_lookup_update *args)
+{
+    for (int64_t layer = 0; layer < run->model->config.layers; layer++)
+        for (int i = 0; i < FUR_LAYER_MAPS; i++) {
+            const fur_map_offsets *map = fur_layer_table(&run->model->table.layers[layer], i);
+            if (map)
+                FUR_TRY(catch_up(run, map, NULL, args));
+        }
+    return FUR_OK;
 }
 
 /* Squared norm of the gradients of a layer's tables, taken together. */

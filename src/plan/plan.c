@@ -220,7 +220,7 @@ static void add_tables(const fur_parameter_table *table, const fur_run_shape *s,
     int training = s->purpose == FUR_FOR_TRAIN;
     double passes = s->purpose == FUR_FOR_GENERATE ? 0 : ceil(T / (double)s->superblock) * (training ? 4 : 1);
     w->slow_products += T * sum->slow * (training ? 4 : 1);
-    w->memory_bytes += (double)table->table_elements * (4 * passes + (s->row_updates ? 22 : 0));
+    w->memory_bytes += (double)table->table_elements * (4 * passes + (s->row_updates && s->optimizer ? 22 : 0));
 }
 
 static work row_work(const fur_model_config *c, const fur_parameter_table *table, const fur_run_shape *s,
@@ -309,8 +309,8 @@ static void evaluate(const planner *p, const fur_run_shape *shape, fur_plan *out
     out->keep_attention = fur_run_keeps_attention(shape);
     out->keep_hidden = shape->keep_hidden;
     out->key_groups = p->totals.parted_layers > 0 ? shape->key_groups : 0;
-    /* generation maps tables from their file (fur_model_open), and may come upon every row of them */
-    bool mapped = shape->purpose == FUR_FOR_GENERATE;
+    /* a run may come upon every row of tables that are mapped from their file (fur_model_open) */
+    bool mapped = shape->purpose == FUR_FOR_GENERATE || r->mapped_tables;
     int64_t tables = mapped ? 0 : p->table->table_elements;
     int64_t weights = (p->table->first_table + tables) * (int64_t)sizeof(float);
     add_item(out, "process and libraries", fur_context_process_bytes(p->context) + library_bytes(weights));
@@ -508,7 +508,7 @@ static void search(planner *p, fur_plan *out)
                                    .tokens = r->row_tokens,
                                    .superblock = superblock,
                                    .token_tile = choose_token_tile(p->config, p->table, superblock),
-                                   .optimizer = r->purpose == FUR_FOR_TRAIN,
+                                   .optimizer = r->purpose == FUR_FOR_TRAIN && !r->gradients_only,
                                    .row_updates = r->row_updates,
                                    .row_adam = r->row_adam,
                                    .error_rows = r->error_rows};

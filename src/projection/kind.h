@@ -40,7 +40,8 @@ typedef struct fur_projection {
 typedef struct fur_gradient_sink {
     float *weight, *bias; /* like fur_projection's; bias NULL where the map has none */
     uint8_t *touched_R;   /* NULL where the kind has no rows of its own */
-    float *square_R;      /* of them: room for sums of squares, from the gradient's norm to the update */
+    float *square_R;      /* of them: room for sums of squares, from the gradient's norm to the update; */
+    float *even_O;        /* and for factors of columns, in whole tiles */
 } fur_gradient_sink;
 
 /* A prepared input: the rows themselves, and what a kind derived from them, on the workspace of that time. */
@@ -82,7 +83,11 @@ struct fur_projection_kind {
     fur_status (*backward)(const fur_exec *exec, const fur_projection *map, const fur_projection_input *input,
                            const float *dy_TO, int64_t lddy, int add, float *dx_TI, int64_t lddx,
                            const fur_gradient_sink *sink);
-    /* Where weights have rows of their own, else NULL: the squared norm of a gradient that is complete; the update of
+    /* Where weights have rows of their own, else NULL, the next four. Before forward of a step reads rows: what those
+     * of the prepared tokens (NULL: all rows) missed of the steps before. */
+    fur_status (*catch_up)(const fur_exec *exec, const fur_projection *map, const fur_projection_input *input,
+                           const fur_lookup_update *args, float *weight, const fur_row_moments *moments);
+    /* The squared norm of a gradient that is complete; the update of
      * the weights by it; and how often prepared tokens use each row, added to count_R. */
     fur_status (*sum_squares)(const fur_exec *exec, const fur_projection *map, const fur_gradient_sink *gradient,
                               double *out);

@@ -89,7 +89,8 @@ static fur_status lookup_sum_squares(const fur_exec *exec, const fur_projection 
                                      double *out)
 {
     fur_lookup lookup = lookup_of(map);
-    return fur_lookup_sum_squares(exec, &lookup, gradient->weight, gradient->touched_R, gradient->square_R, out);
+    return fur_lookup_sum_squares(exec, &lookup, gradient->weight, gradient->touched_R, gradient->square_R,
+                                  gradient->even_O, out);
 }
 
 /* Adam over all rows, whether a token used them or not: what the lazy update is measured against. */
@@ -111,6 +112,16 @@ static fur_status update_all_rows(const fur_exec *exec, const fur_lookup *lookup
     return fur_adamw_step(exec, elements, weight, gradient->weight, moments->m, moments->v, &adam);
 }
 
+static fur_status lookup_catch_up(const fur_exec *exec, const fur_projection *map, const fur_projection_input *input,
+                                  const fur_lookup_update *args, float *weight, const fur_row_moments *moments)
+{
+    if (moments->m)
+        return FUR_OK; /* dense Adam leaves no row behind */
+    fur_lookup lookup = lookup_of(map);
+    fur_lookup_moments lazy = {moments->m_bf16, moments->v_R, moments->step_R};
+    return fur_lookup_catch_up(exec, &lookup, input ? &input->codes : NULL, weight, &lazy, args);
+}
+
 static fur_status lookup_update(const fur_exec *exec, const fur_projection *map, const fur_gradient_sink *gradient,
                                 const fur_lookup_update *args, float *weight, const fur_row_moments *moments)
 {
@@ -119,7 +130,7 @@ static fur_status lookup_update(const fur_exec *exec, const fur_projection *map,
         return update_all_rows(exec, &lookup, gradient, args, weight, moments);
     fur_lookup_moments lazy = {moments->m_bf16, moments->v_R, moments->step_R};
     return fur_lookup_update_lazy(exec, &lookup, weight, gradient->weight, gradient->touched_R, gradient->square_R,
-                                  &lazy, args);
+                                  gradient->even_O, &lazy, args);
 }
 
 static fur_status lookup_count_use(const fur_exec *exec, const fur_projection *map, const fur_projection_input *input,
@@ -140,6 +151,7 @@ const fur_projection_kind fur_projection_lookup = {
     .prepare = lookup_prepare,
     .forward = lookup_forward,
     .backward = lookup_backward,
+    .catch_up = lookup_catch_up,
     .sum_squares = lookup_sum_squares,
     .update = lookup_update,
     .count_use = lookup_count_use,

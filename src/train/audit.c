@@ -168,6 +168,7 @@ static fur_status measure(audit *a, fur_cutter *cutter, fur_model **mixed)
     fur_run *run = NULL;
     fur_plan_request_defaults(&request);
     request.purpose = FUR_FOR_TRAIN;
+    request.gradients_only = request.row_updates = true; /* nobody waits for those of tables: one layer's at a time */
     request.row_tokens = fur_min_i64(a->settings->context_tokens, fur_cutter_longest(cutter));
     request.memory_bytes = a->settings->memory_bytes;
     request.data_bytes = cutter->info.bytes_held;

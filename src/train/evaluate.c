@@ -96,6 +96,7 @@ fur_status fur_evaluate_counting(fur_context *context, fur_model *model, const f
     fur_plan_request request;
     fur_plan_request_defaults(&request);
     request.purpose = FUR_FOR_EVAL;
+    request.mapped_tables = model->rows != NULL;
     request.row_tokens = fur_min_i64(context_tokens, fur_cutter_longest(&cutter));
     request.memory_bytes = memory_bytes;
     request.data_bytes = cutter.info.bytes_held;

@@ -112,19 +112,37 @@ static fur_status check_state(fur_trainer *t)
     return fur_run_check_row_moments(t->run, t->state.step);
 }
 
+/* How tables move in the step that comes, and have moved before. */
+static void set_table_update(fur_trainer *t)
+{
+    const fur_train_settings *s = t->settings;
+    for (int64_t i = 0; i < FUR_LOOKUP_BEHIND && i < t->state.step; i++)
+        t->lr_before[i] = fur_learning_rate(s, t->state.step - 1 - i) * s->table_lr;
+    t->tables = (fur_lookup_update){.lr = fur_learning_rate(s, t->state.step) * s->table_lr,
+                                    .lr_before = t->lr_before,
+                                    .beta1 = s->beta1,
+                                    .beta2 = s->beta2,
+                                    .eps = s->adam_eps,
+                                    .weight_decay = s->weight_decay,
+                                    .step = t->state.step + 1,
+                                    .grad_scale = 1};
+}
+
 /* Told that a layer's gradients of its tables are complete: they are used up at once. */
 static fur_status update_tables(void *user, int64_t layer)
 {
     fur_trainer *t = user;
-    const fur_train_settings *s = t->settings;
-    fur_lookup_update args = {.lr = fur_learning_rate(s, t->state.step) * s->table_lr,
-                              .beta1 = s->beta1,
-                              .beta2 = s->beta2,
-                              .eps = s->adam_eps,
-                              .weight_decay = s->weight_decay,
-                              .step = t->state.step + 1,
-                              .grad_scale = 1};
-    return fur_run_update_tables(t->run, layer, s->grad_clip, args, &t->tables_changed);
+    return fur_run_update_tables(t->run, layer, t->settings->grad_clip, t->tables, &t->tables_changed);
+}
+
+/* Rows of tables that no token used lag behind until they are read. All are caught up before one is too far behind, and
+ * when training ends; not before evaluations and checkpoints, on which no bit shall depend. */
+static fur_status settle_tables(fur_trainer *t)
+{
+    if (!t->run->shape.row_updates || (t->state.step % FUR_LOOKUP_BEHIND && t->state.step != t->settings->max_steps))
+        return FUR_OK;
+    set_table_update(t);
+    return fur_run_settle_tables(t->run, &t->tables);
 }
 
 /* Clips by the global norm and applies AdamW. */
@@ -192,9 +210,10 @@ static fur_status report_errors(fur_trainer *t)
     return status;
 }
 
-/* One optimizer step. A step that is stopped or not finite leaves weights, moments and cursor as they were. An error of
- * the disk that holds the moments, or one after look-up tables changed, may come when a part of the model is updated:
- * the run ends there, nothing of it is saved, and the last checkpoint is what it goes on from. */
+/* One optimizer step. A step that is stopped or not finite leaves weights, moments and cursor as they were, but for
+ * rows of tables, which it brought up to date as the step that comes in its place would have. An error of the disk that
+ * holds the moments, or one after look-up tables changed, may come when a part of the model is updated: the run ends
+ * there, nothing of it is saved, and the last checkpoint is what it goes on from. */
 static fur_status train_step(fur_trainer *t)
 {
     fur_cursor before = t->state.cursor;
@@ -205,7 +224,10 @@ static fur_status train_step(fur_trainer *t)
     t->tables_changed = false;
     if (t->exact_before)
         fur_run_exact_flags(t->run, t->exact_before, false);
+    set_table_update(t);
+    t->run->behind = &t->tables;
     fur_status status = accumulate(t, &loss, &tokens, &counted);
+    t->run->behind = NULL;
     if (status == FUR_OK)
         status = update(t, counted, &grad_norm);
     if (status != FUR_OK && t->exact_before) /* heads that a failed step named were named in vain */
@@ -267,6 +289,7 @@ static fur_status save(fur_trainer *t)
 static fur_status step_and_evaluate(fur_trainer *t)
 {
     FUR_TRY(train_step(t));
+    FUR_TRY(settle_tables(t));
     if (due(t->state.step, t->settings->eval_steps, t->settings->max_steps))
         FUR_TRY(evaluate(t));
     if (atomic_load(&t->context->stop))

@@ -77,7 +77,7 @@ static fur_status compare_with_checkpoint(fur_trainer *t, const fur_trainer_stat
     return FUR_OK;
 }
 
-/* What an update of tables could only refuse when others have moved. */
+/* What an update of tables could only refuse when others have moved, or cannot do. */
 static fur_status check_row_updates(const fur_trainer *t)
 {
     const fur_train_settings *s = t->settings;
@@ -89,6 +89,12 @@ static fur_status check_row_updates(const fur_trainer *t)
         return fur_error_set(&t->context->error, FUR_E_ARGUMENT,
                              "look-up tables: learning rate %g x %g times weight decay %g is above 1", s->lr,
                              s->table_lr, s->weight_decay);
+    if (s->grad_accum > 1)
+        return fur_error_set(
+            &t->context->error, FUR_E_ARGUMENT,
+            "a model with look-up tables, whose rows are updated as each layer's gradient is complete, "
+            "takes one row a step: use -b %lld and --grad-accum 1",
+            (long long)(s->row_tokens * s->grad_accum));
     return FUR_OK;
 }
 
@@ -98,12 +104,6 @@ static fur_status make_plan(fur_trainer *t, const fur_model_config *config, cons
 {
     if (fur_config_has_lookup(config))
         FUR_TRY(check_row_updates(t));
-    if (fur_config_has_lookup(config) && t->settings->grad_accum > 1)
-        return fur_error_set(
-            &t->context->error, FUR_E_ARGUMENT,
-            "a model with look-up tables, whose rows are updated as each layer's gradient is complete, "
-            "takes one row a step: use -b %lld and --grad-accum 1",
-            (long long)(t->settings->row_tokens * t->settings->grad_accum));
     fur_train_request(t->settings, corpus, eval, &t->request);
     if (saved)
         FUR_TRY(fur_plan_of_shape(t->context, config, &t->request, &saved->shape, &t->plan));

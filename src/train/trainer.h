@@ -26,7 +26,9 @@ typedef struct fur_trainer {
     float *exact_before;      /* which heads were exact before the step in progress; NULL: none ever is */
     bool measures;            /* the step in progress measures the error of attention */
     bool tables_changed;      /* by the step in progress, which can no longer be undone */
-    int64_t first_step;       /* where this process began */
+    fur_lookup_update tables; /* of the step in progress */
+    double lr_before[FUR_LOOKUP_BEHIND];
+    int64_t first_step; /* where this process began */
     double last_eval_loss, last_progress;
     char *checkpoint; /* last saved folder */
 } fur_trainer;

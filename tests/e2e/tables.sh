@@ -36,9 +36,16 @@ expect 0 train --config lookup-adam/run.json -o again
 same lookup-adam/step-000008 again/step-000008
 pass "--config run.json"
 
-train temperature --preset bytes-1m-lookup --lookup-temperature 1.5 --lookup-two-rows --table-lr 3
+train temperature --preset bytes-1m-lookup --lookup-temperature 1.5 --lookup-rows 2 --table-lr 3
 expect 0 eval -m temperature -f docs.jsonl -c 96 --json
 expect 0 generate -m temperature -p "the" -n 8
+expect 0 inspect -m temperature --json
+grep -q '"lookup_two_rows": *true' out || fail "inspect does not say that two rows are read"
+for rows in 1 2; do
+    train "rows-$rows" --preset bytes-1m-hybrid --lookup-rows $rows
+done
+same rows-2/step-000008 hybrid-lazy/step-000008
+differ rows-1/step-000008 rows-2/step-000008
 train mixed --preset bytes-1m-almost-linear --layers 2 --projection ffn=lookup --lookup-bits 4
 expect 0 inspect -m mixed --json
 grep -q '"projection_ffn": *"lookup"' out || fail "inspect does not say what the feedforward is"
@@ -50,8 +57,14 @@ expect 2 train -f docs.jsonl --preset bytes-1m-lookup --lookup-bits 7 -o no
 says "look-up maps of 7 bits: they do not divide the width of 128"
 expect 2 train -f docs.jsonl --preset bytes-1m-hybrid --projection dense -o no
 says "this feedforward has tables and no activation"
-expect 2 plan --model hybrid-lazy --lookup-bits 4 -c 64
-says "was made without it"
+expect 2 train --resume latest -o hybrid-lazy --table-optimizer adam --max-steps 9
+says "tables updated by adam: the checkpoint was made with lazy"
+for option in "bits 4" "rows 1"; do
+    # shellcheck disable=SC2086 # two words
+    expect 2 plan --model hybrid-lazy --lookup-$option -c 64
+    says "was made without it"
+done
+expect 0 plan --model hybrid-lazy --lookup-rows 2 -c 64
 expect 4 train -f docs.jsonl --preset gpt2-124m-lookup -c 96 -b 192 --memory 2G -o no
 says "need at least"
 [ ! -e no ] || fail "a refused run left a folder"

@@ -1,33 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* lookup where op_lookup does not look: signs of zeros and NaN, the jump at a sign change, the update of tables against
- * a plain loop in double, sizes, refusals. */
+/* lookup where op_lookup does not look: signs of zeros and NaN, the jump at a sign change, sizes, refusals. */
 #include "kit/kit.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/bf16.h"
 #include "op/lookup/lookup.h"
-
-static double *doubles(int64_t count)
-{
-    double *x = calloc((size_t)count + 1, sizeof *x);
-    assert_non_null(x);
-    return x;
-}
 
 static float away_from_zero(float x)
 {
     return x + (x < 0 ? -0.05f : 0.05f);
-}
-
-static int64_t element_at(const fur_lookup *map, int64_t k, int64_t r, int64_t o)
-{
-    int64_t K = map->in / map->bits, R = (int64_t)1 << map->bits;
-    if (map->layout == FUR_LOOKUP_ROWS)
-        return (k * R + r) * map->out + o;
-    return ((o / FUR_LOOKUP_TILE * K + k) * R + r) * FUR_LOOKUP_TILE + o % FUR_LOOKUP_TILE;
 }
 
 /* ---- hash ------------------------------------------------------------------------------------------------------- */
@@ -93,145 +76,6 @@ static void test_two_rows_have_no_jump(void **state)
             assert_true(two ? largest < 1e-4f : largest > 1e-2f);
             kit_guard_free_all();
             kit_exec_clear(&kit);
-        }
-}
-
-/* ---- update ----------------------------------------------------------------------------------------------------- */
-
-enum { STEPS = 5 };
-
-typedef struct training {
-    float *w, *d[STEPS];
-    uint8_t *touched[STEPS];
-    fur_lookup_moments moments;
-    fur_lookup map;
-    int64_t rows, elements;
-} training;
-
-static void begin_training(training *t, int every_row)
-{
-    t->map = (fur_lookup){.in = 12, .out = 100, .bits = 4};
-    t->rows = 3 * 16;
-    t->elements = fur_lookup_table_elements(&t->map);
-    t->w = kit_guard_filled(t->elements, KIT_NORMAL, 1);
-    for (int s = 0; s < STEPS; s++) {
-        t->d[s] = kit_guard_filled(t->elements, KIT_NORMAL, 10 + (uint64_t)s);
-        t->touched[s] = kit_guard((size_t)t->rows);
-        for (int64_t i = 0; i < t->elements; i++) {
-            int64_t row = i / FUR_LOOKUP_TILE % t->rows, column = i / FUR_LOOKUP_TILE / t->rows * FUR_LOOKUP_TILE;
-            int touched = every_row || (row * 7 + s) % 3 == 0;
-            t->touched[s][row] = (uint8_t)touched;
-            if (column + i % FUR_LOOKUP_TILE >= t->map.out)
-                t->d[s][i] = 0;
-            if (!touched)
-                t->d[s][i] = NAN; /* must not be read */
-        }
-    }
-    t->moments.m = kit_guard((size_t)t->elements * 2);
-    t->moments.v_KR = kit_guard_f32(t->rows);
-    t->moments.last_KR = kit_guard((size_t)t->rows * 4);
-    memset(t->moments.m, 0, (size_t)t->elements * 2);
-    memset(t->moments.v_KR, 0, (size_t)t->rows * 4);
-    memset(t->moments.last_KR, 0, (size_t)t->rows * 4);
-}
-
-static fur_lookup_update step_of(int64_t step)
-{
-    return (fur_lookup_update){.lr = 0.01 / (double)step,
-                               .beta1 = 0.9,
-                               .beta2 = 0.95,
-                               .eps = 1e-8,
-                               .weight_decay = 0.1,
-                               .step = step,
-                               .grad_scale = 0.5f};
-}
-
-/* All steps; w and the moments are the result. */
-static void train(training *t, fur_isa isa, int threads)
-{
-    kit_exec kit;
-    fur_exec probe = {.threads = threads, .isa = isa};
-    kit_exec_init(&kit, isa, threads, fur_lookup_workspace(&probe, &t->map, 0, 1));
-    float *square = kit_guard_f32(t->rows);
-    for (int s = 0; s < STEPS; s++) {
-        double sum, want = 0;
-        fur_lookup_update args = step_of(s + 1);
-        assert_int_equal(fur_lookup_sum_squares(&kit.exec, &t->map, t->d[s], t->touched[s], square, &sum), FUR_OK);
-        for (int64_t i = 0; i < t->elements; i++)
-            if (t->touched[s][i / FUR_LOOKUP_TILE % t->rows])
-                want += (double)t->d[s][i] * (double)t->d[s][i];
-        assert_true(fabs(sum - want) <= 1e-12 * want);
-        assert_int_equal(
-            fur_lookup_update_lazy(&kit.exec, &t->map, t->w, t->d[s], t->touched[s], square, &t->moments, &args),
-            FUR_OK);
-    }
-    kit_exec_clear(&kit);
-}
-
-/* In double, row by row: AdamW over every step, with zero gradients for rows that are not touched, whose moves by m
- * alone are left out and whose decay is that of the step at which they are next touched. m is bf16 between steps. The
- * bound: each step rounds w, m, the products and the factors to f32, 8 u of each term; and m may fall on the other side
- * of a tie of bf16, 2^-8 m, which moves w by the rate times that until the end. */
-static void check_training(const training *t, const float *w_first)
-{
-    for (int64_t row = 0; row < t->rows; row++) {
-        double v = 0;
-        double *w = doubles(t->map.out), *m = doubles(t->map.out), *bound = doubles(t->map.out);
-        int64_t tables = 3, last = 0;
-        for (int64_t o = 0; o < t->map.out; o++)
-            w[o] = (double)w_first[element_at(&t->map, row / 16 % tables, row % 16, o)];
-        for (int s = 0; s < STEPS; s++) {
-            fur_lookup_update a = step_of(s + 1);
-            if (!t->touched[s][row])
-                continue;
-            double gap = (double)(a.step - last), square = 0, scale = (double)a.grad_scale;
-            last = a.step;
-            for (int64_t o = 0; o < t->map.out; o++) {
-                double g = scale * (double)t->d[s][element_at(&t->map, row / 16, row % 16, o)];
-                square += g * g / (double)t->map.out;
-            }
-            v = pow(a.beta2, gap) * v + (1 - a.beta2) * square;
-            double rate =
-                a.lr / (1 - pow(a.beta1, (double)a.step)) / (sqrt(v / (1 - pow(a.beta2, (double)a.step))) + a.eps);
-            for (int64_t o = 0; o < t->map.out; o++) {
-                double g = scale * (double)t->d[s][element_at(&t->map, row / 16, row % 16, o)];
-                m[o] = pow(a.beta1, gap) * m[o] + (1 - a.beta1) * g;
-                double move = rate * m[o];
-                w[o] = w[o] * pow(1 - a.lr * a.weight_decay, gap) - move;
-                bound[o] += 8 * KIT_U * (fabs(w[o]) + fabs(move)) + ldexp(fabs(move), -8);
-                m[o] = (double)fur_bf16_round((float)m[o]);
-            }
-        }
-        for (int64_t o = 0; o < t->map.out; o++) {
-            int64_t at = element_at(&t->map, row / 16, row % 16, o);
-            assert_true(fabs((double)t->w[at] - w[o]) <= bound[o]);
-            assert_true(fabs((double)fur_bf16_value(t->moments.m[at]) - m[o]) <= ldexp(fabs(m[o]), -7));
-        }
-        assert_true(fabs((double)t->moments.v_KR[row] - v) <= 16 * KIT_U * v);
-        assert_int_equal(t->moments.last_KR[row], last);
-        free(w);
-        free(m);
-        free(bound);
-    }
-    for (int64_t i = 0; i < t->elements; i++) /* padding moves by decay alone */
-        assert_true(isfinite(t->w[i]));
-}
-
-static void test_update(void **state)
-{
-    (void)state;
-    for (fur_isa isa = FUR_ISA_REF; isa <= kit_best_isa(); isa++)
-        for (int every_row = 0; every_row < 2; every_row++) {
-            training t, two;
-            begin_training(&t, every_row);
-            begin_training(&two, every_row);
-            float *first = kit_guard_copy(t.w, t.elements);
-            train(&t, isa, 1);
-            train(&two, isa, 2);
-            check_training(&t, first);
-            kit_check_same_bits("threads", two.w, t.w, (size_t)t.elements * sizeof(float));
-            kit_check_same_bits("threads, m", two.moments.m, t.moments.m, (size_t)t.elements * 2);
-            kit_guard_free_all();
         }
 }
 
@@ -311,24 +155,15 @@ static void test_refused(void **state)
     table[8 * 17 + 3] = NAN;
     assert_int_equal(fur_lookup_pack(&kit.exec, &map, FUR_LOOKUP_ROWS, FUR_LOOKUP_I8, memory, scale), FUR_E_NONFINITE);
     assert_string_equal(kit.error.text, "lookup: row 1 of table 1 is not finite");
-    uint32_t last[32] = {0};
-    last[30] = 9;
-    fur_lookup_moments moments = {.last_KR = last};
-    fur_lookup_update args = step_of(3);
-    assert_int_equal(fur_lookup_update_lazy(&kit.exec, &good, table, table, touched, scale, &moments, &args),
-                     FUR_E_ARGUMENT);
-    last[30] = 0;
-    args.beta1 = 0.995;
-    assert_int_equal(fur_lookup_update_lazy(&kit.exec, &good, table, table, touched, scale, &moments, &args),
-                     FUR_E_ARGUMENT);
     kit_exec_clear(&kit);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_signs),   cmocka_unit_test(test_two_rows_have_no_jump),
-        cmocka_unit_test(test_update),  cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_signs),
+        cmocka_unit_test(test_two_rows_have_no_jump),
+        cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

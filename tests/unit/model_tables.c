@@ -191,8 +191,10 @@ static void tables_update(void **state)
                 for (int64_t e = 0; p->table && e < p->count; e++) {
                     int64_t row = e / FUR_LOOKUP_TILE % p->shape[0], at = p->offset - table->first_table + e;
                     double moved = fabs((double)after[at] - (double)before[at]);
-                    /* one v a row: an element may be all of its row's norm, and move by sqrt(columns) lr */
-                    double most = 0.01 * sqrt((double)p->shape[1]) + 0.001 * fabs((double)before[at]);
+                    /* one v a row: an element may be all of its row's norm, and move by sqrt(columns) lr; if its
+                     * column is quiet, by so many times more */
+                    double most =
+                        0.01 * FUR_LOOKUP_MOST_EVEN * sqrt((double)p->shape[1]) + 0.001 * fabs((double)before[at]);
                     if (!s.moved_R[p->first_row + row] ? moved > 0 : moved > most * (1 + 1e-5))
                         fail_msg("%s, %s: element %lld moved by %g", kit_model_cases[i].name, p->name, (long long)e,
                                  moved);
@@ -231,6 +233,38 @@ static void tables_stop(void **state)
     scene_close(&s);
 }
 
+/* Moments of a file that no run can have left. */
+static void tables_check_moments(void **state)
+{
+    (void)state;
+    const kit_model_case *at = kit_model_cases;
+    while (!has_tables(at))
+        at++;
+    scene s;
+    scene_open(at, 1, 64, FUR_KEEP_AUTO, false, &s);
+    fur_row_moments *all = &s.run->memory.row_moments;
+    int64_t step = FUR_LOOKUP_BEHIND + 5;
+    for (int64_t r = 0; r < s.model->table.table_rows; r++)
+        all->step_R[r] = 5;
+    kit_ok(s.context, fur_run_check_row_moments(s.run, step));
+    all->m_bf16[7] = 0x7f80;
+    assert_int_equal(fur_run_check_row_moments(s.run, step), FUR_E_NONFINITE);
+    assert_non_null(strstr(fur_context_error(s.context), "moment 7 of "));
+    all->m_bf16[7] = 0;
+    for (int i = 0; i < 2; i++) {
+        all->v_R[9] = i ? -1 : NAN;
+        assert_int_equal(fur_run_check_row_moments(s.run, step), FUR_E_NONFINITE);
+        assert_non_null(strstr(fur_context_error(s.context), "second moment 9 of "));
+    }
+    all->v_R[9] = 0;
+    for (int i = 0; i < 2; i++) {
+        all->step_R[3] = i ? 4 : (uint32_t)step + 1;
+        assert_int_equal(fur_run_check_row_moments(s.run, step), FUR_E_FORMAT);
+        assert_non_null(strstr(fur_context_error(s.context), "row 3 of "));
+    }
+    scene_close(&s);
+}
+
 /* A table with an infinity makes the next map's input one: the layer is named. */
 static void tables_not_finite(void **state)
 {
@@ -249,12 +283,42 @@ static void tables_not_finite(void **state)
     scene_close(&s);
 }
 
+/* Rows read of a table where nobody says how many. */
+static void tables_rows_by_default(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *preset, *projection;
+        bool two;
+    } cases[] = {{"bytes-1m-hybrid", NULL, true},
+                 {"gpt2-124m-hybrid", NULL, true},
+                 {"bytes-1m-lookup", NULL, false},
+                 {"mf-tiny", NULL, false},
+                 {"mf-small", "qkvo=dense", false},
+                 {"bytes-1m-hybrid", "qkvo=lookup", true},
+                 {"bytes-1m", "ffn=lookup", true},
+                 {"bytes-1m", "lookup", false},
+                 {"bytes-1m", "ffn=lookup,qkvo=lookup", false},
+                 {"bytes-1m", "qkvo=lookup", false}};
+    fur_context *context = kit_context(1);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        fur_model_config config;
+        kit_ok(context, fur_config_preset(context, cases[i].preset, 64, &config));
+        if (cases[i].projection)
+            kit_ok(context, fur_config_set_projection(context, &config, cases[i].projection));
+        assert_int_equal(config.lookup_two_rows, cases[i].two);
+    }
+    fur_context_destroy(context);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tables_gradient_of_one_layer_at_a_time),
         cmocka_unit_test(tables_update),
+        cmocka_unit_test(tables_rows_by_default),
         cmocka_unit_test(tables_stop),
+        cmocka_unit_test(tables_check_moments),
         cmocka_unit_test(tables_not_finite),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

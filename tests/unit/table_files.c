@@ -629,6 +629,33 @@ static void conversions_that_cannot_be_are_refused(void **state)
     clear_scene(&s);
 }
 
+static void stop(void *user, const fur_converted_table *table)
+{
+    (void)table;
+    fur_context_stop(user);
+}
+
+/* Told to stop as tables are looked at, which is before the first is written, or when the last one is known. */
+static void stopped_conversions_leave_nothing(void **state)
+{
+    (void)state;
+    scene s;
+    fur_conversion done;
+    char to[600];
+    set_scene(first_with_tables(), 1, &s);
+    snprintf(to, sizeof to, "%s/new", s.folder.path);
+    int entries = kit_entries(s.folder.path);
+    assert_int_equal(fur_model_convert(s.context, s.from, to, "int8", stop, s.context, &done), FUR_E_INTERRUPTED);
+    assert_int_equal(done.tables, 1);
+    assert_non_null(strstr(fur_context_error(s.context), "new was not written"));
+    fur_model *dense = kit_model(s.context, &kit_model_cases[0].config, 3);
+    kit_ok(s.context, fur_model_save(s.context, dense, s.from));
+    fur_model_destroy(dense);
+    assert_int_equal(fur_model_convert(s.context, s.from, to, NULL, NULL, NULL, &done), FUR_E_INTERRUPTED);
+    assert_int_equal(kit_entries(s.folder.path), entries);
+    clear_scene(&s);
+}
+
 /* ---- faults -------------------------------------------------------------------------------------------------------
  */
 
@@ -729,6 +756,7 @@ int main(void)
         cmocka_unit_test(decoding_is_timed),
         cmocka_unit_test(wrong_tables_are_refused_by_name),
         cmocka_unit_test(conversions_that_cannot_be_are_refused),
+        cmocka_unit_test(stopped_conversions_leave_nothing),
         cmocka_unit_test(every_failure_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -30,6 +30,18 @@ build_preset() {
     say "built build/$build_preset_name in $(since "$build_preset_start")"
 }
 
+# build_release: what users run, with the packages it needs
+build_release() {
+    # shellcheck disable=SC2086 # a list of words
+    need $packages_build
+    build_preset release
+}
+
+# one_and_two: the numbers of threads to measure with
+one_and_two() {
+    if [ "$(processors)" -ge 2 ]; then echo 1 2; else echo 1; fi
+}
+
 # run_tests PRESET [CTEST-OPTION...]: ctest, and tests_line, one line that counts, for the verb to end with
 run_tests() {
     run_tests_dir=build/$1

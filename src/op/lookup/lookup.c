@@ -41,6 +41,11 @@ int64_t fur_lookup_rows(const fur_lookup *map)
     return (int64_t)1 << map->bits;
 }
 
+int64_t fur_lookup_columns(const fur_lookup *map)
+{
+    return fur_lookup_tiles(map) * FUR_LOOKUP_TILE;
+}
+
 int64_t fur_lookup_slots(const fur_lookup *map)
 {
     return map->in / map->bits * (map->two_rows ? 2 : 1);

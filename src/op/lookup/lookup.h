@@ -122,18 +122,27 @@ fur_status fur_lookup_count_rows(const fur_exec *exec, const fur_lookup *map, co
 
 /* ---- training: rows that were touched --------------------------------------------------------------------------- */
 
-/* Sum of squares of dtable over touched rows, in double and a fixed order; and each row's own in square_KR (0: not
- * touched), which the update reads. The gradient is read once. */
+#define FUR_LOOKUP_MOST_EVEN 16
+
+/* Sum of squares of dtable over touched rows, in double and a fixed order; and what the update reads: each row's own in
+ * square_KR (0: not touched); in even_O the factors that make columns equal in size, sqrt(mean of columns' sums of
+ * squares / the column's), at most FUR_LOOKUP_MOST_EVEN, 1 for a column of zeros. even_O: fur_lookup_columns floats.
+ * The gradient is read once. */
 fur_status fur_lookup_sum_squares(const fur_exec *exec, const fur_lookup *map, const float *dtable,
-                                  const uint8_t *touched_KR, float *square_KR, double *sum);
+                                  const uint8_t *touched_KR, float *square_KR, float *even_O, double *sum);
+int64_t fur_lookup_columns(const fur_lookup *map); /* out, rounded up to whole tiles */
+
+#define FUR_LOOKUP_BEHIND 64 /* most steps that a row may be behind */
 
 typedef struct fur_lookup_update {
     double lr;
-    double beta1, beta2; /* in [0, 1) */
-    double eps;          /* above 0 */
-    double weight_decay; /* decoupled */
-    int64_t step;        /* of this update; the first is 1 */
-    float grad_scale;    /* clipping and averaging; 1 for none */
+    const double *lr_before; /* [FUR_LOOKUP_BEHIND] of steps step - 1, step - 2 ..; fur_lookup_catch_up alone reads it,
+                                as far back as a row is behind */
+    double beta1, beta2;     /* in [0, 1) */
+    double eps;              /* above 0 */
+    double weight_decay;     /* decoupled */
+    int64_t step;            /* of this update; the first is 1 */
+    float grad_scale;        /* clipping and averaging; 1 for none */
 } fur_lookup_update;
 
 /* Moments of a table: the first per element in bf16, in the table's layout; the second per row, the mean over the row
@@ -145,21 +154,38 @@ typedef struct fur_lookup_moments {
     uint32_t *last_KR;
 } fur_lookup_moments;
 
-/* AdamW of touched rows, with gap = step - last of the row; others are left. With g' = grad_scale g:
+/* Rows that no token used in the steps after `last` have missed what AdamW does without a gradient: m and v decay, and
+ * w moves on by m. Catching up makes that good, up to args->step - 1, and must come before a row is read in a step:
  *
- *   m <- beta1^gap m + (1 - beta1) g'               rounded to bf16, nearest even, for the next step alone
- *   v <- beta2^gap v + (1 - beta2) mean_row(g'^2)
- *   w <- w (1 - lr weight_decay)^gap - lr / (1 - beta1^step) m / (sqrt(v / (1 - beta2^step)) + eps)
+ *   m_i = beta1^i m,  v_i = beta2^i v                      i = 1 .. gap = step - 1 - last
+ *   w <- (1 - lr_i weight_decay) w - lr_i / (1 - beta1^(last + i)) m_i / (sqrt(v_i / (1 - beta2^(last + i))) + eps)
  *
- * that is, dense AdamW with one v a row, but for the moves by m alone that the row did not make while untouched, and
- * for lr, whose present value stands for all of the gap. A row lacks the decay since its last update until the next.
+ * with the lr that each step had. Of this a row needs three factors, of w, of m in w, and of m, so that the cost is 12
+ * bytes an element of a row that is behind, whatever the gap. codes: of the rows that are to be read; NULL: all rows.
+ * Errors: FUR_E_ARGUMENT (a factor out of range; a row more than FUR_LOOKUP_BEHIND behind, or beyond), and then
+ * nothing has changed; FUR_E_UNSUPPORTED as below. */
+fur_status fur_lookup_catch_up(const fur_exec *exec, const fur_lookup *map, const fur_lookup_codes *codes, float *table,
+                               const fur_lookup_moments *moments, const fur_lookup_update *args);
+
+/* AdamW of touched rows, which are up to date (last = step - 1); others are left for later. With g' = grad_scale g and
+ * e_o = even_O:
+ *
+ *   m <- beta1 m + (1 - beta1) e_o g'               rounded to bf16, nearest even, for the next step alone
+ *   v <- beta2 v + (1 - beta2) mean_row(g'^2)
+ *   w <- w (1 - lr weight_decay) - lr / (1 - beta1^step) m / (sqrt(v / (1 - beta2^step)) + eps)
+ *
+ * that is, with rows caught up before they are read, dense AdamW with one v a row and a rounded m, of gradients whose
+ * columns were made equal in size. (Where the second moment of an element is one factor of its row times one of its
+ * column, as Adafactor has it, arXiv 1804.04235, that is what AdamW does; one v a row alone moves quiet columns too
+ * little.)
  * Rounding m to nearest: what 1 - beta1 of a gradient adds is lost where it is below 2^-9 m, so that m stays within
  * 2^-9 / (1 - beta1) of its exact value's size: 2 % at 0.9, 4 % at 0.95; beta1 above 0.99 is refused. map: f32, TILES
- * (FUR_E_UNSUPPORTED otherwise); its table is `table`. square_KR: of fur_lookup_sum_squares on this dtable. 16 bytes an
- * element of a touched row. Errors: FUR_E_ARGUMENT (a factor out of range; a row's last step beyond this one). */
+ * (FUR_E_UNSUPPORTED otherwise); its table is `table`. square_KR and even_O: of fur_lookup_sum_squares on this dtable.
+ * 16 bytes an element of a touched row. Errors: FUR_E_ARGUMENT (a factor out of range; a touched row that is not up to
+ * date). */
 fur_status fur_lookup_update_lazy(const fur_exec *exec, const fur_lookup *map, float *table, const float *dtable,
-                                  const uint8_t *touched_KR, const float *square_KR, const fur_lookup_moments *moments,
-                                  const fur_lookup_update *args);
+                                  const uint8_t *touched_KR, const float *square_KR, const float *even_O,
+                                  const fur_lookup_moments *moments, const fur_lookup_update *args);
 
 /* ---- layouts and types ------------------------------------------------------------------------------------------ */
 

@@ -22,4 +22,5 @@ const fur_lookup_kernel fur_lookup_avx512 = {.strip = STRIP,
                                              .scores = scores,
                                              .input = input,
                                              .square = square,
-                                             .update = update};
+                                             .update = update,
+                                             .catch_up = catch_up};

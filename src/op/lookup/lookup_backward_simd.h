@@ -153,23 +153,35 @@ static void scores(const fur_lookup *map, const fur_lookup_codes *codes, int64_t
 
 /* ---- update ----------------------------------------------------------------------------------------------------- */
 
-static double square(const float *dtable)
+static double square(const float *dtable, double *column)
 {
     VD sum = vdzero();
-    for (int64_t i = 0; i < FUR_LOOKUP_TILE; i += VL) {
+    for (int64_t i = 0; i < FUR_LOOKUP_TILE; i += VL, column += VL) {
         V a = vload(dtable + i);
         VD low = vdlow(a), high = vdhigh(a);
         sum = vdfma(low, low, vdfma(high, high, sum));
+        vdstore(column, vdfma(low, low, vdload(column)));
+        vdstore(column + VL / 2, vdfma(high, high, vdload(column + VL / 2)));
     }
     return vdsum(sum);
 }
 
-static void update(const fur_lookup_row *row, float gain, const float *dtable, float *table, uint16_t *m)
+static void update(const fur_lookup_row *row, const float *gain, const float *dtable, float *table, uint16_t *m)
 {
-    V keep = vset(row->keep), decay = vset(row->decay), rate = vset(row->rate), g = vset(gain);
+    V keep = vset(row->keep), decay = vset(row->decay), rate = vset(row->rate);
     for (int64_t i = 0; i < FUR_LOOKUP_TILE; i += VL) {
-        V moment = vfma(g, vload(dtable + i), vmul(decay, wload_row(m + i)));
+        V moment = vfma(vload(gain + i), vload(dtable + i), vmul(decay, wload_row(m + i)));
         vstore(table + i, vfnma(rate, moment, vmul(keep, vload(table + i))));
         wstore_row(m + i, moment);
+    }
+}
+
+static void catch_up(const fur_lookup_row *row, float *table, uint16_t *m)
+{
+    V keep = vset(row->keep), decay = vset(row->decay), rate = vset(row->rate);
+    for (int64_t i = 0; i < FUR_LOOKUP_TILE; i += VL) {
+        V moment = wload_row(m + i);
+        vstore(table + i, vfnma(rate, moment, vmul(keep, vload(table + i))));
+        wstore_row(m + i, vmul(decay, moment));
     }
 }

@@ -78,10 +78,12 @@ typedef struct fur_lookup_kernel {
     /* dx of `count` rows. */
     void (*input)(const fur_lookup *map, int64_t count, const float *x_TI, int64_t ldx, const float *g_TS, int add,
                   float *dx_TI, int64_t lddx);
-    /* Sum of squares of a row of a tile. */
-    double (*square)(const float *dtable);
-    /* The update of a row of a tile: gain = (1 - beta1) grad_scale. */
-    void (*update)(const fur_lookup_row *row, float gain, const float *dtable, float *table, uint16_t *m);
+    /* Sum of squares of a row of a tile; added to `column` too, each column's. */
+    double (*square)(const float *dtable, double *column);
+    /* The update of a row of a tile; gain of each column: (1 - beta1) grad_scale e. */
+    void (*update)(const fur_lookup_row *row, const float *gain, const float *dtable, float *table, uint16_t *m);
+    /* Steps without a gradient, together: w <- keep w - rate m, m <- decay m. */
+    void (*catch_up)(const fur_lookup_row *row, float *table, uint16_t *m);
 } fur_lookup_kernel;
 
 extern const fur_lookup_kernel fur_lookup_ref, fur_lookup_avx2, fur_lookup_avx512, fur_lookup_avx512bf16;

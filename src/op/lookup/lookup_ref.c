@@ -173,20 +173,32 @@ static void scores(const fur_lookup *map, const fur_lookup_codes *codes, int64_t
 
 /* ---- update ----------------------------------------------------------------------------------------------------- */
 
-static double square(const float *dtable)
+static double square(const float *dtable, double *column)
 {
     double sum = 0;
-    for (int64_t i = 0; i < FUR_LOOKUP_TILE; i++)
-        sum += (double)dtable[i] * (double)dtable[i];
+    for (int64_t i = 0; i < FUR_LOOKUP_TILE; i++) {
+        double square = (double)dtable[i] * (double)dtable[i];
+        sum += square;
+        column[i] += square;
+    }
     return sum;
 }
 
-static void update(const fur_lookup_row *row, float gain, const float *dtable, float *table, uint16_t *m)
+static void update(const fur_lookup_row *row, const float *gain, const float *dtable, float *table, uint16_t *m)
 {
     for (int64_t i = 0; i < FUR_LOOKUP_TILE; i++) {
-        double moment = (double)row->decay * (double)fur_bf16_value(m[i]) + (double)gain * (double)dtable[i];
+        double moment = (double)row->decay * (double)fur_bf16_value(m[i]) + (double)gain[i] * (double)dtable[i];
         table[i] = (float)((double)row->keep * (double)table[i] - (double)row->rate * moment);
         m[i] = fur_bf16_of((float)moment);
+    }
+}
+
+static void catch_up(const fur_lookup_row *row, float *table, uint16_t *m)
+{
+    for (int64_t i = 0; i < FUR_LOOKUP_TILE; i++) {
+        double moment = (double)fur_bf16_value(m[i]);
+        table[i] = (float)((double)row->keep * (double)table[i] - (double)row->rate * moment);
+        m[i] = fur_bf16_of((float)((double)row->decay * moment));
     }
 }
 
@@ -198,4 +210,5 @@ const fur_lookup_kernel fur_lookup_ref = {.strip = FUR_LOOKUP_TILE,
                                           .scores = scores,
                                           .input = input,
                                           .square = square,
-                                          .update = update};
+                                          .update = update,
+                                          .catch_up = catch_up};

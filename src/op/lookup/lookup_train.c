@@ -49,9 +49,31 @@ static input_space lay_out_input(const fur_exec *exec, fur_arena *arena, const f
     return out;
 }
 
-static int64_t row_bytes(const fur_lookup *map)
+/* Of the update: factors of rows, gains of columns. */
+typedef struct update_space {
+    fur_lookup_row *row_KR;
+    float *gain_O;
+} update_space;
+
+static update_space lay_out_update(fur_arena *arena, const fur_lookup *map)
 {
-    return fur_lookup_tables(map) * fur_lookup_rows(map) * (int64_t)sizeof(fur_lookup_row);
+    int64_t rows = fur_lookup_tables(map) * fur_lookup_rows(map);
+    update_space out = {.row_KR = fur_arena_push(arena, rows * (int64_t)sizeof *out.row_KR)};
+    out.gain_O = fur_arena_push_f32(arena, fur_lookup_columns(map));
+    return out;
+}
+
+/* Sums of squares: of rows, and of the columns of each table apart. */
+typedef struct square_space {
+    double *row_KR, *column_KO;
+} square_space;
+
+static square_space lay_out_squares(fur_arena *arena, const fur_lookup *map)
+{
+    int64_t K = fur_lookup_tables(map), of_double = (int64_t)sizeof(double);
+    square_space out = {.row_KR = fur_arena_push(arena, K * fur_lookup_rows(map) * of_double)};
+    out.column_KO = fur_arena_push(arena, K * fur_lookup_columns(map) * of_double);
+    return out;
 }
 
 int64_t fur_lookup_workspace(const fur_exec *exec, const fur_lookup *map, int64_t tokens, int backward)
@@ -59,10 +81,13 @@ int64_t fur_lookup_workspace(const fur_exec *exec, const fur_lookup *map, int64_
     int64_t most = fur_lookup_forward_workspace(exec, map, tokens);
     if (!backward)
         return most;
-    fur_arena tables = fur_arena_counting(), input = fur_arena_counting();
+    fur_arena tables = fur_arena_counting(), input = fur_arena_counting(), squares = fur_arena_counting(),
+              update = fur_arena_counting();
     lay_out(exec, &tables, map, tokens);
     lay_out_input(exec, &input, map, tokens);
-    most = fur_max_i64(fur_max_i64(most, tables.peak), fur_max_i64(input.peak, row_bytes(map)));
+    lay_out_squares(&squares, map);
+    lay_out_update(&update, map);
+    most = fur_max_i64(fur_max_i64(most, tables.peak), fur_max_i64(input.peak, fur_max_i64(squares.peak, update.peak)));
     return fur_round_up(most, FUR_ARENA_ALIGN);
 }
 
@@ -213,37 +238,50 @@ fur_status fur_lookup_backward_input(const fur_exec *exec, const fur_lookup *map
 
 /* ---- update ----------------------------------------------------------------------------------------------------- */
 
+static void set_even(const fur_lookup *map, double total, const double *column_KO, float *even_O)
+{
+    int64_t K = fur_lookup_tables(map), columns = fur_lookup_columns(map);
+    for (int64_t o = 0; o < columns; o++) {
+        double sum = 0;
+        for (int64_t k = 0; k < K; k++)
+            sum += column_KO[k * columns + o];
+        even_O[o] = sum > 0 ? (float)fmin(sqrt(total / (double)map->out / sum), FUR_LOOKUP_MOST_EVEN) : 1;
+    }
+}
+
 fur_status fur_lookup_sum_squares(const fur_exec *exec, const fur_lookup *map, const float *dtable,
-                                  const uint8_t *touched_KR, float *square_KR, double *sum)
+                                  const uint8_t *touched_KR, float *square_KR, float *even_O, double *sum)
 {
     FUR_TRY(fur_lookup_check(exec->error, map));
     const fur_lookup_kernel *kernel = fur_lookup_kernel_of(exec);
-    int64_t K = fur_lookup_tables(map), R = fur_lookup_rows(map), mark = fur_arena_mark(exec->workspace);
-    double *row_KR = fur_arena_push(exec->workspace, K * R * (int64_t)sizeof *row_KR);
-    if (!row_KR)
+    int64_t K = fur_lookup_tables(map), R = fur_lookup_rows(map), columns = fur_lookup_columns(map);
+    int64_t mark = fur_arena_mark(exec->workspace);
+    square_space at = lay_out_squares(exec->workspace, map);
+    if (!at.row_KR || !at.column_KO)
         return too_small(exec, mark, map);
 #pragma omp parallel for schedule(static) num_threads(exec->threads)
     for (int64_t k = 0; k < K; k++) {
-        double *row = row_KR + k * R;
+        double *row = at.row_KR + k * R, *column = at.column_KO + k * columns;
         memset(row, 0, (size_t)R * sizeof *row);
+        memset(column, 0, (size_t)columns * sizeof *column);
         for (int64_t tile = 0; tile < fur_lookup_tiles(map); tile++) {
             const float *d = dtable + fur_lookup_tile_at(map, tile, k);
             for (int64_t r = 0; r < R; r++)
                 if (touched_KR[k * R + r])
-                    row[r] += kernel->square(d + r * FUR_LOOKUP_TILE);
+                    row[r] += kernel->square(d + r * FUR_LOOKUP_TILE, column + tile * FUR_LOOKUP_TILE);
         }
     }
     *sum = 0;
     for (int64_t n = 0; n < K * R; n++) {
-        square_KR[n] = (float)row_KR[n];
-        *sum += row_KR[n];
+        square_KR[n] = (float)at.row_KR[n];
+        *sum += at.row_KR[n];
     }
+    set_even(map, *sum, at.column_KO, even_O);
     fur_arena_release(exec->workspace, mark);
     return FUR_OK;
 }
 
-static fur_status check_update(const fur_exec *exec, const fur_lookup *map, const fur_lookup_moments *moments,
-                               const fur_lookup_update *a)
+static fur_status check_factors(const fur_exec *exec, const fur_lookup *map, const fur_lookup_update *a)
 {
     FUR_TRY(check_trained(exec, map));
     if (!(a->lr >= 0 && isfinite(a->lr)) || !(a->beta1 >= 0 && a->beta1 <= 0.99) || !(a->beta2 >= 0 && a->beta2 < 1) ||
@@ -254,22 +292,102 @@ static fur_status check_update(const fur_exec *exec, const fur_lookup *map, cons
             "lookup update: lr %g, betas %g (at most 0.99) and %g, eps %g, weight decay %g, step %lld, "
             "scale %g: one is out of range",
             a->lr, a->beta1, a->beta2, a->eps, a->weight_decay, (long long)a->step, (double)a->grad_scale);
+    return FUR_OK;
+}
+
+/* What a step without a gradient does: of the steps that a row can have missed, the latest first. */
+typedef struct missed_step {
+    double keep, rate, root; /* 1 - lr weight_decay; lr / (1 - beta1^s); 1 / sqrt(1 - beta2^s) */
+} missed_step;
+
+static void list_missed(const fur_lookup_update *a, missed_step out[FUR_LOOKUP_BEHIND])
+{
+    for (int64_t i = 0; i < fur_min_i64(a->step - 1, FUR_LOOKUP_BEHIND); i++) {
+        double step = (double)(a->step - 1 - i), lr = a->lr_before[i];
+        out[i] = (missed_step){.keep = 1 - lr * a->weight_decay,
+                               .rate = lr / (1 - pow(a->beta1, step)),
+                               .root = 1 / sqrt(1 - pow(a->beta2, step))};
+    }
+}
+
+/* All of `gap` steps: w <- keep w - rate m, m <- decay m. */
+static fur_lookup_row missed_by(const fur_lookup_update *a, const missed_step *missed, int64_t gap, double v)
+{
+    double keep = 1, moved = 0, m = 1, root = sqrt(v), shrink = sqrt(a->beta2);
+    for (int64_t i = gap - 1; i >= 0; i--) {
+        const missed_step *s = &missed[i];
+        m *= a->beta1;
+        root *= shrink;
+        keep *= s->keep;
+        moved = moved * s->keep + s->rate * m / (root * s->root + a->eps);
+    }
+    return (fur_lookup_row){.keep = (float)keep, .decay = (float)m, .rate = (float)moved};
+}
+
+static void catch_up_row(const fur_lookup_kernel *kernel, const fur_lookup *map, const fur_lookup_update *a,
+                         const missed_step *missed, int64_t n, float *table, const fur_lookup_moments *moments)
+{
+    int64_t R = fur_lookup_rows(map), gap = a->step - 1 - (int64_t)moments->last_KR[n];
+    if (gap == 0)
+        return;
+    double v = (double)moments->v_KR[n];
+    fur_lookup_row row = missed_by(a, missed, gap, v);
+    for (int64_t tile = 0; tile < fur_lookup_tiles(map); tile++) {
+        int64_t at = fur_lookup_tile_at(map, tile, n / R) + n % R * FUR_LOOKUP_TILE;
+        kernel->catch_up(&row, table + at, moments->m + at);
+    }
+    moments->v_KR[n] = (float)(pow(a->beta2, (double)gap) * v);
+    moments->last_KR[n] = (uint32_t)(a->step - 1);
+}
+
+fur_status fur_lookup_catch_up(const fur_exec *exec, const fur_lookup *map, const fur_lookup_codes *codes, float *table,
+                               const fur_lookup_moments *moments, const fur_lookup_update *args)
+{
+    FUR_TRY(check_factors(exec, map, args));
+    int64_t K = fur_lookup_tables(map), R = fur_lookup_rows(map), slots = map->two_rows ? 2 : 1;
+    for (int64_t n = 0; n < K * R; n++) {
+        int64_t gap = args->step - 1 - (int64_t)moments->last_KR[n];
+        if (gap < 0 || gap > FUR_LOOKUP_BEHIND)
+            return fur_error_set(exec->error, FUR_E_ARGUMENT,
+                                 "lookup update: before step %lld row %lld was updated at %lld, expected at most %d "
+                                 "steps before",
+                                 (long long)args->step, (long long)n, (long long)moments->last_KR[n],
+                                 FUR_LOOKUP_BEHIND);
+    }
+    const fur_lookup_kernel *kernel = fur_lookup_kernel_of(exec);
+    missed_step missed[FUR_LOOKUP_BEHIND];
+    list_missed(args, missed);
+#pragma omp parallel for schedule(static) num_threads(exec->threads) if (exec->threads > 1)
+    for (int64_t k = 0; k < K; k++) {
+        for (int64_t r = 0; !codes && r < R; r++)
+            catch_up_row(kernel, map, args, missed, k * R + r, table, moments);
+        for (int64_t i = 0; codes && i < slots * codes->tokens; i++) {
+            int64_t slot = k + i / codes->tokens * K, t = i % codes->tokens;
+            catch_up_row(kernel, map, args, missed, k * R + codes->code_ST[slot * codes->tokens + t], table, moments);
+        }
+    }
+    return FUR_OK;
+}
+
+static fur_status check_update(const fur_exec *exec, const fur_lookup *map, const uint8_t *touched_KR,
+                               const fur_lookup_moments *moments, const fur_lookup_update *a)
+{
+    FUR_TRY(check_factors(exec, map, a));
     int64_t rows = fur_lookup_tables(map) * fur_lookup_rows(map);
     for (int64_t n = 0; n < rows; n++)
-        if (moments->last_KR[n] > (uint64_t)a->step)
+        if (touched_KR[n] && (int64_t)moments->last_KR[n] != a->step - 1)
             return fur_error_set(exec->error, FUR_E_ARGUMENT,
-                                 "lookup update: step %lld, but row %lld was updated at %lld", (long long)a->step,
+                                 "lookup update: step %lld, but row %lld is that of step %lld", (long long)a->step,
                                  (long long)n, (long long)moments->last_KR[n]);
     return FUR_OK;
 }
 
-/* Factors of a row's gap, and its second moment with the sum of its gradient's squares. */
+/* Factors of a row, and its second moment with the sum of its gradient's squares. */
 static fur_lookup_row move_row(const fur_lookup *map, const fur_lookup_moments *moments, const fur_lookup_update *a,
                                int64_t n, double square)
 {
-    double gap = (double)(a->step - (int64_t)moments->last_KR[n]);
-    fur_lookup_row row = {.keep = (float)pow(1 - a->lr * a->weight_decay, gap), .decay = (float)pow(a->beta1, gap)};
-    double scale = (double)a->grad_scale, v = pow(a->beta2, gap) * (double)moments->v_KR[n];
+    fur_lookup_row row = {.keep = (float)(1 - a->lr * a->weight_decay), .decay = (float)a->beta1};
+    double scale = (double)a->grad_scale, v = a->beta2 * (double)moments->v_KR[n];
     v += (1 - a->beta2) * scale * scale * square / (double)map->out;
     double below = sqrt(v / (1 - pow(a->beta2, (double)a->step))) + a->eps;
     row.rate = (float)(a->lr / (1 - pow(a->beta1, (double)a->step)) / below);
@@ -279,28 +397,30 @@ static fur_lookup_row move_row(const fur_lookup *map, const fur_lookup_moments *
 }
 
 fur_status fur_lookup_update_lazy(const fur_exec *exec, const fur_lookup *map, float *table, const float *dtable,
-                                  const uint8_t *touched_KR, const float *square_KR, const fur_lookup_moments *moments,
-                                  const fur_lookup_update *args)
+                                  const uint8_t *touched_KR, const float *square_KR, const float *even_O,
+                                  const fur_lookup_moments *moments, const fur_lookup_update *args)
 {
-    FUR_TRY(check_update(exec, map, moments, args));
+    FUR_TRY(check_update(exec, map, touched_KR, moments, args));
     const fur_lookup_kernel *kernel = fur_lookup_kernel_of(exec);
     int64_t K = fur_lookup_tables(map), R = fur_lookup_rows(map), mark = fur_arena_mark(exec->workspace);
-    fur_lookup_row *row_KR = fur_arena_push(exec->workspace, row_bytes(map));
-    if (!row_KR)
+    update_space of = lay_out_update(exec->workspace, map);
+    if (!of.row_KR || !of.gain_O)
         return too_small(exec, mark, map);
-    float gain = (float)((1 - args->beta1) * (double)args->grad_scale);
+    for (int64_t o = 0; o < fur_lookup_columns(map); o++)
+        of.gain_O[o] = (float)((1 - args->beta1) * (double)args->grad_scale * (double)even_O[o]);
 #pragma omp parallel num_threads(exec->threads) if (exec->threads > 1)
     {
 #pragma omp for schedule(static)
         for (int64_t n = 0; n < K * R; n++)
             if (touched_KR[n])
-                row_KR[n] = move_row(map, moments, args, n, (double)square_KR[n]);
+                of.row_KR[n] = move_row(map, moments, args, n, (double)square_KR[n]);
 #pragma omp for schedule(static)
         for (int64_t n = 0; n < fur_lookup_tiles(map) * K; n++) {
             int64_t at = fur_lookup_tile_at(map, n / K, n % K), first = n % K * R;
+            const float *gain = of.gain_O + n / K * FUR_LOOKUP_TILE;
             for (int64_t r = 0; r < R; r++, at += FUR_LOOKUP_TILE)
                 if (touched_KR[first + r])
-                    kernel->update(&row_KR[first + r], gain, dtable + at, table + at, moments->m + at);
+                    kernel->update(&of.row_KR[first + r], gain, dtable + at, table + at, moments->m + at);
         }
     }
     fur_arena_release(exec->workspace, mark);

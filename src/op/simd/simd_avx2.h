@@ -117,6 +117,14 @@ static inline VD vdzero(void)
 {
     return _mm256_setzero_pd();
 }
+static inline VD vdload(const double *p)
+{
+    return _mm256_loadu_pd(p);
+}
+static inline void vdstore(double *p, VD a)
+{
+    _mm256_storeu_pd(p, a);
+}
 static inline VD vdlow(V a)
 {
     return _mm256_cvtps_pd(_mm256_castps256_ps128(a));

@@ -109,6 +109,14 @@ static inline VD vdzero(void)
 {
     return _mm512_setzero_pd();
 }
+static inline VD vdload(const double *p)
+{
+    return _mm512_loadu_pd(p);
+}
+static inline void vdstore(double *p, VD a)
+{
+    _mm512_storeu_pd(p, a);
+}
 static inline VD vdlow(V a)
 {
     return _mm512_cvtps_pd(_mm512_castps512_ps256(a));
