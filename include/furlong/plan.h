@@ -43,8 +43,7 @@ typedef struct fur_plan_request {
     fur_store_place inputs, attention; /* of layer inputs; of attention outputs and row statistics */
     fur_store_place optimizer;         /* of Adam's moments: chosen, in memory or on disk */
     fur_store_place keys;              /* of exact layers that see the whole row: chosen, in memory or on disk */
-    int64_t key_groups;                /* on disk, but for those of one of so many groups of key heads; 0: a group a head
-                                        */
+    int64_t key_groups;                /* keys on disk: groups of heads, one in memory at a time; 0: a group a head */
     fur_stored_type stored;            /* what layer inputs are stored as */
     int64_t error_rows;     /* training: tokens of a row that fur_run_measure_errors samples; 0: it is not called */
     bool row_updates;       /* training: look-up tables are updated as each layer's gradient is complete (a trainer's

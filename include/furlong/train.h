@@ -49,10 +49,10 @@ typedef struct fur_train_settings {
     fur_keep keep;
     fur_store_place inputs, attention, optimizer, keys; /* as in fur_plan_request */
     int64_t key_groups;                                 /* likewise */
-    fur_stored_type stored;                       /* as there; anything but f32 is not exact */
-    int64_t superblock;                           /* 0: chosen */
-    bool skip_nonfinite;                          /* skip a step whose gradient is not finite instead of stopping */
-    const char *run_json;                         /* extra settings text stored in run.json (an object), or NULL */
+    fur_stored_type stored;                             /* as there; anything but f32 is not exact */
+    int64_t superblock;                                 /* 0: chosen */
+    bool skip_nonfinite;  /* skip a step whose gradient is not finite instead of stopping */
+    const char *run_json; /* extra settings text stored in run.json (an object), or NULL */
 } fur_train_settings;
 FUR_API void fur_train_settings_defaults(fur_train_settings *settings);
 

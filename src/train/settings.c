@@ -156,22 +156,22 @@ static json_t *settings_json(const fur_train_settings *s)
         (json_int_t)s->memory_bytes, "disk_bytes", (json_int_t)s->disk_bytes, "disk_dir", s->disk_dir, "inputs",
         fur_store_place_name(s->inputs), "attention", fur_store_place_name(s->attention), "optimizer",
         fur_store_place_name(s->optimizer), "keys", fur_store_place_name(s->keys), "key_groups",
-        (json_int_t)s->key_groups, "stored", fur_stored_type_name(s->stored), "keep", (int)s->keep,
-        "superblock", (json_int_t)s->superblock, "skip_nonfinite", s->skip_nonfinite, "error_steps",
-        (json_int_t)s->error_steps);
+        (json_int_t)s->key_groups, "stored", fur_stored_type_name(s->stored), "keep", (int)s->keep, "superblock",
+        (json_int_t)s->superblock, "skip_nonfinite", s->skip_nonfinite, "error_steps", (json_int_t)s->error_steps);
 }
 
 static json_t *plan_json(const fur_plan *plan)
 {
-    return json_pack("{s:I, s:I, s:I, s:f, s:f, s:I, s:I, s:I, s:I, s:b, s:b, s:s, s:I, s:s, s:s, s:I, s:s}", "peak_bytes",
-                     (json_int_t)plan->peak_bytes, "disk_bytes", (json_int_t)plan->disk_bytes, "arena_bytes",
-                     (json_int_t)plan->arena_bytes, "flops", plan->flops, "seconds", plan->seconds, "superblock",
-                     (json_int_t)plan->superblock, "token_tile", (json_int_t)plan->token_tile, "loss_tile",
-                     (json_int_t)plan->loss_tile, "vocabulary_tile", (json_int_t)plan->vocabulary_tile,
+    return json_pack("{s:I, s:I, s:I, s:f, s:f, s:I, s:I, s:I, s:I, s:b, s:b, s:s, s:I, s:s, s:s, s:I, s:s}",
+                     "peak_bytes", (json_int_t)plan->peak_bytes, "disk_bytes", (json_int_t)plan->disk_bytes,
+                     "arena_bytes", (json_int_t)plan->arena_bytes, "flops", plan->flops, "seconds", plan->seconds,
+                     "superblock", (json_int_t)plan->superblock, "token_tile", (json_int_t)plan->token_tile,
+                     "loss_tile", (json_int_t)plan->loss_tile, "vocabulary_tile", (json_int_t)plan->vocabulary_tile,
                      "keep_attention", plan->keep_attention, "keep_hidden", plan->keep_hidden, "inputs",
                      fur_store_place_name(plan->inputs), "segment_layers", (json_int_t)plan->segment_layers,
                      "attention", fur_store_place_name(plan->attention), "optimizer",
-                     fur_store_place_name(plan->optimizer), "key_groups", (json_int_t)plan->key_groups, "stored", fur_stored_type_name(plan->stored));
+                     fur_store_place_name(plan->optimizer), "key_groups", (json_int_t)plan->key_groups, "stored",
+                     fur_stored_type_name(plan->stored));
 }
 
 fur_status fur_run_json_write(const fur_trainer *t)

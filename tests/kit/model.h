@@ -52,7 +52,8 @@ typedef struct kit_run {
 } kit_run;
 void kit_run_create(fur_context *context, fur_model *model, const kit_row *row, int64_t superblock, fur_keep keep,
                     kit_run *out);
-/* The same with layer inputs, attention outputs if kept, and keys but for one head's on disk in `folder`; NULL: in memory.
+/* The same with layer inputs, attention outputs if kept, and keys but for one head's on disk in `folder`; NULL: in
+ * memory.
  */
 void kit_run_create_in(fur_context *context, fur_model *model, const kit_row *row, int64_t superblock, fur_keep keep,
                        const char *folder, kit_run *out);

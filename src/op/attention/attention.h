@@ -93,7 +93,8 @@ uint32_t fur_attention_draw(uint64_t key, int64_t head, int64_t token, int64_t p
 int64_t fur_attention_workspace(const fur_exec *exec, int64_t heads, int64_t kv_heads, int64_t head_dim, int64_t rows,
                                 int backward);
 
-/* Parts that backward of some key heads, of a layer of `all_kv_heads`, is done in at once: more threads find no work. */
+/* Parts that backward of some key heads, of a layer of `all_kv_heads`, is done in at once: more threads find no work.
+ */
 int64_t fur_attention_tasks(int64_t kv_heads, int64_t all_kv_heads);
 
 /* Parallel over (head, query tiles) forward and (key head, fixed chunks of keys) backward; no atomics; the same bits

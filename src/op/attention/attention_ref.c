@@ -102,9 +102,9 @@ static double keep(const fur_attention_call *call, const fur_attention_rows *row
 {
     if (!(call->args->features.dropout > 0))
         return 1;
-    return (double)fur_attention_keep(call,
-                                      fur_attention_draw(call->args->features.dropout_key, fur_attention_head(call, rows, v),
-                                                         rows->piece->first_token + v / call->group, key_position));
+    return (double)fur_attention_keep(
+        call, fur_attention_draw(call->args->features.dropout_key, fur_attention_head(call, rows, v),
+                                 rows->piece->first_token + v / call->group, key_position));
 }
 
 static void forward_row(const fur_attention_call *call, const fur_attention_rows *rows, int64_t v)
