@@ -39,9 +39,18 @@ static void every(const fit_problem *p, int64_t stride, fit_sample *sample)
     fit_sample_set(p, count, sample->row, NULL, sample);
 }
 
-static int64_t probe_stride(const fit_problem *p)
+static int64_t probe_stride(const fit_problem *p, int64_t rows)
 {
-    return fur_max_i64(1, p->n / fur_max_i64(FIT_PROBE_ROWS, 2 * fit_d2(p)));
+    return fur_max_i64(1, rows / fur_max_i64(FIT_PROBE_ROWS, 2 * fit_d2(p)));
+}
+
+/* Multiply-adds of all G from keys alone, a product of d2 x d2 a row included (which counts double, being small),
+ * against those from keys and values. With a coarse cut (f16, bf16) what is left out of keys and of values differs. */
+static bool twice_pays(const fit_problem *p)
+{
+    double pairs = (double)p->pairs, d2 = (double)p->d2, dv = (double)p->dv;
+    return p->data->a3.shared && p->k.mean && p->data->epsilon < 1e-6 &&
+           pairs * (d2 + 1) / 2 + 2 * (double)p->n * d2 * dv < pairs * dv;
 }
 
 static void push_scratch(const fit_problem *p, fur_arena *arena, fit_curvature *c)
@@ -58,6 +67,7 @@ static void push_scratch(const fit_problem *p, fur_arena *arena, fit_curvature *
                               .gram = fur_arena_push(arena, D2 * D2 * B),
                               .kr = fur_arena_push(arena, K * p->d2 * c->value_columns * B),
                               .cov = fur_arena_push(arena, c->cov_rows * p->d2 * p->dv * B),
+                              .square = fur_arena_push(arena, p->d2 * p->d2 * B),
                               .mk = fur_arena_push(arena, c->cov_rows * p->d2 * B),
                               .mv = fur_arena_push(arena, c->cov_rows * p->dv * B)};
         if (c->newton) {
@@ -90,10 +100,14 @@ fur_status fit_curvature_push(const fit_problem *p, fur_arena *arena, fur_fit_ro
     c.u = fur_arena_push(arena, p->n * D2 * B);
     c.j = fur_arena_push(arena, p->n * p->dv * B);
     push_scratch(p, arena, &c);
-    c.probe_g = fur_arena_push(arena, p->exec->threads * c.cov_rows * fur_max_i64(1, p->heads) * wide * B);
+    c.twice = twice_pays(p);
+    c.turn = fur_arena_push(arena, p->heads * wide * B);
+    c.given = fur_arena_push(arena, p->heads * p->v.raw->width * p->dv * 8);
     c.block = fur_arena_push(arena, D2 * D2 * 8);
-    push_sample(p, arena, p->n / probe_stride(p) + 1, false, &c.probe);
-    if (route == FUR_FIT_STORED) {
+    if (route != FUR_FIT_STORED) {
+        c.probe_g = fur_arena_push(arena, p->exec->threads * c.cov_rows * p->heads * wide * B);
+        push_sample(p, arena, p->n / probe_stride(p, p->n) + 1, false, &c.probe);
+    } else {
         c.g = fur_arena_push(arena, most);
         push_sample(p, arena, rows, sample_rows > 0, &c.sample);
         c.q = sample_rows > 0 ? fur_arena_push(arena, rows * fit_d3(p) * 8) : NULL;
@@ -101,8 +115,9 @@ fur_status fit_curvature_push(const fit_problem *p, fur_arena *arena, fur_fit_ro
     if (arena->failed)
         return fur_error_set(p->exec->error, FUR_E_INTERNAL, "the arena of a fit is too small for its curvature");
     if (arena->base) {
-        every(p, probe_stride(p), &c.probe);
-        if (route == FUR_FIT_STORED && sample_rows == 0)
+        if (route != FUR_FIT_STORED)
+            every(p, probe_stride(p, p->n), &c.probe);
+        else if (sample_rows == 0)
             every(p, 1, &c.sample);
     }
     *out = c;
@@ -129,31 +144,47 @@ static fur_status too_small(const fit_problem *p)
 
 /* ---- preparing --------------------------------------------------------------------------------------------------- */
 
-/* sum over the probe of G G^T, times rows over rows probed. */
+/* Adds G G^T of the probed rows of a tile: of those stored every stride-th, else of the probe, made for it. */
+static void block_of_tile(const fit_problem *p, const fit_point *point, const fit_curvature *c, int64_t t,
+                          int64_t stride, int thread, double *block)
+{
+    int64_t row_bytes = fit_d2(p) * p->dv * c->real->bytes, rows[FIT_ROWS];
+    if (c->route == FUR_FIT_STORED) {
+        for (int64_t at = c->sample.at[t]; at < c->sample.at[t + 1]; at++)
+            if (at % stride == stride / 2)
+                c->real->gram(p, c, 1, (const unsigned char *)c->g + at * row_bytes, thread, block);
+        return;
+    }
+    unsigned char *g = (unsigned char *)c->probe_g + thread * c->cov_rows * row_bytes;
+    for (int64_t at = c->probe.at[t]; at < c->probe.at[t + 1];) {
+        int64_t now = 0;
+        for (; at < c->probe.at[t + 1] && now < fur_min_i64(c->cov_rows, FIT_ROWS); at++)
+            rows[now++] = c->probe.row[at] - p->train.at[t].row;
+        c->real->rows(p, point, c, &p->train.at[t], now, rows, NULL, thread, g);
+        c->real->gram(p, c, now, g, thread, block);
+    }
+}
+
+/* sum over probed rows of G G^T, times rows over rows probed. */
 static fur_status make_block(const fit_problem *p, const fit_point *point, fit_curvature *c)
 {
     fur_arena *arena = p->exec->workspace;
     int64_t mark = fur_arena_mark(arena), D2 = fit_d2(p), count = D2 * D2, C = p->chunks;
-    int64_t size = c->cov_rows * D2 * p->dv * c->real->bytes;
+    bool stored = c->route == FUR_FIT_STORED;
+    int64_t stride = stored ? probe_stride(p, c->sample.count) : 1, probed = stored ? 0 : c->probe.count;
     double *partial = fur_arena_push(arena, C * count * 8);
     if (arena->failed)
         return too_small(p);
 #pragma omp parallel for schedule(dynamic) num_threads(p->exec->threads)
     for (int64_t i = 0; i < C; i++) {
-        int thread = omp_get_thread_num();
-        unsigned char *g = (unsigned char *)c->probe_g + thread * size;
         memset(partial + i * count, 0, (size_t)count * sizeof *partial);
         for (int64_t t = fit_chunk_at(p->train.count, C, i); t < fit_chunk_at(p->train.count, C, i + 1); t++)
-            for (int64_t at = c->probe.at[t]; at < c->probe.at[t + 1];) {
-                int64_t rows[FIT_ROWS], now = 0;
-                for (; at < c->probe.at[t + 1] && now < fur_min_i64(c->cov_rows, FIT_ROWS); at++)
-                    rows[now++] = c->probe.row[at] - p->train.at[t].row;
-                c->real->rows(p, point, c, &p->train.at[t], now, rows, NULL, thread, g);
-                c->real->gram(p, c, now, g, thread, partial + i * count);
-            }
+            block_of_tile(p, point, c, t, stride, omp_get_thread_num(), partial + i * count);
     }
     fit_sum_chunks(p, count, partial, c->block);
-    double share = (double)p->n / (double)c->probe.count;
+    for (int64_t at = stride / 2; stored && at < c->sample.count; at += stride)
+        probed++;
+    double share = (double)(stored ? c->sample.count : p->n) / (double)probed;
     for (int64_t i = 0; i < count; i++)
         c->block[i] *= share;
     fur_arena_release(arena, mark);
@@ -199,10 +230,11 @@ static void store(const fit_problem *p, const fit_point *point, fit_curvature *c
 fur_status fit_curvature_prepare(const fit_problem *p, const double *x, const fit_point *point, fit_curvature *c)
 {
     c->real->refresh(p, x, point, c);
+    if (c->route == FUR_FIT_STORED)
+        store(p, point, c);
     FUR_TRY(make_block(p, point, c));
     if (c->route != FUR_FIT_STORED)
         return FUR_OK;
-    store(p, point, c);
     if (c->sample.scale)
         return make_sample_q(p, point, c);
     c->q = point->q;

@@ -23,6 +23,7 @@ typedef struct fit_real_scratch {
     void *ds, *ck, *left_r;       /* those of Newton's terms */
     void *gram;                   /* [D2, D2] */
     void *kr, *cov, *mk, *mv;     /* of G: keys x values, their weighted sums and means */
+    void *square;                 /* [d2, d2]: covariance of the keys of one row */
 } fit_real_scratch;
 
 typedef struct fit_curvature fit_curvature;
@@ -56,6 +57,9 @@ struct fit_curvature {
     bool keys_ready;
     void *k;                   /* [m, d2] */
     void *vy;                  /* [m, H dv] */
+    bool twice;                /* keys and values are the same rows: G = Cov(k, k) turn, of half as many products */
+    void *turn;                /* [H, d2, dv]: v Y = k turn + a constant */
+    double *given;             /* [H, width of v, dv]: Y as given, on the way to `turn` */
     void *v;                   /* [m, d3]; Newton alone */
     void *u;                   /* [n, D2] */
     void *j;                   /* [rows of the sample or n, dv] */
@@ -63,8 +67,8 @@ struct fit_curvature {
     void *g;                   /* stored: [sample rows, D2, dv] */
     double *q;                 /* stored sample: [sample rows, D3] orthonormal; NULL: the point's */
     fit_sample sample;         /* of the stored route */
-    fit_sample probe;          /* of the preconditioner */
-    double *block;             /* [D2, D2]: sum over rows of G G^T, from the probe */
+    fit_sample probe;          /* of the preconditioner, where no rows are stored */
+    double *block;             /* [D2, D2]: sum over rows of G G^T, from the probe or from some of the rows stored */
     fit_real_scratch *scratch; /* one a thread */
     int64_t cov_rows;          /* rows whose G is made at once */
     int64_t value_columns;     /* columns of v Y of a KR tile */

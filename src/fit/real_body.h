@@ -36,6 +36,16 @@ static void refresh(const fit_problem *p, const double *x, const fit_point *poin
         }
     }
     c->keys_ready = true;
+    fit_y_given(p, point->y, c->given);
+    for (int64_t h = 0; h < p->heads && c->twice; h++) { /* inputs less their mean are k back^T */
+        const double *given = c->given + h * p->v.raw->width * p->dv;
+        for (int64_t row = 0; row < p->d2; row += p->tile_rows) {
+            int64_t now = p->d2 - row < p->tile_rows ? p->d2 - row : p->tile_rows;
+            fur_la_gemm_f64(true, false, now, p->dv, p->k.raw->width, 1, p->k.back + row, p->d2, given, p->dv, 0,
+                            p->scratch[0].o, p->dv);
+            narrow(p->scratch[0].o, now * p->dv, (REAL *)c->turn + (h * p->d2 + row) * p->dv);
+        }
+    }
 #pragma omp parallel for schedule(static) num_threads(p->exec->threads)
     for (int64_t t = 0; t < p->train.count; t++) {
         const fit_tile *tile = &p->train.at[t];
@@ -62,7 +72,47 @@ static void keys_times_values(const fit_problem *p, int64_t K, const REAL *k, co
         }
 }
 
-/* Of one head and at most cov_rows rows. cov is [count, column blocks, d2, columns]. */
+/* kr [K, columns]: products of entries i and e >= i of a key, for i from first to end-1 */
+static void keys_times_keys(const fit_problem *p, int64_t K, const REAL *k, int64_t first, int64_t end, int64_t columns,
+                            REAL *kr)
+{
+    for (int64_t j = 0; j < K; j++) {
+        REAL *to = kr + j * columns;
+        for (int64_t i = first; i < end; i++) {
+            const REAL *key = k + j * p->d2;
+            for (int64_t e = i; e < p->d2; e++)
+                to[e - i] = key[i] * key[e];
+            to += p->d2 - i;
+        }
+    }
+}
+
+/* Adds weighted sums of k k^T to cov [count, d2 (d2 + 1) / 2], upper triangle row by row, some rows of it at a time. */
+static void add_squares(const fit_problem *p, const fit_curvature *c, int64_t count, int64_t K, const REAL *weights,
+                        const REAL *k, REAL *kr, REAL *cov)
+{
+    int64_t most = c->value_columns * p->d2, whole = p->d2 * (p->d2 + 1) / 2, at = 0;
+    for (int64_t first = 0, end; first < p->d2; first = end) {
+        int64_t columns = 0;
+        for (end = first; end < p->d2 && columns + p->d2 - end <= most; end++)
+            columns += p->d2 - end;
+        keys_times_keys(p, K, k, first, end, columns, kr);
+        GEMM(false, false, count, columns, K, 1, weights, K, kr, columns, 1, cov + at, whole);
+        at += columns;
+    }
+}
+
+/* g [d2, dv], leading dimension dv, = w Cov(k, k) turn of one row from its sums. */
+static void turn_squares(const fit_problem *p, const REAL *sums, const REAL *mean, REAL w, const REAL *turn,
+                         REAL *square, REAL *g)
+{
+    for (int64_t i = 0; i < p->d2; i++)
+        for (int64_t e = i; e < p->d2; e++)
+            square[e * p->d2 + i] = square[i * p->d2 + e] = w * (*sums++ - mean[i] * mean[e]);
+    GEMM(false, false, p->d2, p->dv, p->d2, 1, square, p->d2, turn, p->dv, 0, g, p->dv);
+}
+
+/* Of one head and at most cov_rows rows. cov is [count, column blocks, d2, columns], or add_squares's. */
 static void rows_of_head(const fit_problem *p, const fit_point *point, const fit_curvature *c, const fit_tile *tile,
                          int64_t head, int64_t count, const int64_t *row, const double *scale, fit_real_scratch *s,
                          REAL *g)
@@ -70,7 +120,7 @@ static void rows_of_head(const fit_problem *p, const fit_point *point, const fit
     int64_t D2 = fit_d2(p), wide = p->d2 * p->dv, width = p->heads * p->dv;
     REAL *u = s->t, *weights = s->s, *cov = s->cov, *mk = s->mk, *mv = s->mv;
     int64_t most = 0;
-    memset(cov, 0, (size_t)(count * wide) * sizeof *cov);
+    memset(cov, 0, (size_t)(count * (c->twice ? p->d2 * (p->d2 + 1) / 2 : wide)) * sizeof *cov);
     memset(mk, 0, (size_t)(count * p->d2) * sizeof *mk);
     memset(mv, 0, (size_t)(count * p->dv) * sizeof *mv);
     for (int64_t i = 0; i < count; i++) {
@@ -90,6 +140,10 @@ static void rows_of_head(const fit_problem *p, const fit_point *point, const fit
             memset(weights + i * K + sees, 0, (size_t)(K - sees) * sizeof *weights);
         }
         GEMM(false, false, count, p->d2, K, 1, weights, K, k, p->d2, 1, mk, p->d2);
+        if (c->twice) {
+            add_squares(p, c, count, K, weights, k, s->kr, cov);
+            continue;
+        }
         GEMM(false, false, count, p->dv, K, 1, weights, K, vy, width, 1, mv, p->dv);
         for (int64_t first = 0; first < p->dv; first += c->value_columns) {
             int64_t columns = p->dv - first < c->value_columns ? p->dv - first : c->value_columns;
@@ -100,6 +154,11 @@ static void rows_of_head(const fit_problem *p, const fit_point *point, const fit
     }
     for (int64_t i = 0; i < count; i++) {
         REAL w = (REAL)(fit_root_w(p, tile->row + row[i]) * (scale ? scale[i] : 1));
+        if (c->twice) {
+            turn_squares(p, cov + i * (p->d2 * (p->d2 + 1) / 2), mk + i * p->d2, w,
+                         (const REAL *)c->turn + head * wide, s->square, g + (i * D2 + head * p->d2) * p->dv);
+            continue;
+        }
         for (int64_t first = 0; first < p->dv; first += c->value_columns) {
             int64_t columns = p->dv - first < c->value_columns ? p->dv - first : c->value_columns;
             const REAL *from = cov + i * wide + first * p->d2;
