@@ -67,6 +67,9 @@ static void push_scratch(const fit_problem *p, fur_arena *arena, fit_curvature *
                               .gram = fur_arena_push(arena, D2 * D2 * B),
                               .kr = fur_arena_push(arena, K * p->d2 * c->value_columns * B),
                               .cov = fur_arena_push(arena, c->cov_rows * p->d2 * p->dv * B),
+                              .a = fur_arena_push(arena, R * p->d1 * B),
+                              .q = fur_arena_push(arena, R * fit_d3(p) * B),
+                              .part = fur_arena_push(arena, fur_max_i64(p->d1 * D2, fit_d3(p) * p->dv) * B),
                               .square = fur_arena_push(arena, p->d2 * p->d2 * B),
                               .mk = fur_arena_push(arena, c->cov_rows * p->d2 * B),
                               .mv = fur_arena_push(arena, c->cov_rows * p->dv * B)};
@@ -80,11 +83,33 @@ static void push_scratch(const fit_problem *p, fur_arena *arena, fit_curvature *
     }
 }
 
-fur_status fit_curvature_push(const fit_problem *p, fur_arena *arena, fur_fit_route route, bool f64, bool newton,
-                              int64_t sample_rows, fit_curvature *out)
+int64_t fit_kept_weights(const fit_problem *p)
 {
-    int64_t D2 = fit_d2(p), wide = p->d2 * p->dv;
-    fit_curvature c = {.real = f64 ? &fit_real_f64 : &fit_real_f32, .route = route, .newton = newton};
+    int64_t numbers;
+    bool few = fur_mul_ok(p->train.numbers, p->heads, &numbers) && numbers / FIT_KEPT_WEIGHTS < p->n;
+    return few ? numbers : 0;
+}
+
+static void push_weights(const fit_problem *p, fur_arena *arena, fit_curvature *c)
+{
+    int64_t at = 0, numbers = fit_kept_weights(p);
+    if (numbers == 0)
+        return;
+    c->weights = fur_arena_push(arena, numbers * c->real->bytes);
+    c->weights_at = fur_arena_push(arena, p->train.count * 8);
+    for (int64_t t = 0; t < p->train.count && c->weights_at; t++) {
+        c->weights_at[t] = at;
+        at += p->heads * p->train.at[t].rows * p->train.at[t].keys;
+    }
+}
+
+fur_status fit_curvature_push(const fit_problem *p, fur_arena *arena, const fit_curvature_shape *shape,
+                              fit_curvature *out)
+{
+    int64_t D2 = fit_d2(p), wide = p->d2 * p->dv, sample_rows = shape->sample_rows;
+    fur_fit_route route = shape->route;
+    bool newton = shape->newton;
+    fit_curvature c = {.real = shape->f64 ? &fit_real_f64 : &fit_real_f32, .route = route, .newton = newton};
     int64_t B = c.real->bytes, rows = sample_rows > 0 ? sample_rows : p->n, most;
     if (!fur_mul_ok(rows, D2 * p->dv * B, &most))
         return fur_error_set(p->exec->error, FUR_E_DOES_NOT_FIT, "the curvature of %lld rows overflows",
@@ -98,6 +123,9 @@ fur_status fit_curvature_push(const fit_problem *p, fur_arena *arena, fur_fit_ro
     c.v = newton ? fur_arena_push(arena, p->m * p->d3 * B) : NULL;
     c.mean = newton ? fur_arena_push(arena, p->n * 8) : NULL;
     c.u = fur_arena_push(arena, p->n * D2 * B);
+    c.o = fur_arena_push(arena, p->n * p->heads * p->dv * B);
+    c.d = fur_arena_push(arena, p->d1 * D2 * B);
+    c.w = fur_arena_push(arena, fit_d3(p) * p->dv * B);
     c.j = fur_arena_push(arena, p->n * p->dv * B);
     push_scratch(p, arena, &c);
     c.twice = twice_pays(p);
@@ -107,6 +135,8 @@ fur_status fit_curvature_push(const fit_problem *p, fur_arena *arena, fur_fit_ro
     if (route != FUR_FIT_STORED) {
         c.probe_g = fur_arena_push(arena, p->exec->threads * c.cov_rows * p->heads * wide * B);
         push_sample(p, arena, p->n / probe_stride(p, p->n) + 1, false, &c.probe);
+        if (route == FUR_FIT_MATRIX_FREE && shape->keep_weights)
+            push_weights(p, arena, &c);
     } else {
         c.g = fur_arena_push(arena, most);
         push_sample(p, arena, rows, sample_rows > 0, &c.sample);
@@ -210,6 +240,13 @@ static fur_status make_sample_q(const fit_problem *p, const fit_point *point, co
     return status;
 }
 
+static void keep_weights(const fit_problem *p, const fit_point *point, const fit_curvature *c)
+{
+#pragma omp parallel for schedule(dynamic) num_threads(p->exec->threads)
+    for (int64_t t = p->train.count - 1; t >= 0; t--)
+        c->real->keep(p, point, c, &p->train.at[t]);
+}
+
 static void store(const fit_problem *p, const fit_point *point, fit_curvature *c)
 {
     int64_t row_bytes = fit_d2(p) * p->dv * c->real->bytes;
@@ -232,6 +269,8 @@ fur_status fit_curvature_prepare(const fit_problem *p, const double *x, const fi
     c->real->refresh(p, x, point, c);
     if (c->route == FUR_FIT_STORED)
         store(p, point, c);
+    if (c->weights)
+        keep_weights(p, point, c);
     FUR_TRY(make_block(p, point, c));
     if (c->route != FUR_FIT_STORED)
         return FUR_OK;
@@ -254,6 +293,7 @@ fur_status fit_curvature_product(const fit_problem *p, const fit_point *point, c
     double *dy = fur_arena_push(arena, w * 8);
     if (arena->failed)
         return too_small(p);
+    c->real->narrow(d, N, c->d);
 #pragma omp parallel for schedule(dynamic) num_threads(p->exec->threads)
     for (int64_t i = C - 1; i >= 0; i--) {
         double *w1 = sums + i * both;
@@ -261,9 +301,9 @@ fur_status fit_curvature_product(const fit_problem *p, const fit_point *point, c
         memset(w1, 0, (size_t)both * sizeof *w1);
         for (int64_t t = fit_chunk_at(p->train.count, C, i); t < fit_chunk_at(p->train.count, C, i + 1); t++) {
             if (stored)
-                c->real->stored_first(p, d, c, t, thread, w1);
+                c->real->stored_first(p, c, t, thread, w1);
             else
-                c->real->free_first(p, d, point, c, &p->train.at[t], thread, w1, c->newton ? w1 + w : NULL);
+                c->real->free_first(p, point, c, &p->train.at[t], thread, w1, c->newton ? w1 + w : NULL);
         }
     }
     fit_sum_chunks(p, both, sums, total);
@@ -271,15 +311,16 @@ fur_status fit_curvature_product(const fit_problem *p, const fit_point *point, c
         fur_la_gemm_f64(true, false, D3, p->dv, D3, 1, point->yfac, D3, total + w, p->dv, 1, total, p->dv);
         fur_la_gemm_f64(false, false, D3, p->dv, D3, 1, point->yfac, D3, total, p->dv, 0, dy, p->dv);
     }
+    c->real->narrow(total, w, c->w);
 #pragma omp parallel for schedule(dynamic) num_threads(p->exec->threads)
     for (int64_t i = C - 1; i >= 0; i--) {
         int thread = omp_get_thread_num();
         memset(sums + i * N, 0, (size_t)N * sizeof *sums);
         for (int64_t t = fit_chunk_at(p->train.count, C, i); t < fit_chunk_at(p->train.count, C, i + 1); t++) {
             if (stored)
-                c->real->stored_second(p, c, total, t, thread, sums + i * N);
+                c->real->stored_second(p, c, t, thread, sums + i * N);
             else
-                c->real->free_second(p, d, point, c, total, dy, &p->train.at[t], thread, sums + i * N);
+                c->real->free_second(p, point, c, dy, &p->train.at[t], thread, sums + i * N);
         }
     }
     fit_sum_chunks(p, N, sums, out);
