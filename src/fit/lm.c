@@ -11,7 +11,7 @@
 /* A step that brings the objective to this share of itself goes on: before that the curvature changes too much. */
 #define MUCH 0.03
 
-enum { MOST_PRODUCTS = 200, MOST_TRIES = 12, MOST_STAGES = 4 };
+enum { MOST_PRODUCTS = 200, LATELY = 10, MOST_TRIES = 12, MOST_STAGES = 4 };
 
 void fit_solver_rank(fit_solver *s, int64_t rank)
 {
@@ -48,6 +48,7 @@ fur_status fit_solver_push(fit_solver *s, fur_arena *arena, int points, bool kee
         *unknowns[i] = fur_arena_push(arena, N * 8);
     for (size_t i = 0; i < sizeof wholes / sizeof wholes[0]; i++)
         *wholes[i] = fur_arena_push(arena, X * 8);
+    s->path = is_dense(s) && r == 0 ? NULL : fur_arena_push(arena, FIT_PATH * N * 8);
     s->block = fur_arena_push(arena, D2 * D2 * 8);
     s->inverse = fur_arena_push(arena, D2 * D2 * 8);
     s->small = r > 0 ? fur_arena_push(arena, p->heads * 2 * r * r * 8) : NULL;
@@ -303,6 +304,8 @@ static fur_status solve_gradients(fit_solver *s, double target, double *promised
     precondition(s, s->r, s->m);
     memcpy(s->s, s->m, (size_t)N * sizeof *s->s);
     double rm = dot(N, s->r, s->m), first = sqrt(dot(N, s->r, s->r));
+    double total = 0, before[LATELY] = {0}; /* decrease of the quadratic model so far; of the last few products */
+    s->path_count = 0;
     *good = true;
     for (int k = 0; k < MOST_PRODUCTS && !stopped(s); k++) {
         FUR_TRY(apply(s, s->s, s->h));
@@ -316,8 +319,16 @@ static fur_status solve_gradients(fit_solver *s, double target, double *promised
             s->d[i] += step * s->s[i];
             s->r[i] -= step * (s->h[i] + damping * s->s[i]);
         }
-        if (!(sqrt(dot(N, s->r, s->r)) > target * first))
+        total += 0.5 * step * rm;
+        /* the norm of the residual rises and falls where directions are badly scaled, the model only falls */
+        if (!(sqrt(dot(N, s->r, s->r)) > target * first) ||
+            (k >= LATELY && total - before[k % LATELY] < target * target * total))
             break;
+        before[k % LATELY] = total;
+        if (s->path_count < FIT_PATH && k + 1 == 8 << s->path_count) {
+            memcpy(s->path + s->path_count * N, s->d, (size_t)N * sizeof *s->d);
+            s->path_promised[s->path_count++] = total;
+        }
         precondition(s, s->r, s->m);
         double next = dot(N, s->r, s->m);
         for (int64_t i = 0; i < N; i++)
@@ -451,6 +462,21 @@ static double target_of(const fit_solver *s)
     return fmax(least, fmin(0.1, sqrt(s->at.loss / s->p->l0)));
 }
 
+/* After a step that did not help: earlier iterates of its conjugate gradients, from the last. Each stands for some four
+ * times the damping. */
+static fur_status go_back(fit_solver *s, double *mu, double *promised, bool *taken, double *then)
+{
+    double now = s->at.objective;
+    while (!is_dense(s) && !*taken && s->path_count > 0 && !stopped(s)) {
+        s->path_count--;
+        memcpy(s->d, s->path + s->path_count * s->N, (size_t)s->N * sizeof *s->d);
+        *promised = s->path_promised[s->path_count];
+        *mu = fmax(*mu * 4, 1e-8);
+        FUR_TRY(try_step(s, now, taken, then));
+    }
+    return FUR_OK;
+}
+
 /* One step from a gradient: tries with more and more damping. *taken false: none helps. */
 static fur_status step_once(fit_solver *s, double *mu, double *gain, int64_t *rejected, double *promised, bool *taken)
 {
@@ -465,6 +491,10 @@ static fur_status step_once(fit_solver *s, double *mu, double *gain, int64_t *re
         FUR_TRY(solve(s, target, false, promised, &good));
         if (good)
             FUR_TRY(try_step(s, now, taken, &then));
+        if (good && !*taken) {
+            FUR_TRY(go_back(s, mu, promised, taken, &then));
+            *rejected += *taken;
+        }
         if (*taken) {
             *gain = (now - then) / fmax(*promised, 1e-300);
             *mu = next_damping(*mu, *gain);
