@@ -44,6 +44,7 @@ static json_t *history_json(const fur_fit_result *r)
         cli_json_real(one, "gain", s->gain);
         cli_json_int(one, "products", s->products);
         cli_json_int(one, "rejected", s->rejected);
+        cli_json_int(one, "evaluations", s->evaluations);
         cli_json_real(one, "contraction", s->contraction);
         cli_json_real(one, "seconds", s->seconds);
         (void)json_array_append_new(list, one);

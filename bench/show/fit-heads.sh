@@ -21,14 +21,13 @@ if [ -z "$model" ]; then
     }
     model=$work/run
 fi
-value() { grep -o "\"$1\":[^,}]*" "$work/json" | head -n 1 | cut -d: -f2; }
 for layer in 0 1 2 3; do
     for head in 0 1 2 3; do
         build/release/furlong fit-attention --capture -m "$model" -f "$text_path" -c 256 --max-tokens 12K \
             --layer $layer --head $head -o "$work/head.safetensors" >/dev/null 2>&1
         build/release/furlong fit-attention -i "$work/head.safetensors" --causal --starts 2 --held-out 0.25 --rank 16 \
             --json >"$work/json" 2>/dev/null || true
-        echo "$layer $head $(value held_out_before_rank) $(value held_out_loss) $(value held_out_plain_svd) $(value steps) $(value seconds)"
+        echo "$layer $head $(json_value "$work/json" held_out_before_rank) $(json_value "$work/json" held_out_loss) $(json_value "$work/json" held_out_plain_svd) $(json_value "$work/json" steps) $(json_value "$work/json" seconds)"
     done
 done >"$work/table"
 if awk '{

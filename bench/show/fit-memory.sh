@@ -12,7 +12,6 @@ build_preset release
 json=$(mktemp)
 trap 'rm -f "$json"' EXIT
 missed=0
-value() { grep -o "\"$1\":[^,}]*" "$json" | head -n 1 | cut -d: -f2; }
 for case in matrix-free:300 stored:2560; do
     route=${case%:*}
     limit=$(awk -v rows="$rows" -v mib="${case#*:}" 'BEGIN { printf "%.0f", mib * 1048576 * (rows > 100000 ? rows / 100000 : 1) }')
@@ -26,8 +25,8 @@ for case in matrix-free:300 stored:2560; do
         missed=1
         continue
     fi
-    awk -v route="$route" -v rows="$rows" -v peak="$(value peak_rss_bytes)" -v planned="$(value planned_peak_bytes)" \
-        -v inputs="$(value input_bytes)" -v seconds="$(value seconds)" -v products="$(value products)" -v limit="$limit" 'BEGIN {
+    awk -v route="$route" -v rows="$rows" -v peak="$(json_value "$json" peak_rss_bytes)" -v planned="$(json_value "$json" planned_peak_bytes)" \
+        -v inputs="$(json_value "$json" input_bytes)" -v seconds="$(json_value "$json" seconds)" -v products="$(json_value "$json" products)" -v limit="$limit" 'BEGIN {
         above = peak - inputs
         printf "%s: one step over %d rows, %d products: %.0f s; peak memory %.0f MiB, planned %.0f, above the inputs %.0f MiB (target %.0f)\n",
             route, rows, products, seconds, peak / 1048576, planned / 1048576, above / 1048576, limit / 1048576

@@ -18,8 +18,8 @@ for width in 8 16 32; do
     seed=1
     while [ "$seed" -le "$seeds" ]; do
         build/release/furlong fit-attention --planted "16x64x$width" --causal --held-out 0 --seed "$seed" --json >"$json" 2>/dev/null || true
-        steps=$(grep -o '"steps":[0-9]*' "$json" | head -n 1 | cut -d: -f2)
-        if awk -v loss="$(grep -o '"loss":[^,]*' "$json" | head -n 1 | cut -d: -f2)" -v steps="$steps" \
+        steps=$(json_value "$json" steps)
+        if awk -v loss="$(json_value "$json" loss)" -v steps="$steps" \
             'BEGIN { exit !(loss <= 1e-20 && steps <= 14) }'; then good=$((good + 1)); fi
         [ "$steps" -le "$most" ] || most=$steps
         starts="$starts

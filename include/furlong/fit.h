@@ -96,6 +96,7 @@ typedef struct fur_fit_step {
     double gradient;            /* norm, whitened coordinates, of the loss before it; NaN at the last */
     double damping, gain;       /* mu; actual over predicted decrease */
     int64_t products, rejected; /* of this step */
+    int64_t evaluations;        /* of the loss, since the fit began */
     double contraction;         /* square root of the ratio of losses: of the error, where the target is met exactly */
     double seconds;             /* since the fit began */
 } fur_fit_step;

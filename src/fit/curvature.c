@@ -39,9 +39,18 @@ static void every(const fit_problem *p, int64_t stride, fit_sample *sample)
     fit_sample_set(p, count, sample->row, NULL, sample);
 }
 
-static int64_t probe_stride(const fit_problem *p)
+static int64_t probe_stride(const fit_problem *p, int64_t rows)
 {
-    return fur_max_i64(1, p->n / fur_max_i64(FIT_PROBE_ROWS, 2 * fit_d2(p)));
+    return fur_max_i64(1, rows / fur_max_i64(FIT_PROBE_ROWS, 2 * fit_d2(p)));
+}
+
+/* Multiply-adds of all G from keys alone, a product of d2 x d2 a row included (which counts double, being small),
+ * against those from keys and values. With a coarse cut (f16, bf16) what is left out of keys and of values differs. */
+static bool twice_pays(const fit_problem *p)
+{
+    double pairs = (double)p->pairs, d2 = (double)p->d2, dv = (double)p->dv;
+    return p->data->a3.shared && p->k.mean && p->data->epsilon < 1e-6 &&
+           pairs * (d2 + 1) / 2 + 2 * (double)p->n * d2 * dv < pairs * dv;
 }
 
 static void push_scratch(const fit_problem *p, fur_arena *arena, fit_curvature *c)
@@ -58,6 +67,10 @@ static void push_scratch(const fit_problem *p, fur_arena *arena, fit_curvature *
                               .gram = fur_arena_push(arena, D2 * D2 * B),
                               .kr = fur_arena_push(arena, K * p->d2 * c->value_columns * B),
                               .cov = fur_arena_push(arena, c->cov_rows * p->d2 * p->dv * B),
+                              .a = fur_arena_push(arena, R * p->d1 * B),
+                              .q = fur_arena_push(arena, R * fit_d3(p) * B),
+                              .part = fur_arena_push(arena, fur_max_i64(p->d1 * D2, fit_d3(p) * p->dv) * B),
+                              .square = fur_arena_push(arena, p->d2 * p->d2 * B),
                               .mk = fur_arena_push(arena, c->cov_rows * p->d2 * B),
                               .mv = fur_arena_push(arena, c->cov_rows * p->dv * B)};
         if (c->newton) {
@@ -70,11 +83,33 @@ static void push_scratch(const fit_problem *p, fur_arena *arena, fit_curvature *
     }
 }
 
-fur_status fit_curvature_push(const fit_problem *p, fur_arena *arena, fur_fit_route route, bool f64, bool newton,
-                              int64_t sample_rows, fit_curvature *out)
+int64_t fit_kept_weights(const fit_problem *p)
 {
-    int64_t D2 = fit_d2(p), wide = p->d2 * p->dv;
-    fit_curvature c = {.real = f64 ? &fit_real_f64 : &fit_real_f32, .route = route, .newton = newton};
+    int64_t numbers;
+    bool few = fur_mul_ok(p->train.numbers, p->heads, &numbers) && numbers / FIT_KEPT_WEIGHTS < p->n;
+    return few ? numbers : 0;
+}
+
+static void push_weights(const fit_problem *p, fur_arena *arena, fit_curvature *c)
+{
+    int64_t at = 0, numbers = fit_kept_weights(p);
+    if (numbers == 0)
+        return;
+    c->weights = fur_arena_push(arena, numbers * c->real->bytes);
+    c->weights_at = fur_arena_push(arena, p->train.count * 8);
+    for (int64_t t = 0; t < p->train.count && c->weights_at; t++) {
+        c->weights_at[t] = at;
+        at += p->heads * p->train.at[t].rows * p->train.at[t].keys;
+    }
+}
+
+fur_status fit_curvature_push(const fit_problem *p, fur_arena *arena, const fit_curvature_shape *shape,
+                              fit_curvature *out)
+{
+    int64_t D2 = fit_d2(p), wide = p->d2 * p->dv, sample_rows = shape->sample_rows;
+    fur_fit_route route = shape->route;
+    bool newton = shape->newton;
+    fit_curvature c = {.real = shape->f64 ? &fit_real_f64 : &fit_real_f32, .route = route, .newton = newton};
     int64_t B = c.real->bytes, rows = sample_rows > 0 ? sample_rows : p->n, most;
     if (!fur_mul_ok(rows, D2 * p->dv * B, &most))
         return fur_error_set(p->exec->error, FUR_E_DOES_NOT_FIT, "the curvature of %lld rows overflows",
@@ -88,12 +123,21 @@ fur_status fit_curvature_push(const fit_problem *p, fur_arena *arena, fur_fit_ro
     c.v = newton ? fur_arena_push(arena, p->m * p->d3 * B) : NULL;
     c.mean = newton ? fur_arena_push(arena, p->n * 8) : NULL;
     c.u = fur_arena_push(arena, p->n * D2 * B);
+    c.o = fur_arena_push(arena, p->n * p->heads * p->dv * B);
+    c.d = fur_arena_push(arena, p->d1 * D2 * B);
+    c.w = fur_arena_push(arena, fit_d3(p) * p->dv * B);
     c.j = fur_arena_push(arena, p->n * p->dv * B);
     push_scratch(p, arena, &c);
-    c.probe_g = fur_arena_push(arena, p->exec->threads * c.cov_rows * fur_max_i64(1, p->heads) * wide * B);
+    c.twice = twice_pays(p);
+    c.turn = fur_arena_push(arena, p->heads * wide * B);
+    c.given = fur_arena_push(arena, p->heads * p->v.raw->width * p->dv * 8);
     c.block = fur_arena_push(arena, D2 * D2 * 8);
-    push_sample(p, arena, p->n / probe_stride(p) + 1, false, &c.probe);
-    if (route == FUR_FIT_STORED) {
+    if (route != FUR_FIT_STORED) {
+        c.probe_g = fur_arena_push(arena, p->exec->threads * c.cov_rows * p->heads * wide * B);
+        push_sample(p, arena, p->n / probe_stride(p, p->n) + 1, false, &c.probe);
+        if (route == FUR_FIT_MATRIX_FREE && shape->keep_weights)
+            push_weights(p, arena, &c);
+    } else {
         c.g = fur_arena_push(arena, most);
         push_sample(p, arena, rows, sample_rows > 0, &c.sample);
         c.q = sample_rows > 0 ? fur_arena_push(arena, rows * fit_d3(p) * 8) : NULL;
@@ -101,8 +145,9 @@ fur_status fit_curvature_push(const fit_problem *p, fur_arena *arena, fur_fit_ro
     if (arena->failed)
         return fur_error_set(p->exec->error, FUR_E_INTERNAL, "the arena of a fit is too small for its curvature");
     if (arena->base) {
-        every(p, probe_stride(p), &c.probe);
-        if (route == FUR_FIT_STORED && sample_rows == 0)
+        if (route != FUR_FIT_STORED)
+            every(p, probe_stride(p, p->n), &c.probe);
+        else if (sample_rows == 0)
             every(p, 1, &c.sample);
     }
     *out = c;
@@ -129,31 +174,47 @@ static fur_status too_small(const fit_problem *p)
 
 /* ---- preparing --------------------------------------------------------------------------------------------------- */
 
-/* sum over the probe of G G^T, times rows over rows probed. */
+/* Adds G G^T of the probed rows of a tile: of those stored every stride-th, else of the probe, made for it. */
+static void block_of_tile(const fit_problem *p, const fit_point *point, const fit_curvature *c, int64_t t,
+                          int64_t stride, int thread, double *block)
+{
+    int64_t row_bytes = fit_d2(p) * p->dv * c->real->bytes, rows[FIT_ROWS];
+    if (c->route == FUR_FIT_STORED) {
+        for (int64_t at = c->sample.at[t]; at < c->sample.at[t + 1]; at++)
+            if (at % stride == stride / 2)
+                c->real->gram(p, c, 1, (const unsigned char *)c->g + at * row_bytes, thread, block);
+        return;
+    }
+    unsigned char *g = (unsigned char *)c->probe_g + thread * c->cov_rows * row_bytes;
+    for (int64_t at = c->probe.at[t]; at < c->probe.at[t + 1];) {
+        int64_t now = 0;
+        for (; at < c->probe.at[t + 1] && now < fur_min_i64(c->cov_rows, FIT_ROWS); at++)
+            rows[now++] = c->probe.row[at] - p->train.at[t].row;
+        c->real->rows(p, point, c, &p->train.at[t], now, rows, NULL, thread, g);
+        c->real->gram(p, c, now, g, thread, block);
+    }
+}
+
+/* sum over probed rows of G G^T, times rows over rows probed. */
 static fur_status make_block(const fit_problem *p, const fit_point *point, fit_curvature *c)
 {
     fur_arena *arena = p->exec->workspace;
     int64_t mark = fur_arena_mark(arena), D2 = fit_d2(p), count = D2 * D2, C = p->chunks;
-    int64_t size = c->cov_rows * D2 * p->dv * c->real->bytes;
+    bool stored = c->route == FUR_FIT_STORED;
+    int64_t stride = stored ? probe_stride(p, c->sample.count) : 1, probed = stored ? 0 : c->probe.count;
     double *partial = fur_arena_push(arena, C * count * 8);
     if (arena->failed)
         return too_small(p);
 #pragma omp parallel for schedule(dynamic) num_threads(p->exec->threads)
     for (int64_t i = 0; i < C; i++) {
-        int thread = omp_get_thread_num();
-        unsigned char *g = (unsigned char *)c->probe_g + thread * size;
         memset(partial + i * count, 0, (size_t)count * sizeof *partial);
         for (int64_t t = fit_chunk_at(p->train.count, C, i); t < fit_chunk_at(p->train.count, C, i + 1); t++)
-            for (int64_t at = c->probe.at[t]; at < c->probe.at[t + 1];) {
-                int64_t rows[FIT_ROWS], now = 0;
-                for (; at < c->probe.at[t + 1] && now < fur_min_i64(c->cov_rows, FIT_ROWS); at++)
-                    rows[now++] = c->probe.row[at] - p->train.at[t].row;
-                c->real->rows(p, point, c, &p->train.at[t], now, rows, NULL, thread, g);
-                c->real->gram(p, c, now, g, thread, partial + i * count);
-            }
+            block_of_tile(p, point, c, t, stride, omp_get_thread_num(), partial + i * count);
     }
     fit_sum_chunks(p, count, partial, c->block);
-    double share = (double)p->n / (double)c->probe.count;
+    for (int64_t at = stride / 2; stored && at < c->sample.count; at += stride)
+        probed++;
+    double share = (double)(stored ? c->sample.count : p->n) / (double)probed;
     for (int64_t i = 0; i < count; i++)
         c->block[i] *= share;
     fur_arena_release(arena, mark);
@@ -179,6 +240,13 @@ static fur_status make_sample_q(const fit_problem *p, const fit_point *point, co
     return status;
 }
 
+static void keep_weights(const fit_problem *p, const fit_point *point, const fit_curvature *c)
+{
+#pragma omp parallel for schedule(dynamic) num_threads(p->exec->threads)
+    for (int64_t t = p->train.count - 1; t >= 0; t--)
+        c->real->keep(p, point, c, &p->train.at[t]);
+}
+
 static void store(const fit_problem *p, const fit_point *point, fit_curvature *c)
 {
     int64_t row_bytes = fit_d2(p) * p->dv * c->real->bytes;
@@ -199,10 +267,13 @@ static void store(const fit_problem *p, const fit_point *point, fit_curvature *c
 fur_status fit_curvature_prepare(const fit_problem *p, const double *x, const fit_point *point, fit_curvature *c)
 {
     c->real->refresh(p, x, point, c);
+    if (c->route == FUR_FIT_STORED)
+        store(p, point, c);
+    if (c->weights)
+        keep_weights(p, point, c);
     FUR_TRY(make_block(p, point, c));
     if (c->route != FUR_FIT_STORED)
         return FUR_OK;
-    store(p, point, c);
     if (c->sample.scale)
         return make_sample_q(p, point, c);
     c->q = point->q;
@@ -222,6 +293,7 @@ fur_status fit_curvature_product(const fit_problem *p, const fit_point *point, c
     double *dy = fur_arena_push(arena, w * 8);
     if (arena->failed)
         return too_small(p);
+    c->real->narrow(d, N, c->d);
 #pragma omp parallel for schedule(dynamic) num_threads(p->exec->threads)
     for (int64_t i = C - 1; i >= 0; i--) {
         double *w1 = sums + i * both;
@@ -229,9 +301,9 @@ fur_status fit_curvature_product(const fit_problem *p, const fit_point *point, c
         memset(w1, 0, (size_t)both * sizeof *w1);
         for (int64_t t = fit_chunk_at(p->train.count, C, i); t < fit_chunk_at(p->train.count, C, i + 1); t++) {
             if (stored)
-                c->real->stored_first(p, d, c, t, thread, w1);
+                c->real->stored_first(p, c, t, thread, w1);
             else
-                c->real->free_first(p, d, point, c, &p->train.at[t], thread, w1, c->newton ? w1 + w : NULL);
+                c->real->free_first(p, point, c, &p->train.at[t], thread, w1, c->newton ? w1 + w : NULL);
         }
     }
     fit_sum_chunks(p, both, sums, total);
@@ -239,15 +311,16 @@ fur_status fit_curvature_product(const fit_problem *p, const fit_point *point, c
         fur_la_gemm_f64(true, false, D3, p->dv, D3, 1, point->yfac, D3, total + w, p->dv, 1, total, p->dv);
         fur_la_gemm_f64(false, false, D3, p->dv, D3, 1, point->yfac, D3, total, p->dv, 0, dy, p->dv);
     }
+    c->real->narrow(total, w, c->w);
 #pragma omp parallel for schedule(dynamic) num_threads(p->exec->threads)
     for (int64_t i = C - 1; i >= 0; i--) {
         int thread = omp_get_thread_num();
         memset(sums + i * N, 0, (size_t)N * sizeof *sums);
         for (int64_t t = fit_chunk_at(p->train.count, C, i); t < fit_chunk_at(p->train.count, C, i + 1); t++) {
             if (stored)
-                c->real->stored_second(p, c, total, t, thread, sums + i * N);
+                c->real->stored_second(p, c, t, thread, sums + i * N);
             else
-                c->real->free_second(p, d, point, c, total, dy, &p->train.at[t], thread, sums + i * N);
+                c->real->free_second(p, point, c, dy, &p->train.at[t], thread, sums + i * N);
         }
     }
     fit_sum_chunks(p, N, sums, out);

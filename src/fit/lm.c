@@ -8,7 +8,10 @@
 #include "base/size.h"
 #include "fit/la.h"
 
-enum { MOST_PRODUCTS = 200, MOST_TRIES = 12 };
+/* A step that brings the objective to this share of itself goes on: before that the curvature changes too much. */
+#define MUCH 0.03
+
+enum { MOST_PRODUCTS = 200, LATELY = 10, MOST_TRIES = 12, MOST_STAGES = 4 };
 
 void fit_solver_rank(fit_solver *s, int64_t rank)
 {
@@ -27,22 +30,25 @@ static bool counts_sketch(const fit_solver *s)
     return s->settings->method == FUR_FIT_SKETCHED_NEWTON && s->settings->sketch == FUR_FIT_COUNT_SKETCH;
 }
 
-fur_status fit_solver_push(fit_solver *s, fur_arena *arena, bool two_points)
+fur_status fit_solver_push(fit_solver *s, fur_arena *arena, int points, bool keep_weights)
 {
     const fit_problem *p = s->p;
     int64_t D2 = fit_d2(p), X = p->d1 * D2, r = s->settings->rank, N = X; /* and of Q and K, in the polish */
     fit_solver_rank(s, s->settings->factored ? r : 0);
     N = fur_max_i64(N, p->heads * (p->d1 + p->d2) * r);
     fit_point_push(p, arena, &s->at);
-    s->other = (fit_point){0};
-    if (two_points)
+    s->other = s->base = (fit_point){0};
+    if (points > 1)
         fit_point_push(p, arena, &s->other);
+    if (points > 2)
+        fit_point_push(p, arena, &s->base);
     double **unknowns[] = {&s->z, &s->tried, &s->g, &s->d, &s->r, &s->m, &s->s, &s->h};
     double **wholes[] = {&s->x, &s->dx, &s->gx};
     for (size_t i = 0; i < sizeof unknowns / sizeof unknowns[0]; i++)
         *unknowns[i] = fur_arena_push(arena, N * 8);
     for (size_t i = 0; i < sizeof wholes / sizeof wholes[0]; i++)
         *wholes[i] = fur_arena_push(arena, X * 8);
+    s->path = is_dense(s) && r == 0 ? NULL : fur_arena_push(arena, FIT_PATH * N * 8);
     s->block = fur_arena_push(arena, D2 * D2 * 8);
     s->inverse = fur_arena_push(arena, D2 * D2 * 8);
     s->small = r > 0 ? fur_arena_push(arena, p->heads * 2 * r * r * 8) : NULL;
@@ -50,8 +56,12 @@ fur_status fit_solver_push(fit_solver *s, fur_arena *arena, bool two_points)
     s->L = is_dense(s) ? fur_arena_push(arena, X * X * 8) : NULL;
     s->scores = s->sample_rows > 0 ? fur_arena_push(arena, 3 * p->n * 8) : NULL;
     s->sketch = counts_sketch(s) ? fur_arena_push(arena, s->sample_rows * (p->dv * X + fit_d3(p)) * 8) : NULL;
-    return fit_curvature_push(p, arena, s->route, is_dense(s) || s->settings->curvature_f64,
-                              s->settings->method == FUR_FIT_NEWTON, is_dense(s) ? 0 : s->sample_rows, &s->c);
+    fit_curvature_shape shape = {.route = s->route,
+                                 .f64 = is_dense(s) || s->settings->curvature_f64,
+                                 .newton = s->settings->method == FUR_FIT_NEWTON,
+                                 .keep_weights = keep_weights,
+                                 .sample_rows = is_dense(s) ? 0 : s->sample_rows};
+    return fit_curvature_push(p, arena, &shape, &s->c);
 }
 
 int64_t fit_solver_bytes(const fit_solver *s)
@@ -148,7 +158,7 @@ static fur_status apply(fit_solver *s, const double *d, double *out)
 {
     s->products++;
     push_forward(s, d, s->dx);
-    FUR_TRY(fit_curvature_product(s->p, &s->at, &s->c, s->dx, s->gx));
+    FUR_TRY(fit_curvature_product(s->p, s->bent, &s->c, s->dx, s->gx));
     pull_back(s, s->gx, out);
     restrict_to_lead(s, out);
     return FUR_OK;
@@ -263,27 +273,30 @@ static bool stopped(const fit_solver *s)
     return atomic_load(&s->context->stop) != 0;
 }
 
-/* Step d for this damping and the decrease it promises; false: the curvature is negative there, damp more. */
-static fur_status solve_dense(fit_solver *s, double damping, double *promised, bool *good)
+/* L of S + damping; false: the curvature is negative there, damp more. */
+static bool factor_dense(fit_solver *s)
 {
     int64_t N = s->N;
     memcpy(s->L, s->S, (size_t)(N * N) * sizeof *s->L);
-    for (int64_t i = 0; i < N; i++) {
-        s->L[i * N + i] += damping;
+    for (int64_t i = 0; i < N; i++)
+        s->L[i * N + i] += s->damping;
+    return fur_la_cholesky(N, s->L, N);
+}
+
+static void solve_dense(fit_solver *s, double *promised)
+{
+    int64_t N = s->N;
+    for (int64_t i = 0; i < N; i++)
         s->d[i] = -s->g[i];
-    }
-    *good = fur_la_cholesky(N, s->L, N);
-    if (!*good)
-        return FUR_OK;
     fur_la_cholesky_solve(N, s->L, N, 1, s->d, 1);
     fur_la_gemv_f64(false, N, N, s->S, s->d, s->h);
     *promised = -dot(N, s->g, s->d) - 0.5 * dot(N, s->d, s->h);
-    return FUR_OK;
 }
 
-static fur_status solve_gradients(fit_solver *s, double damping, double target, double *promised, bool *good)
+static fur_status solve_gradients(fit_solver *s, double target, double *promised, bool *good)
 {
     int64_t N = s->N;
+    double damping = s->damping;
     FUR_TRY(make_preconditioner(s, damping + s->p->ridge));
     memset(s->d, 0, (size_t)N * sizeof *s->d);
     for (int64_t i = 0; i < N; i++)
@@ -291,6 +304,8 @@ static fur_status solve_gradients(fit_solver *s, double damping, double target, 
     precondition(s, s->r, s->m);
     memcpy(s->s, s->m, (size_t)N * sizeof *s->s);
     double rm = dot(N, s->r, s->m), first = sqrt(dot(N, s->r, s->r));
+    double total = 0, before[LATELY] = {0}; /* decrease of the quadratic model so far; of the last few products */
+    s->path_count = 0;
     *good = true;
     for (int k = 0; k < MOST_PRODUCTS && !stopped(s); k++) {
         FUR_TRY(apply(s, s->s, s->h));
@@ -304,8 +319,16 @@ static fur_status solve_gradients(fit_solver *s, double damping, double target, 
             s->d[i] += step * s->s[i];
             s->r[i] -= step * (s->h[i] + damping * s->s[i]);
         }
-        if (!(sqrt(dot(N, s->r, s->r)) > target * first))
+        total += 0.5 * step * rm;
+        /* the norm of the residual rises and falls where directions are badly scaled, the model only falls */
+        if (!(sqrt(dot(N, s->r, s->r)) > target * first) ||
+            (k >= LATELY && total - before[k % LATELY] < target * target * total))
             break;
+        before[k % LATELY] = total;
+        if (s->path_count < FIT_PATH && k + 1 == 8 << s->path_count) {
+            memcpy(s->path + s->path_count * N, s->d, (size_t)N * sizeof *s->d);
+            s->path_promised[s->path_count++] = total;
+        }
         precondition(s, s->r, s->m);
         double next = dot(N, s->r, s->m);
         for (int64_t i = 0; i < N; i++)
@@ -323,6 +346,21 @@ static double phase(fit_solver *s, int which, double since)
     double now = fur_clock_seconds();
     s->seconds[which] += now - since;
     return now;
+}
+
+/* Step d from the gradient and the decrease it promises. `again`: the curvature and damping are those of the last one.
+ */
+static fur_status solve(fit_solver *s, double target, bool again, double *promised, bool *good)
+{
+    double clock = fur_clock_seconds();
+    fur_status status = FUR_OK;
+    *good = true;
+    if (!is_dense(s))
+        status = solve_gradients(s, target, promised, good);
+    else if (again || (*good = factor_dense(s)))
+        solve_dense(s, promised);
+    (void)phase(s, FIT_PHASE_SOLVE, clock);
+    return status;
 }
 
 static fur_status evaluate(fit_solver *s, const double *z, fit_point *point)
@@ -398,6 +436,7 @@ static void note(fit_solver *s, int64_t step, double gradient, double damping, d
                         .damping = damping,
                         .gain = gain,
                         .products = products,
+                        .evaluations = s->evaluations,
                         .rejected = rejected,
                         .contraction = before > 0 ? sqrt(s->at.loss / before) : (double)NAN,
                         .seconds = fur_clock_seconds() - s->began};
@@ -415,25 +454,47 @@ static double next_damping(double mu, double gain)
     return fmax(mu, 1e-13);
 }
 
+/* How well the step is solved for: curvature in f32 is good to some 1e-6, conjugate gradients beyond that solve for its
+ * rounding. */
+static double target_of(const fit_solver *s)
+{
+    double least = s->settings->curvature_f64 ? 1e-9 : 1e-5;
+    return fmax(least, fmin(0.1, sqrt(s->at.loss / s->p->l0)));
+}
+
+/* After a step that did not help: earlier iterates of its conjugate gradients, from the last. Each stands for some four
+ * times the damping. */
+static fur_status go_back(fit_solver *s, double *mu, double *promised, bool *taken, double *then)
+{
+    double now = s->at.objective;
+    while (!is_dense(s) && !*taken && s->path_count > 0 && !stopped(s)) {
+        s->path_count--;
+        memcpy(s->d, s->path + s->path_count * s->N, (size_t)s->N * sizeof *s->d);
+        *promised = s->path_promised[s->path_count];
+        *mu = fmax(*mu * 4, 1e-8);
+        FUR_TRY(try_step(s, now, taken, then));
+    }
+    return FUR_OK;
+}
+
 /* One step from a gradient: tries with more and more damping. *taken false: none helps. */
 static fur_status step_once(fit_solver *s, double *mu, double *gain, int64_t *rejected, double *promised, bool *taken)
 {
     double diagonal = mean_diagonal(s), now = s->at.objective;
-    /* curvature in f32 is good to some 1e-6: conjugate gradients beyond that solve for its rounding */
-    double least = s->settings->curvature_f64 ? 1e-9 : 1e-5;
-    double target = fmax(least, fmin(0.1, sqrt(s->at.loss / s->p->l0)));
-    double raise = 4; /* twice as much after each step that did not help: far too little damping is soon made up for */
+    double target = target_of(s),
+           raise = 4; /* twice as much after each step that did not help: far too little damping is soon made up for */
     *taken = false;
     for (int tries = 0; tries < MOST_TRIES && !*taken && !stopped(s); tries++) {
         bool good = false;
-        double then = now, clock = fur_clock_seconds();
-        if (is_dense(s))
-            FUR_TRY(solve_dense(s, *mu * diagonal, promised, &good));
-        else
-            FUR_TRY(solve_gradients(s, *mu * diagonal, target, promised, &good));
-        (void)phase(s, FIT_PHASE_SOLVE, clock);
+        double then = now;
+        s->damping = *mu * diagonal;
+        FUR_TRY(solve(s, target, false, promised, &good));
         if (good)
             FUR_TRY(try_step(s, now, taken, &then));
+        if (good && !*taken) {
+            FUR_TRY(go_back(s, mu, promised, taken, &then));
+            *rejected += *taken;
+        }
         if (*taken) {
             *gain = (now - then) / fmax(*promised, 1e-300);
             *mu = next_damping(*mu, *gain);
@@ -472,6 +533,27 @@ static fur_status gradient(fit_solver *s, double *norm)
                            : fur_error_set(s->p->exec->error, FUR_E_NONFINITE, "the gradient of the fit is not finite");
 }
 
+/* Further stages of a step that took the objective far down, with the curvature it began with, as long as each makes
+ * the objective a quarter of what it was. */
+static fur_status go_on(fit_solver *s, double target)
+{
+    fit_point free = s->base;
+    s->base = s->other;
+    s->other = free;
+    s->bent = &s->base;
+    for (int stage = 0; stage < MOST_STAGES && !stopped(s) && s->at.loss > s->tolerance * s->p->l0; stage++) {
+        double norm, promised, now = s->at.objective, then = now;
+        bool good, taken = false;
+        FUR_TRY(gradient(s, &norm));
+        FUR_TRY(solve(s, 0.3 * target, true, &promised, &good));
+        if (good)
+            FUR_TRY(try_step(s, now, &taken, &then));
+        if (!taken || then > 0.25 * now)
+            break;
+    }
+    return FUR_OK;
+}
+
 fur_status fit_solve(fit_solver *s, int64_t max_steps, fit_watch watch, void *user, fit_outcome *out)
 {
     double mu = 1e-3, before = 0, gain = (double)NAN, promised = 0;
@@ -504,8 +586,13 @@ fur_status fit_solve(fit_solver *s, int64_t max_steps, fit_watch watch, void *us
         int64_t before_products = s->products;
         before = s->at.loss;
         rejected = 0;
+        double target = target_of(s);
+        s->bent = &s->at;
         FUR_TRY(prepare(s, out->steps));
         FUR_TRY(step_once(s, &mu, &gain, &rejected, &promised, &taken));
+        if (taken && s->base.q && !watch && s->at.objective < MUCH * objective &&
+            s->settings->method == FUR_FIT_GAUSS_NEWTON)
+            FUR_TRY(go_on(s, target));
         products = s->products - before_products;
         s->rejected += rejected;
         if (!taken && stopped(s)) {

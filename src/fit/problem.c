@@ -33,7 +33,8 @@ static void split(const fit_shape *shape, const fit_data *data, fit_problem *p)
 /* ---- tiles ------------------------------------------------------------------------------------------------------- */
 
 /* Tiles of rows first .. end-1; at NULL: counted only. */
-static int64_t cut_tiles(const fit_problem *p, int64_t first, int64_t end, fit_tile *at, int64_t *pairs)
+static int64_t cut_tiles(const fit_problem *p, int64_t first, int64_t end, fit_tile *at, int64_t *pairs,
+                         int64_t *numbers)
 {
     const fit_data *data = p->data;
     int64_t count = 0;
@@ -45,6 +46,7 @@ static int64_t cut_tiles(const fit_problem *p, int64_t first, int64_t end, fit_t
             tile.keys = p->causal ? row + tile.rows - from : data->keys[s + 1] - tile.key;
             for (int64_t i = 0; i < tile.rows; i++)
                 *pairs += fit_visible(p, &tile, i);
+            *numbers += tile.rows * tile.keys;
             if (at)
                 at[count] = tile;
         }
@@ -55,13 +57,12 @@ static int64_t cut_tiles(const fit_problem *p, int64_t first, int64_t end, fit_t
 static void make_tiles(const fit_problem *p, fur_arena *arena, int64_t first, int64_t end, fit_tiles *out,
                        int64_t *pairs)
 {
-    int64_t counted = 0;
-    out->count = cut_tiles(p, first, end, NULL, &counted);
+    int64_t again[2] = {0, 0};
+    *pairs = out->numbers = 0;
+    out->count = cut_tiles(p, first, end, NULL, pairs, &out->numbers);
     out->at = fur_arena_push(arena, fur_max_i64(1, out->count) * (int64_t)sizeof *out->at);
-    *pairs = 0;
     if (out->at)
-        (void)cut_tiles(p, first, end, out->at, pairs);
-    *pairs = counted;
+        (void)cut_tiles(p, first, end, out->at, &again[0], &again[1]);
 }
 
 /* ---- weights and targets ----------------------------------------------------------------------------------------- */

@@ -41,6 +41,7 @@ typedef struct fit_tile {
 typedef struct fit_tiles {
     fit_tile *at;
     int64_t count;
+    int64_t numbers; /* rows times keys of each, summed */
 } fit_tiles;
 
 /* What one thread works with. */

@@ -12,4 +12,5 @@
 #define EXP_MUL(...) p->rowexp->exp_mul_f32(__VA_ARGS__)
 #include "fit/real_body.h"
 
-const fit_real fit_real_f32 = {sizeof(REAL), refresh, rows, gram, free_first, free_second, stored_first, stored_second};
+const fit_real fit_real_f32 = {sizeof(REAL), narrow,     refresh,     rows,         gram,
+                               keep,         free_first, free_second, stored_first, stored_second};

@@ -113,8 +113,9 @@ static fur_status check_counts(fit_run *run)
 
 typedef struct layout {
     fur_fit_route route;
-    bool two_points, stored_rows;
-    int64_t bytes; /* arena and workspace */
+    int points;
+    bool stored_rows; /* whitened ones, and softmax weights */
+    int64_t bytes;    /* arena and workspace */
 } layout;
 
 /* The arena's content; counting or real. */
@@ -139,7 +140,7 @@ static fur_status lay_out(fit_run *run, fur_arena *arena, const layout *plan)
     run->s.sample_rows = s->curvature_rows;
     if (s->curvature_rows > run->p.n)
         run->s.sample_rows = run->p.n;
-    FUR_TRY(fit_solver_push(&run->s, arena, plan->two_points));
+    FUR_TRY(fit_solver_push(&run->s, arena, plan->points, plan->stored_rows));
     int64_t X = run->data->a1.width * run->data->a2.width, D2 = fit_d2(&run->p);
     run->best =
         fur_arena_push(arena, fur_max_i64(run->p.d1 * D2, run->p.heads * (run->p.d1 + run->p.d2) * s->rank) * 8);
@@ -177,7 +178,7 @@ static double cost_of(const fit_run *run, fur_fit_route route)
         return 2 * (pairs * d2 * dv + n * (N * N / 4 + (double)(p->d1 * fit_d3(p)) * D2 * dv) +
                     N * N * ((double)fit_d3(p) * dv / 2 + N / 3));
     case FUR_FIT_STORED: return f64 * (pairs * d2 * dv + 40 * 2 * n * D2 * dv * 4 * 3);
-    default: return f64 * 40 * pairs * (4 * d2 + 2 * dv);
+    default: return f64 * 40 * pairs * (fit_kept_weights(p) > 0 ? 2 * d2 + 2 * dv : 4 * d2 + 2 * dv);
     }
 }
 
@@ -214,8 +215,8 @@ static fur_status choose(fit_run *run, layout *best)
         if (!may_take(run, routes[i]))
             continue;
         any = true;
-        for (int lean = 0; lean < 3; lean++) { /* all; rows whitened when needed; one point */
-            layout plan = {.route = routes[i], .two_points = lean < 2, .stored_rows = lean < 1};
+        for (int lean = 0; lean < 4; lean++) { /* all; rows whitened when needed; two points; one */
+            layout plan = {.route = routes[i], .points = lean < 2 ? 3 : 4 - lean, .stored_rows = lean < 1};
             FUR_TRY(count(run, &plan));
             smallest = fur_min_i64(smallest, plan.bytes);
             if (plan.bytes > room(run))

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "kit/fit.h"
+#include "kit/model.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -26,13 +27,9 @@ static double *numbers(int64_t rows, int64_t width, uint64_t seed)
 
 void kit_fit_init(kit_fit *kit, const kit_fit_case *what, int threads)
 {
-    fur_context_settings context;
     fur_fit_arrays arrays;
-    char error[512];
     memset(kit, 0, sizeof *kit);
-    fur_context_settings_defaults(&context);
-    context.threads = threads;
-    assert_int_equal(fur_context_create(&context, &kit->context, error, sizeof error), FUR_OK);
+    kit->context = kit_context(threads);
     fur_fit_arrays_defaults(&arrays);
     int64_t n = what->sequences * what->rows, m = what->keys ? what->sequences * what->keys : n;
     int64_t *queries = malloc((size_t)what->sequences * 8), *keys = malloc((size_t)what->sequences * 8);

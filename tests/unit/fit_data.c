@@ -2,6 +2,7 @@
 /* Data of a fit from files: every type, both shapes, lengths, segments, weights, starts; each bad input with its line;
  * what is saved is read back. */
 #include "kit/fit.h"
+#include "kit/model.h"
 #include "kit/zip.h"
 
 #include <math.h>
@@ -46,17 +47,6 @@ static void add(test_file *f, const char *name, fur_dtype dtype, const void *dat
         (fur_tensor_entry){.name = name, .dtype = dtype, .rank = rank, .shape = {a, b, c}, .data = data};
 }
 
-static fur_context *context_of(void)
-{
-    fur_context_settings settings;
-    fur_context *context;
-    char error[512];
-    fur_context_settings_defaults(&settings);
-    settings.threads = 1;
-    assert_int_equal(fur_context_create(&settings, &context, error, sizeof error), FUR_OK);
-    return context;
-}
-
 static const char *write_file(const kit_folder *folder, const test_file *f)
 {
     fur_error error = {0};
@@ -77,7 +67,7 @@ static void test_types(void **state)
     (void)state;
     static const fur_dtype types[] = {FUR_DTYPE_F32, FUR_DTYPE_F64, FUR_DTYPE_BF16};
     static const double epsilon[] = {0x1p-24, 0x1p-53, 0x1p-8};
-    fur_context *context = context_of();
+    fur_context *context = kit_context(1);
     kit_folder folder;
     kit_folder_init(&folder);
     for (int t = 0; t < 3; t++)
@@ -113,7 +103,7 @@ static void test_types(void **state)
 static void test_sequences(void **state)
 {
     (void)state;
-    fur_context *context = context_of();
+    fur_context *context = kit_context(1);
     kit_folder folder;
     test_file f;
     kit_folder_init(&folder);
@@ -159,7 +149,7 @@ static void test_sequences(void **state)
 static void test_start(void **state)
 {
     (void)state;
-    fur_context *context = context_of();
+    fur_context *context = kit_context(1);
     kit_folder folder;
     test_file f;
     kit_folder_init(&folder);
@@ -206,7 +196,7 @@ static void refuse(fur_context *context, const kit_folder *folder, const test_fi
 static void test_refusals(void **state)
 {
     (void)state;
-    fur_context *context = context_of();
+    fur_context *context = kit_context(1);
     kit_folder folder;
     test_file f;
     fur_fit_data *data;
@@ -268,7 +258,7 @@ static void test_refusals(void **state)
 static void test_saved(void **state)
 {
     (void)state;
-    fur_context *context = context_of();
+    fur_context *context = kit_context(1);
     kit_folder folder;
     fur_fit_planted planted;
     fur_fit_data *data, *again;
@@ -333,7 +323,7 @@ static void test_npz(void **state)
 {
     (void)state;
     static const char *const header = "{'descr': '<f2', 'fortran_order': False, 'shape': (2, 4, 3), }\n";
-    npz_case c = {.context = context_of()};
+    npz_case c = {.context = kit_context(1)};
     kit_folder folder;
     kit_zip zip;
     uint16_t x[24], b[24];

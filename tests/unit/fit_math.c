@@ -15,7 +15,8 @@ static const kit_fit_case cases[] = {
     {1, 12, 0, 3, 3, 3, 3, 1, false, false, 0, 0, 0, 0, 2},    {3, 9, 0, 3, 3, 3, 3, 1, true, false, 4, 3, 0, 0, 3},
     {2, 14, 0, 3, 3, 3, 2, 1, true, true, 5, 4, 0, 0.3, 4},    {2, 10, 7, 2, 4, 3, 2, 1, false, true, 3, 3, 0, 0, 5},
     {3, 20, 0, 3, 3, 3, 4, 2, true, true, 7, 5, 0, 0.1, 6},    {4, 11, 0, 2, 2, 2, 3, 1, true, false, 4, 4, 0.25, 0, 7},
-    {1, 30, 0, 3, 3, 3, 3, 1, true, false, 8, 8, 0.2, 0.2, 8},
+    {1, 30, 0, 3, 3, 3, 3, 1, true, false, 8, 8, 0.2, 0.2, 8}, {1, 60, 0, 3, 3, 3, 4, 1, false, true, 16, 16, 0, 0, 12},
+    {2, 50, 0, 2, 2, 2, 4, 2, true, true, 16, 7, 0, 0.1, 13},
 };
 enum { CASES = sizeof cases / sizeof cases[0] };
 
@@ -55,6 +56,14 @@ static dense dense_of(const kit_fit *kit)
             for (int64_t k = kit->data->keys[s]; k < kit->data->keys[s + 1]; k++)
                 z.sees[i * z.m + k] = !p->causal || k - kit->data->keys[s] <= i - kit->data->queries[s];
     return z;
+}
+
+/* The point of x, and its curvature in this form. */
+static void at_point(kit_fit *kit, const double *x, fit_curvature_shape shape, fit_curvature *c)
+{
+    assert_int_equal(fit_evaluate(&kit->problem, x, &kit->point), FUR_OK);
+    assert_int_equal(fit_curvature_push(&kit->problem, &kit->arena, &shape, c), FUR_OK);
+    assert_int_equal(fit_curvature_prepare(&kit->problem, x, &kit->point, c), FUR_OK);
 }
 
 static void dense_clear(dense *z)
@@ -202,10 +211,12 @@ static void test_gradient(void **state)
     }
 }
 
-/* Gauss-Newton: J^T (1 - q q^T) J of the paper's J, by all three forms and both types. */
+/* Gauss-Newton: J^T (1 - q q^T) J of the paper's J, by all three forms and both types; where sequences are long beside
+ * the width, from keys alone. */
 static void test_products(void **state)
 {
     (void)state;
+    int twice = 0;
     for (int t = 0; t < CASES; t++) {
         kit_fit kit;
         kit_fit_init(&kit, &cases[t], 2);
@@ -249,12 +260,13 @@ static void test_products(void **state)
                     want[e * N + f] += J[i * N + e] * J[i * N + f];
                 size = fmax(size, fabs(want[e * N + f]));
             }
-        for (int form = 0; form < 5; form++) { /* dense, free f64, stored f64, free f32, stored f32 */
+        /* dense; free, stored, free with weights kept, in f64 and then in f32 */
+        for (int form = 0; form < 7; form++) {
             fit_curvature c;
             int64_t mark = fur_arena_mark(&kit.arena);
-            fur_fit_route route = form == 0 ? FUR_FIT_DENSE : form % 2 == 1 ? FUR_FIT_MATRIX_FREE : FUR_FIT_STORED;
-            assert_int_equal(fit_curvature_push(p, &kit.arena, route, form < 3, false, 0, &c), FUR_OK);
-            assert_int_equal(fit_curvature_prepare(p, x, &kit.point, &c), FUR_OK);
+            fur_fit_route route = form == 0 ? FUR_FIT_DENSE : form % 3 == 2 ? FUR_FIT_STORED : FUR_FIT_MATRIX_FREE;
+            at_point(&kit, x, (fit_curvature_shape){route, form<4, false, form> 0 && form % 3 == 0, 0}, &c);
+            twice += c.twice;
             if (form == 0)
                 assert_int_equal(fit_curvature_dense(p, &kit.point, &c, S), FUR_OK);
             for (int64_t e = 0; e < N; e++) {
@@ -265,7 +277,7 @@ static void test_products(void **state)
                 for (int64_t f = 0; f < N; f++) {
                     double ridge = form > 0 && e == f ? p->ridge : 0; /* the dense form leaves it out */
                     double got = form > 0 ? out[f] : S[f * N + e];
-                    assert_true(fabs(got - ridge - want[f * N + e]) <= (form < 3 ? 1e-11 : 2e-5) * size);
+                    assert_true(fabs(got - ridge - want[f * N + e]) <= (form < 4 ? 1e-11 : 2e-5) * size);
                 }
             }
             if (form == 1) { /* the preconditioner: I (x) sum of G G^T is the diagonal block average */
@@ -282,6 +294,7 @@ static void test_products(void **state)
         dense_clear(&z);
         kit_fit_clear(&kit);
     }
+    assert_true(twice >= 14);
 }
 
 /* The whole Hessian of the reduced objective: products against differences of the gradient. */
@@ -307,9 +320,7 @@ static void test_newton(void **state)
             assert_int_equal(fit_evaluate(p, y, &kit.point), FUR_OK);
             assert_int_equal(fit_gradient(p, y, &kit.point, g[i]), FUR_OK);
         }
-        assert_int_equal(fit_evaluate(p, x, &kit.point), FUR_OK);
-        assert_int_equal(fit_curvature_push(p, &kit.arena, FUR_FIT_MATRIX_FREE, true, true, 0, &c), FUR_OK);
-        assert_int_equal(fit_curvature_prepare(p, x, &kit.point, &c), FUR_OK);
+        at_point(&kit, x, (fit_curvature_shape){FUR_FIT_MATRIX_FREE, true, true, t % 2 == 0, 0}, &c);
         assert_int_equal(fit_curvature_product(p, &kit.point, &c, d, out), FUR_OK);
         for (int64_t e = 0; e < N; e++)
             size = fmax(size, fabs(out[e]));
@@ -338,10 +349,8 @@ static void test_blocked(void **state)
         int64_t N = kit.problem.d1 * fit_d2(&kit.problem);
         kit_fit_fill(x, N, 11);
         kit_fit_fill(d, N, 12);
-        assert_int_equal(fit_evaluate(&kit.problem, x, &kit.point), FUR_OK);
+        at_point(&kit, x, (fit_curvature_shape){FUR_FIT_MATRIX_FREE, true, false, t > 1, 0}, &c);
         assert_int_equal(fit_gradient(&kit.problem, x, &kit.point, g), FUR_OK);
-        assert_int_equal(fit_curvature_push(&kit.problem, &kit.arena, FUR_FIT_MATRIX_FREE, true, false, 0, &c), FUR_OK);
-        assert_int_equal(fit_curvature_prepare(&kit.problem, x, &kit.point, &c), FUR_OK);
         assert_int_equal(fit_curvature_product(&kit.problem, &kit.point, &c, d, s), FUR_OK);
         if (t == 0) {
             first_loss = kit.point.loss;
@@ -367,25 +376,22 @@ static void test_threads(void **state)
 {
     (void)state;
     const kit_fit_case what = {5, 90, 0, 5, 5, 5, 5, 1, true, true, 16, 16, 0, 0.1, 10};
-    double first[3][64];
+    double first[4][64];
     for (int threads = 1; threads <= 3; threads++) {
         kit_fit kit;
         fit_curvature c;
-        double x[64], d[64], got[3][64];
+        double x[64], d[64], got[4][64];
         memset(got, 0, sizeof got);
         kit_fit_init(&kit, &what, threads);
         int64_t N = kit.problem.d1 * fit_d2(&kit.problem);
         kit_fit_fill(x, N, 11);
         kit_fit_fill(d, N, 12);
-        assert_int_equal(fit_evaluate(&kit.problem, x, &kit.point), FUR_OK);
-        assert_int_equal(fit_gradient(&kit.problem, x, &kit.point, got[0]), FUR_OK);
-        for (int stored = 0; stored < 2; stored++) {
-            assert_int_equal(fit_curvature_push(&kit.problem, &kit.arena, stored ? FUR_FIT_STORED : FUR_FIT_MATRIX_FREE,
-                                                false, false, 0, &c),
-                             FUR_OK);
-            assert_int_equal(fit_curvature_prepare(&kit.problem, x, &kit.point, &c), FUR_OK);
-            assert_int_equal(fit_curvature_product(&kit.problem, &kit.point, &c, d, got[1 + stored]), FUR_OK);
+        for (int form = 0; form < 3; form++) {
+            fur_fit_route route = form == 0 ? FUR_FIT_STORED : FUR_FIT_MATRIX_FREE;
+            at_point(&kit, x, (fit_curvature_shape){route, false, false, form == 2, 0}, &c);
+            assert_int_equal(fit_curvature_product(&kit.problem, &kit.point, &c, d, got[1 + form]), FUR_OK);
         }
+        assert_int_equal(fit_gradient(&kit.problem, x, &kit.point, got[0]), FUR_OK);
         if (threads == 1)
             memcpy(first, got, sizeof got);
         kit_check_same_bits("gradient and products", first, got, sizeof got);

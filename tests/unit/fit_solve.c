@@ -3,6 +3,7 @@
  * one line, results do not depend on threads or tiles, and a run that is stopped has a whole result. */
 #include "kit/files.h"
 #include "kit/fit.h"
+#include "kit/model.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -10,15 +11,17 @@
 
 #include "base/alloc.h"
 
-static fur_context *context_of(int threads)
+/* What most tests run on. */
+static int open_context(void **state)
 {
-    fur_context_settings settings;
-    fur_context *context;
-    char error[512];
-    fur_context_settings_defaults(&settings);
-    settings.threads = threads;
-    assert_int_equal(fur_context_create(&settings, &context, error, sizeof error), FUR_OK);
-    return context;
+    *state = kit_context(2);
+    return 0;
+}
+
+static int close_context(void **state)
+{
+    fur_context_destroy(*state);
+    return 0;
 }
 
 static fur_fit_data *planted(fur_context *context, int64_t sequences, int64_t length, int64_t width, double noise,
@@ -45,18 +48,10 @@ static fur_fit_settings settings_of(bool causal)
     return settings;
 }
 
-static void ok(const fur_context *context, fur_status status)
-{
-    if (status != FUR_OK)
-        print_error("%s\n", fur_context_error(context));
-    assert_int_equal(status, FUR_OK);
-}
-
 /* Exact targets, random starts: found to the last digits, and so are rows that were held out. */
 static void test_routes(void **state)
 {
-    (void)state;
-    fur_context *context = context_of(2);
+    fur_context *context = *state;
     fur_fit_data *data = planted(context, 16, 32, 8, 0, true, 3);
     for (int route = FUR_FIT_AUTO; route <= FUR_FIT_MATRIX_FREE; route++)
         for (int f64 = 0; f64 < 2; f64++) {
@@ -64,7 +59,7 @@ static void test_routes(void **state)
             fur_fit_result result;
             settings.route = (fur_fit_route)route;
             settings.curvature_f64 = f64;
-            ok(context, fur_fit_run(context, data, &settings, &result));
+            kit_ok(context, fur_fit_run(context, data, &settings, &result));
             assert_int_equal(result.end, FUR_FIT_TOLERANCE);
             assert_true(result.loss <= 1e-20 && result.held_out_loss <= 1e-18 && result.steps <= 14);
             assert_true(route == FUR_FIT_AUTO || result.route == (fur_fit_route)route);
@@ -82,19 +77,17 @@ static void test_routes(void **state)
             fur_fit_result_clear(&result);
         }
     fur_fit_data_close(data);
-    fur_context_destroy(context);
 }
 
 static void test_methods(void **state)
 {
-    (void)state;
-    fur_context *context = context_of(2);
+    fur_context *context = *state;
     fur_fit_data *data = planted(context, 16, 32, 6, 0.1, true, 5);
     fur_fit_result best, result;
     fur_fit_settings settings = settings_of(true);
     settings.curvature_f64 = true;
     settings.starts = 1;
-    ok(context, fur_fit_run(context, data, &settings, &best));
+    kit_ok(context, fur_fit_run(context, data, &settings, &best));
     assert_int_equal(best.end, FUR_FIT_GRADIENT);
     assert_true(best.loss > 0.002 && best.loss < 0.02); /* 10 % noise: its square is what is left */
     static const struct {
@@ -110,7 +103,7 @@ static void test_methods(void **state)
         settings.method = others[i].method;
         settings.sketch = others[i].sketch;
         settings.curvature_rows = others[i].rows;
-        ok(context, fur_fit_run(context, data, &settings, &result));
+        kit_ok(context, fur_fit_run(context, data, &settings, &result));
         assert_true(fabs(result.loss - best.loss) <= 1e-6 * best.loss); /* the same minimum */
         double slowest = 0;
         for (int64_t s = 3; s < result.history_count; s++)
@@ -120,13 +113,11 @@ static void test_methods(void **state)
     }
     fur_fit_result_clear(&best);
     fur_fit_data_close(data);
-    fur_context_destroy(context);
 }
 
 static void test_rank(void **state)
 {
-    (void)state;
-    fur_context *context = context_of(2);
+    fur_context *context = *state;
     fur_fit_planted what;
     fur_fit_data *data;
     fur_fit_planted_defaults(&what);
@@ -134,12 +125,12 @@ static void test_rank(void **state)
     what.length = 40;
     what.width = 8;
     what.spectrum = 1; /* where weights and what they do to the rows are of different rank */
-    ok(context, fur_fit_data_plant(context, &what, &data));
+    kit_ok(context, fur_fit_data_plant(context, &what, &data));
     fur_fit_settings settings = settings_of(true);
     fur_fit_result result;
     settings.held_out = 0.25;
     settings.rank = 4;
-    ok(context, fur_fit_run(context, data, &settings, &result));
+    kit_ok(context, fur_fit_run(context, data, &settings, &result));
     assert_int_equal(result.rank, 4);
     assert_true(result.loss_before_rank <= 1e-20 && result.held_out_loss > 1e-6);
     assert_true(result.held_out_loss < result.held_out_plain && result.captured > 0.3 && result.captured < 1);
@@ -147,42 +138,38 @@ static void test_rank(void **state)
     settings.factored = true; /* Q and K from a random start: no worse than what they cut */
     settings.starts = 1;
     settings.max_steps = 60;
-    ok(context, fur_fit_run(context, data, &settings, &result));
+    kit_ok(context, fur_fit_run(context, data, &settings, &result));
     assert_true(result.loss < 0.2 && result.rank == 4);
     for (int i = 4; i < 8; i++)
         assert_true(result.spectrum[i] < 1e-9 * result.spectrum[0]);
     fur_fit_result_clear(&result);
     settings.rank = 8; /* full rank in factors finds the planted head */
-    ok(context, fur_fit_run(context, data, &settings, &result));
+    kit_ok(context, fur_fit_run(context, data, &settings, &result));
     assert_true(result.loss <= 1e-18);
     fur_fit_result_clear(&result);
     fur_fit_data_close(data);
-    fur_context_destroy(context);
 }
 
 static void test_bound(void **state)
 {
-    (void)state;
-    fur_context *context = context_of(2);
+    fur_context *context = *state;
     fur_fit_data *data = planted(context, 16, 32, 6, 0, true, 9);
     fur_fit_settings settings = settings_of(true);
     fur_fit_result free_result, result;
-    ok(context, fur_fit_run(context, data, &settings, &free_result));
+    kit_ok(context, fur_fit_run(context, data, &settings, &free_result));
     settings.max_logit = 0.5 * free_result.logit_max;
-    ok(context, fur_fit_run(context, data, &settings, &result));
+    kit_ok(context, fur_fit_run(context, data, &settings, &result));
     assert_true(result.logit_max <= settings.max_logit && result.logit_max > 0.8 * settings.max_logit);
     assert_true(result.ridge > 0 && result.loss > free_result.loss && result.loss < 0.5);
     fur_fit_result_clear(&result);
     fur_fit_result_clear(&free_result);
     fur_fit_data_close(data);
-    fur_context_destroy(context);
 }
 
 /* Two heads added up, fitted together from near the answer that made them: here a target that one head cannot meet. */
 static void test_heads(void **state)
 {
-    (void)state;
-    fur_context *context = context_of(2);
+    fur_context *context = *state;
     fur_fit_data *data = planted(context, 24, 40, 5, 0, true, 11), *other = planted(context, 24, 40, 5, 0, true, 11);
     fur_fit_settings settings = settings_of(true);
     fur_fit_result one, two;
@@ -191,16 +178,15 @@ static void test_heads(void **state)
         for (int64_t c = 0; c < 5; c++)
             b[i * 5 + c] += 0.5 * ((const double *)other->b.data)[i * 5 + (c + 1) % 5] +
                             0.5 * sin((double)c) * ((const double *)other->a1.data)[i / 40 * 40 * 5 + c];
-    ok(context, fur_fit_run(context, data, &settings, &one));
+    kit_ok(context, fur_fit_run(context, data, &settings, &one));
     settings.heads = 2;
     settings.starts = 2;
-    ok(context, fur_fit_run(context, data, &settings, &two));
+    kit_ok(context, fur_fit_run(context, data, &settings, &two));
     assert_true(two.heads == 2 && two.loss < one.loss);
     fur_fit_result_clear(&one);
     fur_fit_result_clear(&two);
     fur_fit_data_close(data);
     fur_fit_data_close(other);
-    fur_context_destroy(context);
 }
 
 /* o_i = sum of (x_i X x_k) x_k Y with a planted X and Y: the closed form finds both, up to a factor between them. */
@@ -208,7 +194,7 @@ static void test_linear(void **state)
 {
     (void)state;
     enum { S = 20, L = 12, D = 3 };
-    fur_context *context = context_of(2);
+    fur_context *context = kit_context(2);
     double a[S * L * D], x[D * D], y[D * D], b[S * L * D];
     int64_t lengths[S];
     kit_fit_fill(a, S * L * D, 1);
@@ -239,9 +225,9 @@ static void test_linear(void **state)
     arrays.a1_width = arrays.a2_width = arrays.a3_width = arrays.b_width = D;
     arrays.a1 = arrays.a2 = arrays.a3 = a;
     arrays.b = b;
-    ok(context, fur_fit_data_create(context, &arrays, &data));
+    kit_ok(context, fur_fit_data_create(context, &arrays, &data));
     settings.method = FUR_FIT_LINEAR;
-    ok(context, fur_fit_run(context, data, &settings, &result));
+    kit_ok(context, fur_fit_run(context, data, &settings, &result));
     assert_true(result.lower_bound < 1e-16 && result.loss <= 1e-12 && result.held_out_loss <= 1e-11);
     double factor = result.x[0] / x[0];
     for (int i = 0; i < D * D; i++) {
@@ -258,13 +244,13 @@ static void test_same_bits(void **state)
     (void)state;
     double first[64];
     for (int threads = 1; threads <= 3; threads++) {
-        fur_context *context = context_of(threads);
+        fur_context *context = kit_context(threads);
         fur_fit_data *data = planted(context, 8, 50, 8, 0.05, true, 13);
         fur_fit_settings settings = settings_of(true);
         fur_fit_result result;
         settings.starts = 1;
         settings.route = FUR_FIT_MATRIX_FREE;
-        ok(context, fur_fit_run(context, data, &settings, &result));
+        kit_ok(context, fur_fit_run(context, data, &settings, &result));
         if (threads == 1)
             memcpy(first, result.x, sizeof first);
         kit_check_same_bits("x", first, result.x, sizeof first);
@@ -287,13 +273,13 @@ static void stop_at_two(void *user, const fur_fit_step *step)
 static void test_ends(void **state)
 {
     (void)state;
-    fur_context *context = context_of(2);
+    fur_context *context = kit_context(2); /* its own: a stop stays */
     fur_fit_data *data = planted(context, 16, 32, 8, 0, true, 3);
     fur_fit_settings settings = settings_of(true);
     fur_fit_result result;
     settings.max_steps = 2;
     settings.starts = 2;
-    ok(context, fur_fit_run(context, data, &settings, &result));
+    kit_ok(context, fur_fit_run(context, data, &settings, &result));
     assert_true(result.end == FUR_FIT_LIMIT && result.steps == 2 && result.start_count == 2);
     assert_true(result.x != NULL && isfinite(result.x[0]) && result.spread >= 1);
     assert_true(result.starts[0].kept != result.starts[1].kept);
@@ -301,7 +287,7 @@ static void test_ends(void **state)
     settings = settings_of(true);
     settings.on_step = stop_at_two;
     to_stop = context;
-    ok(context, fur_fit_run(context, data, &settings, &result));
+    kit_ok(context, fur_fit_run(context, data, &settings, &result));
     assert_true(result.end == FUR_FIT_STOPPED && result.steps == 2 && seen == 3 && result.start_count == 1);
     assert_true(result.loss < 1 && isfinite(result.held_out_loss));
     fur_fit_result_clear(&result);
@@ -312,17 +298,15 @@ static void test_ends(void **state)
 /* One unmasked sequence is said to be one; its starts differ. */
 static void test_not_identified(void **state)
 {
-    (void)state;
-    fur_context *context = context_of(2);
+    fur_context *context = *state;
     fur_fit_data *data = planted(context, 1, 200, 6, 0, false, 3);
     fur_fit_settings settings = settings_of(false);
     fur_fit_result result;
     settings.max_steps = 30;
-    ok(context, fur_fit_run(context, data, &settings, &result));
+    kit_ok(context, fur_fit_run(context, data, &settings, &result));
     assert_true(result.not_identified && result.start_count == 4 && result.spread > 1);
     fur_fit_result_clear(&result);
     fur_fit_data_close(data);
-    fur_context_destroy(context);
 }
 
 /* Inputs of a layer norm: their centred keys lack a direction, in f32 only up to its rounding. */
@@ -330,7 +314,7 @@ static void test_null_direction(void **state)
 {
     (void)state;
     enum { S = 16, L = 24, D = 6, N = S * L };
-    fur_context *context = context_of(2);
+    fur_context *context = kit_context(2);
     double x[N * D], b[N * D];
     int64_t lengths[S];
     kit_fit_fill(x, N * D, 5);
@@ -358,8 +342,8 @@ static void test_null_direction(void **state)
     arrays.b = b;
     arrays.epsilon = 0x1p-24;
     settings.max_steps = 3;
-    ok(context, fur_fit_data_create(context, &arrays, &data));
-    ok(context, fur_fit_run(context, data, &settings, &result));
+    kit_ok(context, fur_fit_data_create(context, &arrays, &data));
+    kit_ok(context, fur_fit_run(context, data, &settings, &result));
     assert_true(result.kept1 == D && result.kept2 == D - 1);
     fur_fit_result_clear(&result);
     fur_fit_data_close(data);
@@ -401,7 +385,7 @@ static void refuse(fur_context *context, const small *s, fur_fit_settings settin
 static void test_refusals(void **state)
 {
     (void)state;
-    fur_context *context = context_of(1);
+    fur_context *context = kit_context(1);
     fur_fit_settings plain = settings_of(true), t;
     small s;
     int64_t before = fur_alloc_live();
@@ -488,7 +472,7 @@ static void test_memory(void **state)
 {
     (void)state;
     small s;
-    memory_case m = {context_of(1), &s};
+    memory_case m = {kit_context(1), &s};
     small_init(&s);
     assert_true(kit_each_allocation_fails(whole_fit, &m) > 10);
     fur_context_destroy(m.context);
@@ -498,7 +482,7 @@ static void test_memory(void **state)
 static void test_segments(void **state)
 {
     (void)state;
-    fur_context *context = context_of(1);
+    fur_context *context = kit_context(1);
     fur_fit_data *mixed = planted(context, 2, 20, 3, 0, true, 4), *plain = planted(context, 2, 20, 3, 0, true, 4);
     int64_t segments[40];
     double *x = malloc(sizeof(double) * 120), *b = malloc(sizeof(double) * 120);
@@ -513,7 +497,7 @@ static void test_segments(void **state)
     memcpy(mixed->b.data, b, sizeof(double) * 120);
     mixed->sequences = 1;
     mixed->queries[1] = mixed->keys[1] = 40;
-    ok(context, fit_data_split_segments(&context->error, mixed, segments));
+    kit_ok(context, fit_data_split_segments(&context->error, mixed, segments));
     assert_int_equal(mixed->sequences, 2);
     assert_memory_equal(mixed->a1.data, plain->a1.data, sizeof(double) * 120);
     assert_memory_equal(mixed->b.data, plain->b.data, sizeof(double) * 120);
@@ -533,5 +517,5 @@ int main(void)
         cmocka_unit_test(test_same_bits),      cmocka_unit_test(test_ends),     cmocka_unit_test(test_not_identified),
         cmocka_unit_test(test_null_direction), cmocka_unit_test(test_refusals), cmocka_unit_test(test_memory),
         cmocka_unit_test(test_segments)};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, open_context, close_context);
 }

@@ -36,3 +36,6 @@ check_sha256() {
     check_sha256_got=$(sha256sum "$1") || return 1
     [ "${check_sha256_got%% *}" = "$2" ]
 }
+
+# json_value FILE KEY: the first number or word of that key in a line of JSON
+json_value() { grep -o "\"$2\":[^,}]*" "$1" | head -n 1 | cut -d: -f2; }
