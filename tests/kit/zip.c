@@ -10,7 +10,7 @@ enum { ROOM = 1 << 22 };
 static void put(unsigned char *to, int64_t *at, uint64_t x, int bytes)
 {
     for (int i = 0; i < bytes; i++)
-        to[(*at)++] = (unsigned char)(x >> (8 * i));
+        to[(*at)++] = (unsigned char)(i < 8 ? x >> (8 * i) : 0);
 }
 
 void kit_zip_begin(kit_zip *zip, bool wide)

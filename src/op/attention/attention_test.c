@@ -425,15 +425,16 @@ static void test_cuts_same_bits(void **state)
     }
 }
 
-/* The problem of the key heads [first, first + count) alone: the same arrays, from those heads on. */
-static problem heads_of(const problem *p, int64_t first, int64_t count)
+/* The problem of the key heads [first, first + count) alone: the same arrays, from those heads on. Its arguments point
+ * into *part. */
+static void heads_of(const problem *p, int64_t first, int64_t count, problem *part)
 {
-    problem part = *p;
+    *part = *p;
     int64_t group = p->c.heads / p->c.kv_heads, at = first * p->c.head_dim, q_at = at * group;
-    part.c.heads = count * group;
-    part.c.kv_heads = count;
-    fur_attention_args *a = &part.args;
-    a->heads = part.c.heads;
+    part->c.heads = count * group;
+    part->c.kv_heads = count;
+    fur_attention_args *a = &part->args;
+    a->heads = part->c.heads;
     a->kv_heads = count;
     a->first_head = first * group;
     a->all_heads = p->c.heads;
@@ -446,16 +447,15 @@ static problem heads_of(const problem *p, int64_t first, int64_t count)
         a->features.sink_H += a->first_head;
         a->dsink_H += a->first_head;
     }
-    for (int64_t s = 0; s < part.span_count; s++) {
-        part.spans[s].k_SKD += at;
-        part.spans[s].v_SKD += at;
-        part.spans[s].dk_SKD += at;
-        part.spans[s].dv_SKD += at;
+    for (int64_t s = 0; s < part->span_count; s++) {
+        part->spans[s].k_SKD += at;
+        part->spans[s].v_SKD += at;
+        part->spans[s].dk_SKD += at;
+        part->spans[s].dv_SKD += at;
     }
-    a->pieces = part.pieces;
+    a->pieces = part->pieces;
     for (int64_t i = 0; i < a->piece_count; i++)
-        part.pieces[i].spans = part.spans + (p->pieces[i].spans - p->spans);
-    return part;
+        part->pieces[i].spans = part->spans + (p->pieces[i].spans - p->spans);
 }
 
 /* A layer's heads in one call or in several: the same bits, slopes and draws among them. */
@@ -477,7 +477,8 @@ static void test_heads_in_groups_same_bits(void **state)
             build(&all, c, 9);
             for (int backward = 0; backward < 2; backward++)
                 for (int64_t first = 0; first < c->kv_heads; first += count) {
-                    problem part = heads_of(&all, first, count);
+                    problem part;
+                    heads_of(&all, first, count, &part);
                     run(&part, isa, 2, backward);
                 }
             kit_check_same_bits("o", whole.o, all.args.o_THD, whole.o_bytes);
