@@ -23,8 +23,8 @@ package_present() {
     libzstd-dev) header_present zstd.h ;;
     libxxhash-dev) header_present xxhash.h ;;
     zlib1g-dev) header_present zlib.h ;;
-    libopenblas-openmp-dev) header_present cblas.h ;;
-    liblapacke-dev) header_present lapacke.h ;;
+    libopenblas-openmp-dev) library_present openblas ;;
+    liblapacke-dev) header_present lapacke.h && library_present lapacke ;;
     python3-dev) python3 -c 'import os, sysconfig; raise SystemExit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' 2>/dev/null ;;
     libcmocka-dev) header_present setjmp.h stdarg.h stddef.h stdint.h cmocka.h ;;
     libomp-dev) clang_builds -fopenmp ;;
@@ -42,6 +42,11 @@ package_present() {
 header_present() {
     have "${CC:-cc}" || return 1
     printf '#include <%s>\n' "$@" | "${CC:-cc}" -E -x c - >/dev/null 2>&1
+}
+
+# library_present NAME: a program links with it. A header alone says little where several packages bring it (cblas.h).
+library_present() {
+    have "${CC:-cc}" && echo 'int main(void) { return 0; }' | "${CC:-cc}" -x c -o /dev/null - "-l$1" 2>/dev/null
 }
 
 # clang_builds FLAG: clang links an empty program with it
