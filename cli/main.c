@@ -14,6 +14,7 @@ extern char **environ;
 static int (*const runs[CLI_VERBS])(cli_session *) = {
     [CLI_DEMO] = verb_demo,
     [CLI_TRAIN] = verb_train,
+    [CLI_FINETUNE] = verb_finetune,
     [CLI_EVAL] = verb_eval,
     [CLI_AUDIT] = verb_audit,
     [CLI_GENERATE] = verb_generate,

@@ -13,6 +13,7 @@
 typedef enum cli_verb {
     CLI_DEMO,
     CLI_TRAIN,
+    CLI_FINETUNE,
     CLI_EVAL,
     CLI_AUDIT,
     CLI_GENERATE,
@@ -112,13 +113,15 @@ typedef struct cli_options {
     int64_t layers, disk;
     const char *isa, *dtype, *keep, *disk_dir, *store, *store_dtype;
     /* training */
-    double lr, min_lr, weight_decay, grad_clip;
+    double lr, min_lr, weight_decay, grad_clip, epochs, lora_alpha;
+    int64_t lora_rank;
+    const char *lora_targets;
     int64_t warmup_steps, max_steps, grad_accum, save_steps, eval_steps, log_steps, error_steps, keep_checkpoints,
         eval_tokens;
     const char *output_dir, *resume, *config;
     bool skip_nonfinite, dry_run;
     /* generation and evaluation */
-    int64_t predict, top_k, max_tokens;
+    int64_t predict, top_k, max_tokens, stride;
     double temperature, top_p;
     /* plan, bench, demo */
     const char *purpose, *mode, *kind, *codes;

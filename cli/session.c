@@ -230,7 +230,7 @@ char *cli_model_folder(const cli_session *session, const char *name)
                          "%s: expected a folder with config.json and model.safetensors, found a file", name);
         return NULL;
     }
-    if (exists(name, "config.json"))
+    if (exists(name, "config.json") || exists(name, "adapter_config.json"))
         return cli_copy(name);
     char *latest = exists(name, "latest") ? latest_of(name) : NULL;
     if (latest == NULL)
@@ -386,9 +386,7 @@ static int open_folder(const cli_session *session, int64_t longest, fur_model_co
     char *folder = cli_model_folder(session, options->model);
     if (folder == NULL)
         return CLI_BAD_INPUT;
-    char *path = cli_path(folder, "config.json");
-    fur_status status = fur_config_read(session->context, path, config);
-    cli_free(path);
+    fur_status status = fur_config_open(session->context, folder, config);
     cli_free(folder);
     if (status != FUR_OK)
         return cli_fail_input(session, status);

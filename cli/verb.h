@@ -7,6 +7,7 @@
 
 int verb_demo(cli_session *session);
 int verb_train(cli_session *session);
+int verb_finetune(cli_session *session);
 int verb_eval(cli_session *session);
 int verb_audit(cli_session *session);
 int verb_generate(cli_session *session);

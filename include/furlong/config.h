@@ -51,6 +51,18 @@ typedef struct fur_rope_scaling {
     double low_freq_factor, high_freq_factor; /* Llama 3: original_context over wavelength; 0: 1 and 4 */
 } fur_rope_scaling;
 
+/* Maps that get adapters. */
+enum {
+    FUR_LORA_Q = 1,
+    FUR_LORA_K = 2,
+    FUR_LORA_V = 4,
+    FUR_LORA_O = 8,
+    FUR_LORA_GATE = 16,
+    FUR_LORA_UP = 32,
+    FUR_LORA_DOWN = 64
+};
+#define FUR_LORA_MOST_RANK 1024
+
 /* All sizes count elements. Checked by fur_config_check; every function that takes a config calls it. */
 typedef struct fur_model_config {
     int64_t vocabulary; /* V: token ids are 0..V-1; 0 for a model over real vectors */
@@ -107,6 +119,11 @@ typedef struct fur_model_config {
     double lookup_temperature; /* 0: the released score sum |z| prod sigmoid(2 |z|); above 0, t: prod sigmoid(2 |z| / t)
                                 */
     bool lookup_two_rows;      /* also the row across the nearest sign change, so that outputs do not jump there */
+    /* Low-rank adapters (LoRA, arXiv 2106.09685) beside the maps of lora_targets, y += lora_alpha / lora_rank B (A x).
+     * They are all that is trained then: everything else has no gradient and no optimizer state. */
+    int64_t lora_rank;     /* 0: none; up to FUR_LORA_MOST_RANK */
+    double lora_alpha;     /* above 0 */
+    unsigned lora_targets; /* FUR_LORA_Q | ...; q, k and v together where the family has one tensor for them */
     fur_table_type table_type; /* of tables in the files that the config belongs to; runs that are not for generation
                                   hold them as f32 */
 } fur_model_config;
@@ -148,6 +165,10 @@ FUR_API int64_t fur_config_far_crossover(const fur_model_config *config);
  * the activation. */
 FUR_API fur_status fur_config_set_attention(fur_context *context, fur_model_config *config, const char *spec);
 FUR_API fur_status fur_config_set_projection(fur_context *context, fur_model_config *config, const char *spec);
+/* Adapters of rank `rank` (0: none) and strength alpha on `targets`: "all-linear" (all maps of the layers), or modules of
+ * the model's family as PEFT names them, "q_proj,v_proj". */
+FUR_API fur_status fur_config_set_lora(fur_context *context, fur_model_config *config, int64_t rank, double alpha,
+                                       const char *targets);
 /* Signs of a chunk; the feedforward's second map gets two more, 12 at most, and hidden what belongs to it. */
 FUR_API void fur_config_set_lookup_bits(fur_model_config *config, int64_t bits);
 /* `--window 4096`, or by layers: `4096@0-9,none@10-11`. One of the context or more is no window, and is said through
@@ -165,6 +186,8 @@ FUR_API bool fur_table_type_find(const char *name, fur_table_type *out);
 FUR_API const char *fur_attention_kind_name(int index);  /* NULL past the last */
 FUR_API const char *fur_projection_kind_name(int index); /* NULL past the last */
 
+/* The config of a model's folder: config.json, and of one with adapters what adapter_config.json says of them. */
+FUR_API fur_status fur_config_open(fur_context *context, const char *folder, fur_model_config *out);
 /* Reads or writes a Hugging Face config.json (model_type gpt2, gpt_neox, llama, furlong). */
 FUR_API fur_status fur_config_read(fur_context *context, const char *path, fur_model_config *out);
 

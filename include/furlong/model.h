@@ -18,12 +18,23 @@ FUR_API fur_status fur_model_create(fur_context *context, const fur_model_config
                                     fur_model **out);
 /* From a folder in Hugging Face form (config.json, model.safetensors). NaN or infinite weights are refused. */
 FUR_API fur_status fur_model_load(fur_context *context, const char *folder, fur_model **out);
+/* A folder with adapters in PEFT's form (adapter_config.json, adapter_model.safetensors, and here config.json where it
+ * is not the model's own) is the model that base_model_name_or_path names, with them. */
+/* A folder's model with fresh adapters, as lora_rank, lora_alpha and lora_targets of `adapters` say: A drawn by `seed`, B
+ * zero, so that it computes what the model alone does. Its gradients are those of adapters only. Errors: as
+ * fur_model_load; FUR_E_ARGUMENT where the folder has adapters. Source: arXiv 2106.09685. */
+FUR_API fur_status fur_model_load_lora(fur_context *context, const char *folder, const fur_model_config *adapters,
+                                       uint64_t seed, fur_model **out);
+/* Adds the adapters into the maps that they stand beside, w += alpha / rank B A in double; *model is another one then,
+ * without them, and for a moment both are in memory. Nothing where there are none. */
+FUR_API fur_status fur_model_merge(fur_context *context, fur_model **model);
 /* The same for generation and evaluation: look-up tables are not read into memory but mapped from the file, read-only,
  * and used as they are stored there, so that a token reads the rows it needs and no others. They are checked like other
  * weights, for which the file is read once. It must not be shortened while the model lives. Such a model is not trained
  * and keeps its tensors. Models without tables: as fur_model_load. */
 FUR_API fur_status fur_model_open(fur_context *context, const char *folder, fur_model **out);
-/* Writes config.json and model.safetensors into an existing folder; each written beside, synced and renamed. Tables are
+/* Writes config.json and model.safetensors into an existing folder; each written beside, synced and renamed; of a model
+ * with adapters, these in PEFT's form in place of model.safetensors. Tables are
  * written as config.table_type says, all else as f32. */
 FUR_API fur_status fur_model_save(fur_context *context, const fur_model *model, const char *folder);
 /* Gives *model what `config` has of windows, sink tokens, RoPE scaling, softcap, dropout and far_max_error, and, but

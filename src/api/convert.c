@@ -158,11 +158,18 @@ fur_status fur_model_convert(fur_context *context, const char *from, const char 
 {
     fur_error *error = &context->error;
     fur_model *model;
+    char *base = NULL; /* of adapters, which become part of the maps */
     memset(out, 0, sizeof *out);
     if (fur_path_exists(to))
         return fur_error_set(error, FUR_E_ARGUMENT, "%s exists already", to);
     FUR_TRY(fur_model_open(context, from, &model));
     fur_status status = find_type(error, model, from, table_type, &out->table_type);
+    if (status == FUR_OK && model->base && !(base = fur_format("%s", model->base)))
+        status = fur_memory_error(error, 4096, from);
+    if (base)
+        from = base;
+    if (status == FUR_OK)
+        status = fur_model_merge(context, &model);
     if (status == FUR_OK)
         status = tensor_bytes(error, from, &out->bytes_before);
     if (status == FUR_OK)
@@ -172,5 +179,6 @@ fur_status fur_model_convert(fur_context *context, const char *from, const char 
         status = write_folder(context, model, from, to, out);
     }
     fur_model_destroy(model);
+    fur_free(base);
     return status;
 }

@@ -37,7 +37,7 @@ typedef struct fur_attention_shape {
     float scale;
     int causal;
     fur_attention_features features;
-    float *dsink_H;      /* backward with sink logits: added to */
+    float *dsink_H;      /* backward with sink logits: added to; NULL: not wanted */
     fur_compute compute; /* that of the exec of every call; keys and values may be kept in that type */
     /* almost-linear: keys within the own chunk of `chunk` tokens, in the `near` tokens before it (and after it, if not
      * causal) and sink tokens are seen one by one, all others through `far`. Chunks are counted from the document's

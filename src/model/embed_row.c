@@ -62,22 +62,23 @@ static fur_status embed_block_backward(fur_run *run, int64_t first, int64_t coun
     FUR_TRY(fur_run_drop(run, 0, FUR_DROP_EMBEDDING, first, count, dx_BC));
     const fur_model_config *c = &run->model->config;
     const fur_parameter_table *t = &run->model->table;
-    float *gradient = run->model->gradient;
+    float *embedding = fur_model_gradient(run->model, t->embedding);
+    float *positions = fur_model_gradient(run->model, t->positions);
     if (c->features)
         FUR_TRY(fur_map_backward(run, &t->input, count, run->row->x_TI + first * c->features, dx_BC, 0,
                                  dx_TI ? dx_TI + first * c->features : NULL));
-    else
+    else if (embedding)
         FUR_TRY(fur_embed_backward(&run->exec, count, c->width, c->vocabulary, run->row->ids_T + first, dx_BC,
-                                   gradient + t->embedding));
+                                   embedding));
     if (!c->features && dx_TI)
         for (int64_t i = 0; i < count * c->width; i++)
             dx_TI[first * c->width + i] = dx_BC[i];
-    if (c->position != FUR_POSITION_LEARNED)
+    if (!positions)
         return FUR_OK;
     const fur_scratch *s = &run->memory.backward;
     fur_row_positions(run, s, first, count);
     return fur_embed_backward(&run->exec, count, c->width, c->context, s->position_id_B, dx_BC,
-                              gradient + t->positions);
+                              positions);
 }
 
 fur_status fur_embed_row_backward(fur_run *run, float *dx_TI)

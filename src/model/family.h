@@ -12,6 +12,9 @@ json_t *fur_config_to_json(const fur_model_config *config);
 fur_status fur_weights_read(fur_error *error, const char *folder, fur_model *model);
 fur_status fur_weights_write(fur_error *error, const fur_model *model, const float *data, const char *path,
                              uint64_t *hash);
+/* Numbers in the order of the family's file become those of ours, in place. */
+fur_status fur_parameter_from_file(fur_error *error, const fur_parameter *p, const fur_model_config *config,
+                                   float *data);
 /* Of a model's table, from where it is; the caller sets row and coded. */
 fur_table_writer fur_model_table_writer(const fur_model *model, const fur_parameter *p, const float *data,
                                         fur_table_type type);

@@ -291,7 +291,7 @@ static void layout_gradients(const fur_parameter_table *table, const fur_run_sha
 {
     int64_t elements = shape->row_updates ? table->most_table_elements : table->table_elements;
     int64_t rows = shape->row_updates ? table->most_table_rows : table->table_rows;
-    m->gradient = fur_arena_push_f32(arena, table->first_table + elements);
+    m->gradient = fur_arena_push_f32(arena, table->first_table - table->first_trained + elements);
     if (rows == 0)
         return;
     m->table_gradient = m->gradient ? m->gradient + table->first_table : NULL;
@@ -346,7 +346,7 @@ void fur_run_layout(const fur_exec *exec, const fur_model_config *c, const fur_p
         report(&items, "gradients");
     }
     if (shape->optimizer) {
-        fur_moments_reserve(arena, shape->moments, table->elements, &m->disk_bytes, &m->moments);
+        fur_moments_reserve(arena, shape->moments, fur_trained_elements(table), &m->disk_bytes, &m->moments);
         report(&items, shape->moments == FUR_STORE_DISK ? "optimizer state (on disk: parts in work)"
                                                         : "optimizer state (Adam m, v)");
         layout_row_moments(table, shape, arena, &m->row_moments);

@@ -96,7 +96,7 @@ static fur_status xent_block(void *self, int pass, int64_t first, int64_t count,
         fur_projection part = h->head;
         part.out = v_count;
         part.weight += v * part.in;
-        fur_gradient_sink sink = {.weight = h->sink.weight + v * part.in};
+        fur_gradient_sink sink = {.weight = h->sink.weight ? h->sink.weight + v * part.in : NULL};
         fur_projection_input input;
         FUR_TRY(part.kind->prepare(&h->run->exec, &part, count, h_TC, part.in, &input));
         FUR_TRY(part.kind->backward(&h->run->exec, &part, &input, s->logits_tV, v_count, v > 0, dh_TC, part.in, &sink));

@@ -150,6 +150,7 @@ void fur_model_destroy(fur_model *model)
     for (int64_t i = 0; model->rows && i < model->table.tables; i++)
         fur_row_table_close(&model->rows[i]);
     fur_free(model->rows);
+    fur_free(model->base);
     fur_parameter_table_destroy(&model->table);
     fur_free(model);
 }
@@ -179,14 +180,15 @@ void fur_model_parameter(const fur_model *model, int64_t index, fur_parameter_in
 {
     const fur_parameter *p = &model->table.list[index];
     bool has_gradient = model->gradient && (!p->table || model->touched_R);
+    float *gradient = p->table ? model->gradient + p->offset : fur_model_gradient(model, p->offset);
     *out = (fur_parameter_info){.name = p->name,
                                 .rank = p->rank,
                                 .shape = {p->shape[0], p->shape[1]},
                                 .count = p->count,
                                 .data = p->table && model->rows ? NULL : model->data + p->offset,
-                                .gradient = has_gradient ? model->gradient + p->offset : NULL,
+                                .gradient = has_gradient ? gradient : NULL,
                                 .decayed = p->decayed,
-                                .constant = p->constant,
+                                .constant = p->constant || (!p->table && fur_trained_at(&model->table, p->offset) < 0),
                                 .table = p->table};
     fur_parameter_file_shape(p, out->file_shape);
 }
@@ -280,7 +282,8 @@ fur_status fur_run_create(fur_context *context, fur_model *model, const fur_plan
         const fur_parameter_table *table = &model->table;
         bool all = !run->shape.row_updates;
         model->gradient = run->memory.gradient;
-        model->gradient_bytes = (table->first_table + (all ? table->table_elements : 0)) * (int64_t)sizeof(float);
+        model->gradient_bytes =
+            (table->first_table - table->first_trained + (all ? table->table_elements : 0)) * (int64_t)sizeof(float);
         model->touched_R = all ? run->memory.touched_R : NULL;
         run->table_shift = table->first_table;
     }

@@ -155,7 +155,7 @@ static int64_t append(builder *b, int64_t rows, int64_t columns, double std, flo
     if (t->list) {
         fur_parameter *p = &t->list[t->count];
         memset(p, 0, sizeof *p);
-        char stem[64];
+        char stem[72];
         const char *percent = strstr(name, "%d");
         if (percent)
             snprintf(stem, sizeof stem, "%.*s%d%s", (int)(percent - name), name, (int)layer, percent + 2);
@@ -352,6 +352,8 @@ static void append_layer(builder *b, int64_t layer, fur_layer_offsets *l)
     b->table->most_table_columns = fur_max_i64(b->table->most_table_columns, b->layer_columns);
 }
 
+static void append_adapters(builder *b);
+
 static void append_all(builder *b)
 {
     const fur_model_config *c = b->config;
@@ -382,6 +384,133 @@ static void append_all(builder *b)
                                 .first_row = -1};
     if (!c->tied)
         t->head.weight = append(b, t->head.out, c->width, c->init_std, 0, FUR_FILE_SAME, "", b->names->head, 0);
+    append_adapters(b);
+}
+
+/* A module of the family's names that may get adapters, and the map whose outputs from `first` on are its own. */
+typedef struct module {
+    const char *name;
+    unsigned target;
+    fur_map_offsets *maps[3]; /* of a tensor for q, k and v, all three */
+    int64_t first;
+} module;
+
+static void append_adapter(builder *b, const module *m, int64_t layer)
+{
+    const fur_model_config *c = b->config;
+    char name[72];
+    int64_t in = m->maps[0]->in, out = 0;
+    bool gated = m->target == FUR_LORA_GATE || (m->target == FUR_LORA_UP && b->names->gate);
+    fur_file_layout layout = m->maps[1] && b->names->qkv_layout == FUR_FILE_NEOX_QKV ? FUR_FILE_NEOX_QKV : FUR_FILE_SAME;
+    for (int i = 0; i < 3 && m->maps[i]; i++)
+        out += gated ? c->hidden : m->maps[i]->out;
+    snprintf(name, sizeof name, "base_model.model.%s", m->name);
+    int64_t first = b->table->count;
+    double std = 1 / sqrt(3.0 * (double)in); /* PEFT's uniform numbers up to 1 / sqrt(in) have it */
+    int64_t a = append(b, c->lora_rank, in, std, 0, FUR_FILE_SAME, ".lora_A.weight", name, layer);
+    int64_t of_b = append(b, out, c->lora_rank, 0, 0, layout, ".lora_B.weight", name, layer);
+    for (int64_t i = first; b->table->list && i < b->table->count; i++)
+        b->table->list[i].adapter = true;
+    for (int i = 0; i < 3 && m->maps[i]; i++) {
+        fur_map_offsets *map = m->maps[i];
+        int64_t count = gated ? c->hidden : map->out;
+        if (map->kind != &fur_projection_lora)
+            map->base = map->kind;
+        map->kind = &fur_projection_lora;
+        map->rank = c->lora_rank;
+        map->adapter_scale = (float)(c->lora_alpha / (double)c->lora_rank);
+        map->adapter[map->adapters++] = (fur_adapter_offsets){.a = a, .b = of_b, .first = m->first, .count = count};
+        of_b += count * c->lora_rank;
+    }
+}
+
+/* The modules of a layer. */
+static int modules_of(const builder *b, fur_layer_offsets *l, module *out)
+{
+    const family_names *n = b->names;
+    int count = 0;
+    if (n->qkv) {
+        out[count++] = (module){n->qkv, FUR_LORA_Q | FUR_LORA_K | FUR_LORA_V, {&l->q, &l->k, &l->v}, 0};
+    } else {
+        out[count++] = (module){n->q, FUR_LORA_Q, {&l->q}, 0};
+        out[count++] = (module){n->k, FUR_LORA_K, {&l->k}, 0};
+        out[count++] = (module){n->v, FUR_LORA_V, {&l->v}, 0};
+    }
+    if (l->o.in)
+        out[count++] = (module){n->o, FUR_LORA_O, {&l->o}, 0};
+    bool gated = b->config->activation == FUR_ACTIVATION_SWIGLU;
+    if (gated)
+        out[count++] = (module){n->gate, FUR_LORA_GATE, {&l->up}, 0};
+    out[count++] = (module){n->up, FUR_LORA_UP, {&l->up}, gated ? b->config->hidden : 0};
+    out[count++] = (module){n->down, FUR_LORA_DOWN, {&l->down}, 0};
+    return count;
+}
+
+static void append_adapters(builder *b)
+{
+    const fur_model_config *c = b->config;
+    fur_layer_offsets unused;
+    if (c->lora_rank == 0)
+        return;
+    b->table->first_trained = b->table->elements;
+    for (int64_t layer = 0; layer < c->layers; layer++) {
+        module modules[FUR_MOST_LORA_NAMES];
+        fur_layer_offsets *l = b->table->layers ? &b->table->layers[layer] : &unused;
+        if (l == &unused) { /* only counting: the maps' widths are those of any layer */
+            builder sizes = {.config = c, .names = b->names, .table = &(fur_parameter_table){0}};
+            append_layer(&sizes, 0, &unused);
+        }
+        int count = modules_of(b, l, modules);
+        for (int i = 0; i < count; i++)
+            if ((c->lora_targets & modules[i].target) == modules[i].target)
+                append_adapter(b, &modules[i], layer);
+    }
+}
+
+/* What stands behind the layer's number. */
+static const char *module_name(const module *m)
+{
+    const char *after = strstr(m->name, "%d.");
+    return after ? after + 3 : m->name;
+}
+
+/* Whether PEFT's list of targets may call the module so: by all of its name, or by the last words of it. */
+static bool is_called(const char *module_name, const char *word, size_t length)
+{
+    size_t whole = strlen(module_name);
+    if (length == 0 || length > whole || memcmp(module_name + whole - length, word, length) != 0)
+        return false;
+    return length == whole || module_name[whole - length - 1] == '.';
+}
+
+unsigned fur_config_lora_target(const fur_model_config *config, const char *word, size_t length)
+{
+    fur_parameter_table table = {0};
+    fur_layer_offsets layer;
+    module modules[FUR_MOST_LORA_NAMES];
+    builder b = {.config = config, .names = names_of(config), .table = &table};
+    append_layer(&b, 0, &layer);
+    unsigned targets = 0;
+    bool all = length == strlen("all-linear") && memcmp(word, "all-linear", length) == 0;
+    int count = modules_of(&b, &layer, modules);
+    for (int i = 0; i < count; i++)
+        if (all || is_called(module_name(&modules[i]), word, length))
+            targets |= modules[i].target;
+    return targets;
+}
+
+int fur_config_lora_names(const fur_model_config *config, const char *out[FUR_MOST_LORA_NAMES])
+{
+    fur_parameter_table table = {0};
+    fur_layer_offsets layer;
+    module modules[FUR_MOST_LORA_NAMES];
+    builder b = {.config = config, .names = names_of(config), .table = &table};
+    append_layer(&b, 0, &layer);
+    int count = modules_of(&b, &layer, modules), named = 0;
+    for (int i = 0; i < count; i++)
+        if ((config->lora_targets & modules[i].target) == modules[i].target)
+            out[named++] = module_name(&modules[i]);
+    return named;
 }
 
 int64_t fur_config_parameter_count(const fur_model_config *config)
@@ -478,6 +607,16 @@ fur_projection fur_map_at(const fur_map_offsets *map, const float *parameters)
     if (parameters) {
         p.weight = parameters + map->weight;
         p.bias = map->bias < 0 ? NULL : parameters + map->bias;
+    }
+    p.adapters = (fur_adapters){
+        .base = map->base, .rank = map->rank, .scale = map->adapter_scale, .count = map->adapters};
+    for (int i = 0; i < map->adapters; i++) {
+        const fur_adapter_offsets *at = &map->adapter[i];
+        p.adapters.list[i] = (fur_adapter){.first = at->first, .count = at->count};
+        if (parameters) {
+            p.adapters.list[i].a_RI = parameters + at->a;
+            p.adapters.list[i].b_OR = parameters + at->b;
+        }
     }
     return p;
 }

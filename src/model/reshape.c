@@ -25,6 +25,10 @@ static void move_map(const move *m, const fur_map_offsets *from, const fur_map_o
     fur_projection shape = fur_map_at(from, NULL);
     move_part(m, from->weight, to->weight, shape.kind->weight_elements(&shape));
     move_part(m, from->bias, to->bias, from->out);
+    for (int i = 0; i < from->adapters && i < to->adapters; i++) {
+        move_part(m, from->adapter[i].a, to->adapter[i].a, from->rank * from->in);
+        move_part(m, from->adapter[i].b, to->adapter[i].b, from->adapter[i].count * from->rank);
+    }
 }
 
 static void move_layer(const move *m, const fur_model_config *c, const fur_layer_offsets *from,
@@ -100,6 +104,8 @@ fur_status fur_model_reshape(fur_context *context, const fur_model_config *wante
                              "a model whose tables are mapped from a file keeps its tensors");
     FUR_TRY(fur_model_allocate(context, &c, &other));
     fur_model_move(old, other);
+    other->base = old->base;
+    old->base = NULL;
     fur_model_destroy(old);
     *model = other;
     return FUR_OK;

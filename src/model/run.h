@@ -26,12 +26,20 @@ struct fur_model {
     fur_parameter_table table;
     float *data;         /* flat parameters */
     int64_t data_bytes;  /* mapped */
+    char *base;          /* with adapters: the folder of all that is not in them; NULL: it has none */
     fur_row_table *rows; /* [tables]: as their files have them, and not in data; NULL: all are in data */
     int64_t row_bytes;   /* of these */
-    float *gradient;     /* of the run that holds them, NULL without one */
+    float *gradient;     /* of what is trained, of the run that holds them, NULL without one: fur_model_gradient */
     int64_t gradient_bytes;
     uint8_t *touched_R; /* with gradients of all tables: which rows have one */
 };
+
+/* Gradient of the parameters from `offset` on, which are not a table's; NULL: they are frozen, or there is no offset. */
+static inline float *fur_model_gradient(const fur_model *model, int64_t offset)
+{
+    int64_t at = offset < 0 ? -1 : fur_trained_at(&model->table, offset);
+    return at < 0 || !model->gradient ? NULL : model->gradient + at;
+}
 
 /* What the layout depends on. */
 typedef struct fur_run_shape {
@@ -176,8 +184,8 @@ bool fur_run_named_exact(const fur_run *run, int64_t *before);
 /* A map's gradients in this run. */
 fur_gradient_sink fur_run_sink(const fur_run *run, const fur_map_offsets *map);
 /* ---- the optimizer's step (update.c) */
-/* Calls fn for each parameter's share of elements first .. first+count-1 of the flat arrays, with Adam's moments of
- * them; `change`: what it leaves there is kept. */
+/* Calls fn for each trained parameter's share of elements first .. first+count-1 of what is trained (fur_trained_at),
+ * with Adam's moments of them; `change`: what it leaves there is kept. */
 typedef fur_status (*fur_share_fn)(void *user, const fur_parameter *p, int64_t first, int64_t count, float *m,
                                    float *v);
 fur_status fur_run_each_share(fur_run *run, bool change, fur_share_fn fn, void *user);

@@ -7,6 +7,7 @@
 #include "base/size.h"
 #include "io/file.h"
 #include "io/tensor_source.h"
+#include "model/adapter.h"
 #include "model/config.h"
 #include "model/family.h"
 
@@ -56,6 +57,21 @@ static fur_status read_table(fur_error *error, const fur_tensor_source *source, 
     return status;
 }
 
+fur_status fur_parameter_from_file(fur_error *error, const fur_parameter *p, const fur_model_config *config,
+                                   float *data)
+{
+    if (p->file_layout == FUR_FILE_SAME)
+        return FUR_OK;
+    float *copy = fur_malloc((size_t)p->count * sizeof *copy);
+    if (!copy)
+        return fur_memory_error(error, p->count * (int64_t)sizeof *copy, p->name);
+    memcpy(copy, data, (size_t)p->count * sizeof *copy);
+    for (int64_t i = 0; i < p->count; i++)
+        data[our_index(p, config, i)] = copy[i];
+    fur_free(copy);
+    return FUR_OK;
+}
+
 static fur_status read_parameter(fur_error *error, const fur_tensor_source *source, const fur_parameter *p,
                                  fur_model *model)
 {
@@ -65,16 +81,7 @@ static fur_status read_parameter(fur_error *error, const fur_tensor_source *sour
     fur_parameter_file_shape(p, shape);
     float *data = model->data + p->offset;
     FUR_TRY(fur_tensor_source_read_f32(error, source, file_name(source, p), p->rank, shape, true, data));
-    if (p->file_layout == FUR_FILE_SAME)
-        return FUR_OK;
-    float *copy = fur_malloc((size_t)p->count * sizeof *copy);
-    if (!copy)
-        return fur_memory_error(error, p->count * (int64_t)sizeof *copy, p->name);
-    memcpy(copy, data, (size_t)p->count * sizeof *copy);
-    for (int64_t i = 0; i < p->count; i++)
-        data[our_index(p, &model->config, i)] = copy[i];
-    fur_free(copy);
-    return FUR_OK;
+    return fur_parameter_from_file(error, p, &model->config, data);
 }
 
 /* Tensors that checkpoints of these families carry beside the weights, and that say nothing. */
@@ -104,7 +111,7 @@ static fur_status check_no_others(fur_error *error, const fur_tensor_source *sou
         const char *name = fur_tensor_source_at(source, i)->name;
         bool known = may_be_ignored(name, model->config.tied);
         for (int64_t p = 0; !known && p < model->table.count; p++)
-            known = is_of(source, model, &model->table.list[p], name);
+            known = !model->table.list[p].adapter && is_of(source, model, &model->table.list[p], name);
         if (!known)
             return fur_error_set(error, FUR_E_FORMAT, "%s: tensor '%.200s' is not part of this model", folder, name);
     }
@@ -145,7 +152,8 @@ fur_status fur_weights_read(fur_error *error, const char *folder, fur_model *mod
     FUR_TRY(fur_tensor_source_open(error, folder, &source));
     fur_status status = check_no_others(error, source, model, folder);
     for (int64_t i = 0; status == FUR_OK && i < model->table.count; i++)
-        status = read_parameter(error, source, &model->table.list[i], model);
+        if (!model->table.list[i].adapter)
+            status = read_parameter(error, source, &model->table.list[i], model);
     fur_tensor_source_close(source);
     return status == FUR_OK ? check_far(error, model, folder) : status;
 }
@@ -206,6 +214,8 @@ static void plan_file(const fur_model *model, const float *data, file_plan *plan
         const fur_parameter *p = &model->table.list[i];
         tensor_writer *w = &plan->writers[i];
         fur_tensor_entry *entry = &plan->entries[plan->count];
+        if (p->adapter != (model->config.lora_rank > 0))
+            continue; /* a model with adapters is written as these */
         if (p->table) {
             w->table = fur_model_table_writer(model, p, data, model->config.table_type);
             w->table.row = plan->row;
@@ -252,22 +262,22 @@ fur_status fur_weights_write(fur_error *error, const fur_model *model, const flo
 static fur_status load(fur_context *context, const char *folder, bool rows, fur_model **out)
 {
     *out = NULL;
-    char *path;
+    char *base;
     fur_model_config config;
-    FUR_TRY(fur_path_join(&context->error, folder, "config.json", &path));
-    fur_status status = fur_config_read(context, path, &config);
-    fur_free(path);
-    FUR_TRY(status);
-    fur_model *model;
-    if (rows && fur_config_has_lookup(&config))
-        FUR_TRY(fur_model_allocate_rows(context, &config, &model));
-    else
-        FUR_TRY(fur_model_allocate(context, &config, &model));
-    status = fur_weights_read(&context->error, folder, model);
+    FUR_TRY(fur_folder_config(context, folder, &config, &base));
+    fur_model *model = NULL;
+    fur_status status = rows && fur_config_has_lookup(&config) ? fur_model_allocate_rows(context, &config, &model)
+                                                               : fur_model_allocate(context, &config, &model);
+    if (status == FUR_OK)
+        status = fur_weights_read(&context->error, base ? base : folder, model);
+    if (status == FUR_OK && base)
+        status = fur_adapters_read(&context->error, folder, model);
     if (status != FUR_OK) {
         fur_model_destroy(model);
+        fur_free(base);
         return status;
     }
+    model->base = base;
     *out = model;
     return FUR_OK;
 }
@@ -317,7 +327,8 @@ fur_status fur_model_save(fur_context *context, const fur_model *model, const ch
     if (status == FUR_OK)
         status = fur_path_join(error, folder, "config.json", &config);
     if (status == FUR_OK)
-        status = fur_weights_write(error, model, model->data, weights, NULL);
+        status = model->config.lora_rank > 0 ? fur_adapters_write(error, model, folder)
+                                             : fur_weights_write(error, model, model->data, weights, NULL);
     if (status == FUR_OK && !(json = fur_config_to_json(&model->config)))
         status = fur_memory_error(error, 4096, "config.json");
     if (status == FUR_OK)

@@ -229,8 +229,10 @@ static work row_work(const fur_model_config *c, const fur_parameter_table *table
     int training = s->purpose == FUR_FOR_TRAIN;
     double T = s->purpose == FUR_FOR_GENERATE ? 1 : (double)s->tokens, L = (double)c->layers;
     double inner = (double)fur_config_inner_width(c), elements = (double)table->elements * (double)sizeof(float);
+    double trained = (double)fur_trained_elements(table) * (double)sizeof(float);
+    double passes = !training ? 1 : table->first_trained > 0 ? 2 : 3; /* frozen maps: no products for their gradients */
     work w = {.slower = training && c->attention_dropout > 0 ? ATTENTION_DROPOUT_FACTOR : 1};
-    w.products = T * (sum->qkv + sum->o + sum->up + sum->down) * (training ? 3 : 1);
+    w.products = T * (sum->qkv + sum->o + sum->up + sum->down) * passes;
     w.attention = sum->attention_forward + (training ? sum->attention_backward : 0);
     if (s->purpose == FUR_FOR_GENERATE)
         w.attention = sum->attention_last;
@@ -239,13 +241,13 @@ static work row_work(const fur_model_config *c, const fur_parameter_table *table
     if (training)
         add_again(c, s, sum, &w);
     int recompute_logits = training && s->vocabulary_tile < fur_config_head_width(c);
-    w.products += T * map_flops(&table->head) * ((training ? 3 : 1) + recompute_logits);
-    w.products += T * map_flops(&table->input) * (training ? 3 : 1);
+    w.products += T * map_flops(&table->head) * (passes + recompute_logits);
+    w.products += T * map_flops(&table->input) * passes;
     w.memory_bytes += T * (double)fur_config_head_width(c) * (training ? 3 : 1) * (double)sizeof(float);
-    w.memory_bytes += elements * (training ? 8 : 1);
+    w.memory_bytes += elements + (training ? 7 * trained : 0);
     add_tables(table, s, T, sum, &w);
     if (s->optimizer && s->moments == FUR_STORE_DISK)
-        w.moment_bytes = 4 * elements;
+        w.moment_bytes = 4 * trained;
     return w;
 }
 

@@ -2,6 +2,7 @@
 /* Kind `dense`: y = x w^T + b by matrix products. */
 #include "base/size.h"
 #include "op/bias/bias.h"
+#include "op/gemv/gemv.h"
 #include "op/matmul/matmul.h"
 #include "projection/kind.h"
 
@@ -67,11 +68,28 @@ static fur_status dense_forward(const fur_exec *exec, const fur_projection *map,
     return add && map->bias ? fur_bias_add(exec, input->tokens, map->out, map->bias, y_TO) : FUR_OK;
 }
 
+static fur_status dense_forward_few(const fur_exec *exec, const fur_projection *map, const fur_projection_input *input,
+                                    int add, float *y_TO, int64_t ldy)
+{
+    fur_gemv_args product = {.type = FUR_GEMV_F32,
+                             .tokens = input->tokens,
+                             .in = map->in,
+                             .out = map->out,
+                             .w_OI = map->weight,
+                             .x_TI = input->x_TI,
+                             .ldx = input->ldx,
+                             .bias_O = map->bias,
+                             .add = add,
+                             .y_TO = y_TO,
+                             .ldy = ldy};
+    return fur_gemv(exec, &product);
+}
+
 static fur_status dense_backward(const fur_exec *exec, const fur_projection *map, const fur_projection_input *input,
                                  const float *dy_TO, int64_t lddy, int add, float *dx_TI, int64_t lddx,
                                  const fur_gradient_sink *sink)
 {
-    if (sink) {
+    if (sink && sink->weight) {
         fur_matmul_args weight = {.m = map->out,
                                   .n = map->in,
                                   .k = input->tokens,
@@ -113,5 +131,6 @@ const fur_projection_kind fur_projection_dense = {
     .flops = dense_flops,
     .prepare = dense_prepare,
     .forward = dense_forward,
+    .forward_few = dense_forward_few,
     .backward = dense_backward,
 };

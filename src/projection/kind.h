@@ -25,6 +25,22 @@ typedef struct fur_projection_rows {
     const float *scale_R; /* int8: of each row */
 } fur_projection_rows;
 
+/* Two thin matrices beside a map's weights: outputs first .. first+count-1 gain scale * B (A x) (arXiv 2106.09685). */
+typedef struct fur_adapter {
+    const float *a_RI, *b_OR; /* [rank, in], [count, rank] */
+    int64_t first, count;
+} fur_adapter;
+enum { FUR_MAP_ADAPTERS = 2 }; /* most of one map: those of the gate's and of the up rows */
+
+/* Of kind `lora`: the kind that is wrapped, and what is added to it. */
+typedef struct fur_adapters {
+    const fur_projection_kind *base;
+    int64_t rank;
+    float scale; /* alpha / rank */
+    int count;
+    fur_adapter list[FUR_MAP_ADAPTERS];
+} fur_adapters;
+
 /* y[out] = map(x[in]); what `weight` means is the kind's: for dense w[out,in], for lookup tables
  * (op/lookup/lookup.h) in tiles, unless they are in `rows`; bias[out] or NULL. */
 typedef struct fur_projection {
@@ -33,12 +49,14 @@ typedef struct fur_projection {
     const float *weight, *bias;
     fur_lookup_options lookup;
     fur_projection_rows rows;
+    fur_adapters adapters;
 } fur_projection;
 
 /* Where gradients of weights go: added here, complete for the step when the caller says so. Of a row whose byte of
  * touched_R is 0 the gradient is not there yet: it is stored, and the byte becomes 1. */
 typedef struct fur_gradient_sink {
-    float *weight, *bias; /* like fur_projection's; bias NULL where the map has none */
+    float *weight, *bias; /* like fur_projection's; bias NULL where the map has none; both NULL where it is frozen */
+    float *a_RI[FUR_MAP_ADAPTERS], *b_OR[FUR_MAP_ADAPTERS]; /* of its adapters */
     uint8_t *touched_R;   /* NULL where the kind has no rows of its own */
     float *square_R;      /* of them: room for sums of squares, from the gradient's norm to the update; */
     float *even_O;        /* and for factors of columns, in whole tiles */
@@ -78,6 +96,10 @@ struct fur_projection_kind {
     /* y = map(x), or y += map(x). y has row stride ldy and does not overlap x. */
     fur_status (*forward)(const fur_exec *exec, const fur_projection *map, const fur_projection_input *input, int add,
                           float *y_TO, int64_t ldy);
+    /* The same of up to FUR_GEMV_MOST tokens of a run that generates: weights are read once, at memory's rate, and sums
+     * are in another order. NULL: forward does. */
+    fur_status (*forward_few)(const fur_exec *exec, const fur_projection *map, const fur_projection_input *input,
+                              int add, float *y_TO, int64_t ldy);
     /* dx = (add ? dx : 0) + gradient by x (dx may be NULL); weight gradients are added to the sink (NULL: not wanted).
      */
     fur_status (*backward)(const fur_exec *exec, const fur_projection *map, const fur_projection_input *input,
@@ -97,6 +119,10 @@ struct fur_projection_kind {
                             uint32_t *count_R);
 };
 
+/* Forward of a run that generates: forward_few where there is one for so many tokens. */
+fur_status fur_projection_generate(const fur_exec *exec, const fur_projection *map, const fur_projection_input *input,
+                                   int add, float *y_TO, int64_t ldy);
+
 int fur_projection_kind_count(void);
 const fur_projection_kind *fur_projection_kind_at(int index);
 
@@ -106,5 +132,7 @@ const fur_projection_kind *fur_projection_kind_at(int index);
 #define FUR_PROJECTION_LOOKUP 1
 
 extern const fur_projection_kind fur_projection_dense, fur_projection_lookup;
+/* Wraps another kind (fur_adapters), whose own weights are frozen; so no config names it. */
+extern const fur_projection_kind fur_projection_lora;
 
 #endif

@@ -102,23 +102,67 @@ static fur_status add_text(fur_corpus_builder *builder, fur_stream *stream)
 
 /* ---- JSONL ---------------------------------------------------------------------------------------------------- */
 
-/* The line's "text". A line that is also a conversation or a prompt would be read one way or another by guessing. */
-static fur_status find_text(fur_error *error, const fur_json *json, const char **text, int64_t *bytes)
+/* The parts of a line's document: what is only read, or NULL, and what is predicted. */
+typedef struct line_parts {
+    const json_t *prompt, *answer;
+} line_parts;
+
+static fur_status find_string(fur_error *error, const fur_json *json, const char *field, const json_t **out)
 {
-    if (!json_is_object(json->root))
-        return fur_error_set(error, FUR_E_FORMAT, "%s: expected a JSON object with \"text\"", json->name);
-    static const char *const others[] = {"messages", "prompt", "completion"};
-    json_t *value = json_object_get(json->root, "text");
-    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
-        if (json_object_get(json->root, others[i]))
-            return fur_error_set(error, FUR_E_FORMAT, "%s: \"%s\" %s, expected \"text\" alone", json->name, others[i],
-                                 value ? "beside \"text\"" : "and no \"text\"");
-    if (!json_is_string(value))
-        return fur_error_set(error, FUR_E_FORMAT, "%s: \"text\" is %s, expected a string", json->name,
-                             value ? "not a string" : "missing");
-    *text = json_string_value(value);
-    *bytes = (int64_t)json_string_length(value);
+    *out = json_object_get(json->root, field);
+    if (json_is_string(*out))
+        return FUR_OK;
+    return fur_error_set(error, FUR_E_FORMAT, "%s: \"%s\" is %s, expected a string", json->name, field,
+                         *out ? "not a string" : "missing");
+}
+
+static fur_status find_pair(fur_error *error, const fur_json *json, line_parts *out)
+{
+    FUR_TRY(find_string(error, json, "prompt", &out->prompt));
+    FUR_TRY(find_string(error, json, "completion", &out->answer));
+    if (json_string_length(out->answer) == 0)
+        return fur_error_set(error, FUR_E_FORMAT, "%s: \"completion\" is empty, so that nothing is predicted",
+                             json->name);
     return FUR_OK;
+}
+
+/* A line that could be read in two ways is refused, not guessed. */
+static fur_status find_parts(fur_error *error, const fur_json *json, line_parts *out)
+{
+    *out = (line_parts){NULL, NULL};
+    if (!json_is_object(json->root))
+        return fur_error_set(error, FUR_E_FORMAT,
+                             "%s: expected a JSON object with \"text\", or with \"prompt\" and \"completion\"",
+                             json->name);
+    static const char *const others[] = {"messages", "prompt", "completion"};
+    bool text = json_object_get(json->root, "text") != NULL;
+    for (size_t i = 0; text && i < sizeof others / sizeof others[0]; i++)
+        if (json_object_get(json->root, others[i]))
+            return fur_error_set(error, FUR_E_FORMAT, "%s: \"%s\" beside \"text\", expected one form of document",
+                                 json->name, others[i]);
+    if (json_object_get(json->root, "messages"))
+        return fur_error_set(error, FUR_E_FORMAT,
+                             "%s: \"messages\", and the tokenizer has no chat template to write them by", json->name);
+    if (json_object_get(json->root, "prompt") || json_object_get(json->root, "completion"))
+        return find_pair(error, json, out);
+    return find_string(error, json, "text", &out->answer);
+}
+
+static fur_status encode_string(encoder *to, const json_t *string)
+{
+    return encode_all(to, json_string_value(string), (int64_t)json_string_length(string));
+}
+
+static fur_status add_parts(encoder *to, const line_parts *parts)
+{
+    fur_corpus_builder *builder = to->builder;
+    int64_t first = builder->corpus->info.tokens;
+    if (parts->prompt) {
+        FUR_TRY(encode_string(to, parts->prompt));
+        FUR_TRY(fur_corpus_add_prompt(builder, first));
+    }
+    FUR_TRY(encode_string(to, parts->answer));
+    return fur_corpus_end_document(builder);
 }
 
 /* Parses a line and adds its document. *bad tells a line that may be skipped from a failure of reading. */
@@ -126,16 +170,13 @@ static fur_status add_line(encoder *to, const fur_line *line, bool *bad)
 {
     fur_error *error = to->builder->error;
     fur_json json = {0};
-    const char *text = NULL;
-    int64_t bytes = 0;
+    line_parts parts;
     fur_status status = fur_json_parse_line(error, to->name, line, to->builder->corpus->limits.line_bytes, &json);
     if (status == FUR_OK)
-        status = find_text(error, &json, &text, &bytes);
+        status = find_parts(error, &json, &parts);
     *bad = status == FUR_E_FORMAT;
     if (status == FUR_OK)
-        status = encode_all(to, text, bytes);
-    if (status == FUR_OK)
-        status = fur_corpus_end_document(to->builder);
+        status = add_parts(to, &parts);
     fur_json_clear(&json);
     return status;
 }

@@ -202,8 +202,12 @@ static fur_status measure(audit *a, fur_cutter *cutter, fur_model **mixed)
 static fur_status evaluate(audit *a, const fur_corpus *corpus, fur_model *model, double *loss)
 {
     fur_eval_result result;
-    FUR_TRY(fur_evaluate(a->context, model, corpus, a->settings->context_tokens, a->settings->max_tokens,
-                         a->settings->memory_bytes, &result));
+    fur_eval_settings settings;
+    fur_eval_settings_defaults(&settings);
+    settings.context_tokens = a->settings->context_tokens;
+    settings.max_tokens = a->settings->max_tokens;
+    settings.memory_bytes = a->settings->memory_bytes;
+    FUR_TRY(fur_evaluate(a->context, model, corpus, &settings, &result));
     *loss = result.loss;
     a->result->tokens = result.tokens;
     return FUR_OK;
