@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* All parameters of a model in one flat f32 array, so that optimizer, norm and zeroing are single passes:
  *
- *   | embedding | positions | layer 0: norm1, q k v, norms of q and k, sinks, far field, o, norm2, up, down | layer 1
- * ... | final norm | head || tables of layer 0 | of layer 1 ... |
+ *   | embedding | positions | layer 0: norm1, q k v, norms of q and k, sinks, far field, o, norm of that, norm2, up,
+ * down, norm of that | layer 1 ... | final norm | head || tables of layer 0 | of layer 1 ... |
  *
  * Tables, whose rows are updated one by one as soon as their layer's gradient is complete, stand behind all others.
  * q, k and v of a layer are adjacent, so that families which store them as one tensor see one tensor. */
@@ -10,14 +10,8 @@
 #define FUR_MODEL_PARAMETERS_H
 
 #include "furlong/model.h"
+#include "model/families.h"
 #include "projection/kind.h"
-
-/* How a tensor in the family's file differs from ours. */
-typedef enum fur_file_layout {
-    FUR_FILE_SAME = 0,
-    FUR_FILE_TRANSPOSED = 1, /* GPT-2's Conv1D: [in, out] */
-    FUR_FILE_NEOX_QKV = 2    /* GPT-NeoX: rows by head, then q, k, v */
-} fur_file_layout;
 
 typedef struct fur_parameter {
     char name[80];         /* Hugging Face name of the family */
@@ -31,6 +25,9 @@ typedef struct fur_parameter {
     bool table;                     /* rows are updated one by one; count includes padding; files: see row_tables.h */
     int64_t table_index, first_row; /* of a table among all; its rows among theirs */
     fur_file_layout file_layout;
+    fur_tensor_role role;
+    int64_t layer; /* -1: of the model */
+    bool is_bias;
 } fur_parameter;
 
 /* A map's tensors as offsets; -1: absent. */
@@ -44,11 +41,12 @@ typedef struct fur_map_offsets {
 
 typedef struct fur_layer_offsets {
     int64_t norm1_w, norm1_b, norm2_w, norm2_b; /* biases -1 with RMSNorm */
+    int64_t post1_w, post1_b, post2_w, post2_b; /* of what attention and feedforward add; -1: absent */
     int64_t q_norm_w, k_norm_w, sinks;          /* [D], [D], [H]; -1: absent */
     /* almost-linear: [K, D], [K, D], [K, degree + 1], [K, 2], with far_max_error [K, 1], with far_fine_gradient [K,
      * degree + 2], which no gradient moves, and [H]; -1: absent */
     int64_t far_query_mean, far_key_mean, far_coefficients, far_fitted, far_exact, far_fine, far_bias;
-    fur_map_offsets q, k, v, o, up, down; /* up: gate and up rows for SwiGLU. o.in 0: no such map */
+    fur_map_offsets q, k, v, o, up, down; /* up: gate and up rows where gated. o.in 0: no such map */
     int64_t inner_norm_w, inner_norm_b;   /* in place of an activation; -1: absent */
     int64_t first_table, table_elements;  /* of all its maps */
     int64_t first_table_row, table_rows;
@@ -105,9 +103,6 @@ static inline void fur_parameter_file_shape(const fur_parameter *p, int64_t shap
     shape[0] = turned ? p->shape[1] : p->shape[0];
     shape[1] = turned ? p->shape[0] : p->shape[1];
 }
-
-/* Family under which a config is written: "gpt2", "gpt_neox", "llama" or "furlong". */
-const char *fur_config_family(const fur_model_config *config);
 
 /* The map over actual arrays; without them (NULL) its shape. */
 fur_projection fur_map_at(const fur_map_offsets *map, const float *parameters);
