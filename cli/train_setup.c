@@ -235,8 +235,8 @@ static int choose_lora(const cli_session *session, fur_train_settings *settings)
     if (settings->lora_rank > 0 && settings->init_from == NULL)
         return cli_refuse(session, CLI_USAGE, "--lora-rank: expected a model to add adapters to, -m FOLDER");
     fur_model_config with = *config;
-    fur_status status = fur_config_set_lora(session->context, &with, settings->lora_rank, settings->lora_alpha,
-                                            settings->lora_targets);
+    fur_status status =
+        fur_config_set_lora(session->context, &with, settings->lora_rank, settings->lora_alpha, settings->lora_targets);
     return status == FUR_OK ? CLI_OK : cli_fail(session, status);
 }
 

@@ -128,9 +128,10 @@ static void print_text(const cli_session *session, const char *folder, const fur
     cli_string_clear(&line);
     printf("%s, %s, %s positions up to %s, hidden width %" PRId64 ", head %s%s\n",
            config->norm == FUR_NORM_RMSNORM ? "RMSNorm" : "LayerNorm",
-           config->activation == FUR_ACTIVATION_SWIGLU ? "SwiGLU"
-           : config->activation == FUR_ACTIVATION_NORM ? "look-up tables with a norm between them"
-                                                       : "GELU",
+           config->activation == FUR_ACTIVATION_SWIGLU  ? "SwiGLU"
+           : config->activation == FUR_ACTIVATION_GEGLU ? "GeGLU"
+           : config->activation == FUR_ACTIVATION_NORM  ? "look-up tables with a norm between them"
+                                                        : "GELU",
            config->position == FUR_POSITION_ROPE    ? "rotary"
            : config->position == FUR_POSITION_ALIBI ? "ALiBi"
                                                     : "learned",

@@ -73,7 +73,8 @@ const cli_verb_info cli_verbs[CLI_VERBS] = {
          "furlong generate -m runs/book-1 --temp 0 -f prompt.txt\tthe likeliest continuation of a file",
          false},
     [CLI_CONVERT] =
-        {"convert", NULL, "-m FOLDER -o FOLDER [options]", "a model's files with look-up tables stored as another type",
+        {"convert", NULL, "-m FOLDER -o FOLDER [options]",
+         "a model's files as they are, or with look-up tables stored as another type",
          "Writes the model into a new folder, its look-up tables as --table-type says: bf16, or int8 with a scale a "
          "row. Every other tensor stays, as f32. Prints the bytes before and after and, for each table, the largest "
          "difference of a number to what it stands for, as a share of the largest number in its row, and the norm of all "

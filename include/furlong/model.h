@@ -20,8 +20,8 @@ FUR_API fur_status fur_model_create(fur_context *context, const fur_model_config
 FUR_API fur_status fur_model_load(fur_context *context, const char *folder, fur_model **out);
 /* A folder with adapters in PEFT's form (adapter_config.json, adapter_model.safetensors, and here config.json where it
  * is not the model's own) is the model that base_model_name_or_path names, with them. */
-/* A folder's model with fresh adapters, as lora_rank, lora_alpha and lora_targets of `adapters` say: A drawn by `seed`, B
- * zero, so that it computes what the model alone does. Its gradients are those of adapters only. Errors: as
+/* A folder's model with fresh adapters, as lora_rank, lora_alpha and lora_targets of `adapters` say: A drawn by `seed`,
+ * B zero, so that it computes what the model alone does. Its gradients are those of adapters only. Errors: as
  * fur_model_load; FUR_E_ARGUMENT where the folder has adapters. Source: arXiv 2106.09685. */
 FUR_API fur_status fur_model_load_lora(fur_context *context, const char *folder, const fur_model_config *adapters,
                                        uint64_t seed, fur_model **out);

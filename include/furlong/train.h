@@ -20,11 +20,11 @@ typedef struct fur_context_phase {
 
 typedef struct fur_train_settings {
     size_t struct_size;
-    fur_model_config model;                   /* ignored when resume is set, or init_from without reshape */
-    const char *init_from;                    /* folder with weights to start from, or NULL */
-    bool reshape;                             /* init_from's model gets what fur_model_reshape takes from `model` */
-    int64_t lora_rank;                        /* init_from's model gets fresh adapters, which alone are trained; 0: no */
-    double lora_alpha;                        /* of these, as in fur_config_set_lora */
+    fur_model_config model; /* ignored when resume is set, or init_from without reshape */
+    const char *init_from;  /* folder with weights to start from, or NULL */
+    bool reshape;           /* init_from's model gets what fur_model_reshape takes from `model` */
+    int64_t lora_rank;      /* init_from's model gets fresh adapters, which alone are trained; 0: no */
+    double lora_alpha;      /* of these, as in fur_config_set_lora */
     const char *lora_targets;
     const char *output_dir;                   /* created; must not hold another run unless resume */
     const char *resume;                       /* NULL, "latest" or a step folder */

@@ -116,7 +116,7 @@ class Model:
                 out[name] = int.from_bytes(value, "little") if isinstance(value, bytes) else value
             elif field.type.kind == "enum":
                 out[name] = int(value)
-            elif name == "name":
+            elif name in ("name", "family"):
                 out[name] = ffi.string(value).decode()
         return out
 

@@ -38,19 +38,39 @@ static fur_status copy_file(fur_error *error, const char *from, const char *to)
     return status;
 }
 
+/* A file of the folder `from`, where it is there, to the folder `to`. */
+static fur_status copy_from(fur_error *error, const char *from, const char *name, const char *to)
+{
+    char *source = NULL, *target = NULL;
+    fur_status status = fur_path_join(error, from, name, &source);
+    if (status == FUR_OK)
+        status = fur_path_join(error, to, name, &target);
+    if (status == FUR_OK && fur_path_exists(source))
+        status = copy_file(error, source, target);
+    fur_free(source);
+    fur_free(target);
+    return status;
+}
+
+/* Weights in the types they had. A file of another family says of itself what we may have no words for: it is kept. */
+static fur_status write_model(fur_error *error, const fur_model *model, const char *from, const char *to)
+{
+    char *path = NULL;
+    fur_status status = fur_path_join(error, to, "model.safetensors", &path);
+    if (status == FUR_OK)
+        status = fur_weights_write_as(error, model, from, path);
+    fur_free(path);
+    FUR_TRY(status);
+    if (*model->config.family)
+        return copy_from(error, from, "config.json", to);
+    fur_json_setup();
+    return fur_json_put(error, to, "config.json", fur_config_to_json(&model->config));
+}
+
 static fur_status copy_companions(fur_error *error, const char *from, const char *to)
 {
-    for (size_t i = 0; i < sizeof companions / sizeof companions[0]; i++) {
-        char *source = NULL, *target = NULL;
-        fur_status status = fur_path_join(error, from, companions[i], &source);
-        if (status == FUR_OK)
-            status = fur_path_join(error, to, companions[i], &target);
-        if (status == FUR_OK && fur_path_exists(source))
-            status = copy_file(error, source, target);
-        fur_free(source);
-        fur_free(target);
-        FUR_TRY(status);
-    }
+    for (size_t i = 0; i < sizeof companions / sizeof companions[0]; i++)
+        FUR_TRY(copy_from(error, from, companions[i], to));
     return FUR_OK;
 }
 
@@ -136,7 +156,7 @@ static fur_status write_folder(fur_context *context, const fur_model *model, con
     if (status == FUR_OK)
         status = fur_folder_begin(error, to, &staging);
     if (status == FUR_OK) {
-        status = fur_model_save(context, model, staging);
+        status = write_model(error, model, from, staging);
         if (status == FUR_OK)
             status = copy_companions(error, from, staging);
         if (status == FUR_OK)

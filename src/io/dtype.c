@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/bf16.h"
 #include "base/size.h"
 
 static const struct {
@@ -52,6 +53,13 @@ static float f32_of_bits(uint32_t bits)
     return x;
 }
 
+static uint32_t bits_of_f32(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
 static float f32_of_f16(uint16_t half)
 {
     uint32_t sign = (uint32_t)(half & 0x8000u) << 16;
@@ -63,6 +71,31 @@ static float f32_of_f16(uint16_t half)
         return sign ? -magnitude : magnitude;
     }
     return f32_of_bits(sign | (exponent + 112) << 23 | fraction << 13);
+}
+
+/* Nearest, ties to even; NaN stays NaN, quiet. */
+static uint16_t f16_of_f32(float x)
+{
+    uint32_t bits = bits_of_f32(x);
+    uint32_t sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
+    if (magnitude > 0x7f800000u)
+        return (uint16_t)(sign | 0x7e00u | (magnitude >> 13 & 0x3ffu));
+    if (magnitude >= 0x477ff000u) /* 65520, half way to where the next one would be */
+        return (uint16_t)(sign | 0x7c00u);
+    if (magnitude < 0x38800000u) /* below 2^-14: multiples of 2^-24, rounded by adding 0.5, of which they are ulps */
+        return (uint16_t)(sign | (bits_of_f32(f32_of_bits(magnitude) + 0.5f) - bits_of_f32(0.5f)));
+    uint32_t rounded = magnitude + 0xfffu + (magnitude >> 13 & 1u);
+    return (uint16_t)(sign | ((rounded >> 13) - (112u << 10)));
+}
+
+void fur_dtype_from_f32(fur_dtype dtype, const float *from, int64_t count, void *to)
+{
+    uint16_t *half = to;
+    if (dtype == FUR_DTYPE_F32)
+        memcpy(to, from, (size_t)count * sizeof *from);
+    else
+        for (int64_t i = 0; i < count; i++)
+            half[i] = dtype == FUR_DTYPE_BF16 ? fur_bf16_of(from[i]) : f16_of_f32(from[i]);
 }
 
 void fur_dtype_to_f32(fur_dtype dtype, const void *from, int64_t count, float *to)

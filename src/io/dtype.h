@@ -41,6 +41,8 @@ bool fur_dtype_parse(const char *name, fur_dtype *out);
 bool fur_dtype_is_float(fur_dtype dtype);
 /* Converts a float type; F64 is rounded to nearest, which may give infinity. `from` needs no alignment. */
 void fur_dtype_to_f32(fur_dtype dtype, const void *from, int64_t count, float *to);
+/* To F32, F16 or BF16, the nearest, ties to even; beyond F16's range an infinity. */
+void fur_dtype_from_f32(fur_dtype dtype, const float *from, int64_t count, void *to);
 /* Index of the first NaN or infinity; -1 if there is none. */
 int64_t fur_first_nonfinite(const float *x, int64_t count);
 

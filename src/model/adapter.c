@@ -84,9 +84,10 @@ fur_status fur_config_set_lora(fur_context *context, fur_model_config *config, i
 /* What would make another map of the same tensors is refused by name; null, false and empty are "no". */
 static fur_status check_plain(fur_error *error, const fur_json *json)
 {
-    static const char *const others[] = {"use_dora",        "use_rslora",         "modules_to_save", "rank_pattern",
-                                         "alpha_pattern",   "layers_to_transform", "layers_pattern",  "lora_bias",
-                                         "exclude_modules", "target_parameters",   "trainable_token_indices"};
+    static const char *const others[] = {
+        "use_dora",        "use_rslora",          "modules_to_save",        "rank_pattern",
+        "alpha_pattern",   "layers_to_transform", "layers_pattern",         "lora_bias",
+        "exclude_modules", "target_parameters",   "trainable_token_indices"};
     const char *type, *bias;
     FUR_TRY(fur_json_string(error, json, "peft_type", &type));
     if (strcmp(type, "LORA") != 0)

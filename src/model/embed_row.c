@@ -26,6 +26,14 @@ void fur_row_positions(const fur_run *run, const fur_scratch *s, int64_t first, 
     }
 }
 
+/* Rows, or gradients by them, times sqrt(width) in f32 where the model's are. */
+static void scale_embedded(const fur_model_config *c, int64_t count, float *x_BC)
+{
+    float factor = (float)sqrt((double)c->width);
+    for (int64_t i = 0; c->scaled_embedding && i < count * c->width; i++)
+        x_BC[i] *= factor;
+}
+
 fur_status fur_embed_rows(fur_run *run, int64_t first, int64_t count, float *x_BC)
 {
     const fur_model_config *c = &run->model->config;
@@ -35,6 +43,7 @@ fur_status fur_embed_rows(fur_run *run, int64_t first, int64_t count, float *x_B
     else
         FUR_TRY(fur_embed_forward(&run->exec, count, c->width, c->vocabulary, run->row->ids_T + first,
                                   run->model->data + t->embedding, x_BC));
+    scale_embedded(c, count, x_BC);
     if (c->position != FUR_POSITION_LEARNED)
         return FUR_OK;
     const fur_scratch *s = &run->memory.forward;
@@ -64,21 +73,20 @@ static fur_status embed_block_backward(fur_run *run, int64_t first, int64_t coun
     const fur_parameter_table *t = &run->model->table;
     float *embedding = fur_model_gradient(run->model, t->embedding);
     float *positions = fur_model_gradient(run->model, t->positions);
+    if (positions) {
+        const fur_scratch *s = &run->memory.backward;
+        fur_row_positions(run, s, first, count);
+        FUR_TRY(fur_embed_backward(&run->exec, count, c->width, c->context, s->position_id_B, dx_BC, positions));
+    }
     if (c->features)
-        FUR_TRY(fur_map_backward(run, &t->input, count, run->row->x_TI + first * c->features, dx_BC, 0,
-                                 dx_TI ? dx_TI + first * c->features : NULL));
-    else if (embedding)
-        FUR_TRY(fur_embed_backward(&run->exec, count, c->width, c->vocabulary, run->row->ids_T + first, dx_BC,
-                                   embedding));
-    if (!c->features && dx_TI)
-        for (int64_t i = 0; i < count * c->width; i++)
-            dx_TI[first * c->width + i] = dx_BC[i];
-    if (!positions)
+        return fur_map_backward(run, &t->input, count, run->row->x_TI + first * c->features, dx_BC, 0,
+                                dx_TI ? dx_TI + first * c->features : NULL);
+    for (int64_t i = 0; dx_TI && i < count * c->width; i++)
+        dx_TI[first * c->width + i] = dx_BC[i];
+    if (!embedding)
         return FUR_OK;
-    const fur_scratch *s = &run->memory.backward;
-    fur_row_positions(run, s, first, count);
-    return fur_embed_backward(&run->exec, count, c->width, c->context, s->position_id_B, dx_BC,
-                              positions);
+    scale_embedded(c, count, dx_BC);
+    return fur_embed_backward(&run->exec, count, c->width, c->vocabulary, run->row->ids_T + first, dx_BC, embedding);
 }
 
 fur_status fur_embed_row_backward(fur_run *run, float *dx_TI)

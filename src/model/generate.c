@@ -108,7 +108,8 @@ fur_status fur_generation_head(fur_generation *g)
     fur_projection head = fur_model_map(run->model, &table->head);
     fur_projection_input input;
     FUR_TRY(head.kind->prepare(&run->exec, &head, 1, s->h_tC, head.in, &input));
-    return fur_projection_generate(&run->exec, &head, &input, 0, s->logits_tV, head.out);
+    FUR_TRY(fur_projection_generate(&run->exec, &head, &input, 0, s->logits_tV, head.out));
+    return fur_run_cap_logits(run, head.out, s->logits_tV);
 }
 
 fur_status fur_generation_prompt(fur_generation *g, const int32_t *prompt, int64_t count)

@@ -42,7 +42,8 @@ fur_attention_shape fur_config_attention_shape(const fur_model_config *c, int64_
     fur_attention_shape shape = {.heads = c->heads,
                                  .kv_heads = c->kv_heads,
                                  .head_dim = c->head_dim,
-                                 .scale = (float)(1.0 / sqrt((double)c->head_dim)),
+                                 .scale =
+                                     (float)(1.0 / sqrt(c->query_scalar > 0 ? c->query_scalar : (double)c->head_dim)),
                                  .causal = c->causal};
     if (fur_config_is_almost_linear(c, layer)) {
         set_far(c, &shape);
@@ -83,8 +84,10 @@ static fur_attention_shape shape_in_work(const fur_exec *exec, const fur_model_c
     return group;
 }
 
-fur_rope fur_config_rope(const fur_model_config *c)
+fur_rope fur_config_rope(const fur_model_config *c, int64_t layer)
 {
+    if (c->rope_local[layer])
+        return (fur_rope){.theta = c->local_rope_theta};
     fur_rope rope = {.theta = c->rope_theta, .scaling = c->rope_scaling};
     if (rope.scaling.type == FUR_ROPE_DYNAMIC) {
         double factor = c->rope_scaling.factor;
@@ -128,6 +131,8 @@ static void layout_scratch(const fur_model_config *c, const fur_run_shape *shape
     if (backward) {
         s->dg_tF = fur_arena_push_f32(arena, tile * c->hidden);
         s->dh_tC = fur_arena_push_f32(arena, tile * c->width);
+        if (c->post_norms)
+            s->post_tC = fur_arena_push_f32(arena, tile * c->width);
     }
 }
 
@@ -164,7 +169,9 @@ static int64_t workspace_bytes(const fur_exec *exec, const fur_model_config *c, 
     if (c->activation == FUR_ACTIVATION_NORM)
         bytes = fur_max_i64(bytes, fur_norm_workspace(exec, rows, c->hidden));
     bytes = fur_max_i64(bytes, fur_norm_workspace(exec, fur_max_i64(rows, loss_rows), c->width));
-    if (c->bias || c->features) {
+    bool bias = fur_config_has_bias(c, FUR_BIAS_QKV) || fur_config_has_bias(c, FUR_BIAS_O) ||
+                fur_config_has_bias(c, FUR_BIAS_FFN);
+    if (bias || c->features) {
         int64_t widest = fur_max_i64(fur_max_i64(fur_config_inner_width(c), c->width), fur_config_query_width(c));
         bytes = fur_max_i64(bytes, fur_bias_workspace(exec, rows, widest));
     }

@@ -8,6 +8,7 @@
 #include "model/config.h"
 #include "model/run.h"
 #include "op/matmul/matmul.h"
+#include "op/softcap/softcap.h"
 #include "op/xent/xent.h"
 
 /* What both built-in losses carry as fur_loss.self. */
@@ -26,6 +27,12 @@ static double mean_weight(const head_loss *h)
     return h->counted ? 1.0 / (double)h->counted : 0.0;
 }
 
+fur_status fur_run_cap_logits(const fur_run *run, int64_t count, float *logits)
+{
+    double cap = run->model->config.logit_softcap;
+    return cap > 0 ? fur_softcap(&run->exec, count, (float)cap, logits) : FUR_OK;
+}
+
 /* ---- cross-entropy ---------------------------------------------------------------------------------------- */
 
 static fur_status xent_begin(void *self, int64_t tokens, int64_t width)
@@ -37,7 +44,7 @@ static fur_status xent_begin(void *self, int64_t tokens, int64_t width)
     return FUR_OK;
 }
 
-/* logits[count, v_count] of one vocabulary tile */
+/* logits[count, v_count] of one vocabulary tile, capped where the model's are */
 static fur_status xent_logits(const head_loss *h, int64_t count, const float *h_TC, int64_t first_v, int64_t v_count)
 {
     fur_projection part = h->head;
@@ -45,7 +52,9 @@ static fur_status xent_logits(const head_loss *h, int64_t count, const float *h_
     part.weight += first_v * part.in;
     fur_projection_input input;
     FUR_TRY(part.kind->prepare(&h->run->exec, &part, count, h_TC, part.in, &input));
-    return part.kind->forward(&h->run->exec, &part, &input, 0, h->run->memory.loss.logits_tV, v_count);
+    float *logits = h->run->memory.loss.logits_tV;
+    FUR_TRY(part.kind->forward(&h->run->exec, &part, &input, 0, logits, v_count));
+    return fur_run_cap_logits(h->run, count * v_count, logits);
 }
 
 /* Running maximum, sum and target logit over all tiles; s->sum becomes each row's log-sum-exp. */
@@ -92,7 +101,7 @@ static fur_status xent_block(void *self, int pass, int64_t first, int64_t count,
         if (tile < h->head.out) /* otherwise the only tile's logits are still there */
             FUR_TRY(xent_logits(h, count, h_TC, v, v_count));
         FUR_TRY(fur_xent_gradient(&h->run->exec, count, v_count, s->logits_tV, v_count, s->sum_t, v, target,
-                                  (float)(h->weight * mean_weight(h))));
+                                  (float)(h->weight * mean_weight(h)), (float)h->run->model->config.logit_softcap));
         fur_projection part = h->head;
         part.out = v_count;
         part.weight += v * part.in;

@@ -439,6 +439,7 @@ fur_status fur_model_outputs(fur_run *run, const fur_row *row, float *y_TV)
         FUR_TRY(fur_norm_rows(&run->exec, run->model, table->final_norm_w, table->final_norm_b, count,
                               run->memory.x_TC + first * width, run->memory.loss.h_tC));
         FUR_TRY(fur_map_forward(run, &table->head, count, run->memory.loss.h_tC, 0, y_TV + first * out));
+        FUR_TRY(fur_run_cap_logits(run, count * out, y_TV + first * out));
     }
     return FUR_OK;
 }

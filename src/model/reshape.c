@@ -38,6 +38,10 @@ static void move_layer(const move *m, const fur_model_config *c, const fur_layer
     move_part(m, from->norm1_b, to->norm1_b, c->width);
     move_part(m, from->norm2_w, to->norm2_w, c->width);
     move_part(m, from->norm2_b, to->norm2_b, c->width);
+    move_part(m, from->post1_w, to->post1_w, c->width);
+    move_part(m, from->post1_b, to->post1_b, c->width);
+    move_part(m, from->post2_w, to->post2_w, c->width);
+    move_part(m, from->post2_b, to->post2_b, c->width);
     move_part(m, from->q_norm_w, to->q_norm_w, c->head_dim);
     move_part(m, from->k_norm_w, to->k_norm_w, c->head_dim);
     move_part(m, from->sinks, to->sinks, c->heads);

@@ -66,6 +66,7 @@ typedef struct fur_scratch {
     float *mid_BC, *do_BQ, *dq_BQ;      /* backward only */
     float *h_tC, *u_tU, *g_tF;
     float *dg_tF, *dh_tC; /* backward only */
+    float *post_tC;       /* backward only: what a map adds, before its norm; NULL without such norms */
     int64_t *position_B;
     int32_t *position_id_B; /* learned positions */
 } fur_scratch;
@@ -222,8 +223,8 @@ bool fur_config_heads_part(const fur_model_config *config, int64_t layer);
 /* The shape of an exact layer becomes that of an almost-linear one with the default window, for an audit; its constants
  * are the caller's. */
 void fur_config_assume_far(const fur_model_config *config, fur_attention_shape *shape);
-/* What RoPE's angles are made of: a dynamic scaling follows the configured context. */
-fur_rope fur_config_rope(const fur_model_config *config);
+/* What RoPE's angles of a layer are made of: a dynamic scaling follows the configured context. */
+fur_rope fur_config_rope(const fur_model_config *config, int64_t layer);
 
 /* ---- the sweep (sweep_forward.c, sweep_backward.c) -------------------------------------------------------- */
 
@@ -269,6 +270,8 @@ fur_status fur_run_stored_error(fur_run *run, const fur_row *row, double *out);
 
 /* ---- losses (loss.c) -------------------------------------------------------------------------------------- */
 
+/* The head's outputs become the model's logits, in place. */
+fur_status fur_run_cap_logits(const fur_run *run, int64_t count, float *logits);
 /* Runs a loss over the row's final hidden state. With `gradient`, x becomes the gradient times `weight`. */
 fur_status fur_run_loss(fur_run *run, const fur_loss *loss, int gradient, double weight, double *out_loss,
                         float *nll_T);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Weights in and out, tensor by tensor, turned from or to the family's own layout on the way. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -26,6 +27,10 @@ static int64_t our_index(const fur_parameter *p, const fur_model_config *c, int6
     return (part * c->heads * D + head * D + d) * columns + at % columns;
 }
 
+typedef struct tensor_name {
+    char text[96];
+} tensor_name;
+
 static bool source_has(const fur_tensor_source *source, const char *name)
 {
     for (int64_t i = 0; i < fur_tensor_source_count(source); i++)
@@ -34,13 +39,16 @@ static bool source_has(const fur_tensor_source *source, const char *name)
     return false;
 }
 
-/* A llama file whose YaRN only our own family can say (fur_config_yarn_is_ratio) has llama's name for the head; all
+/* A file whose YaRN only our own family can say (fur_config_yarn_is_ratio) has its own family's name for the head; all
  * other names of the two are the same. */
-static const char *file_name(const fur_tensor_source *source, const fur_parameter *p)
+static tensor_name file_name(const fur_tensor_source *source, const fur_model_config *c, const fur_parameter *p)
 {
-    static const char llama_head[] = "lm_head.weight";
-    bool ours = strcmp(p->name, "head.weight") == 0;
-    return ours && !source_has(source, p->name) && source_has(source, llama_head) ? llama_head : p->name;
+    tensor_name name;
+    const fur_family *family = fur_family_find(c->family);
+    snprintf(name.text, sizeof name.text, "%s", p->name);
+    if (p->role == FUR_TENSOR_HEAD && family && !source_has(source, name.text))
+        snprintf(name.text, sizeof name.text, "%s.weight", family->names[FUR_TENSOR_HEAD]);
+    return name;
 }
 
 /* Into tiles, or where the model's tables stay rows only looked at. */
@@ -80,7 +88,8 @@ static fur_status read_parameter(fur_error *error, const fur_tensor_source *sour
     int64_t shape[2];
     fur_parameter_file_shape(p, shape);
     float *data = model->data + p->offset;
-    FUR_TRY(fur_tensor_source_read_f32(error, source, file_name(source, p), p->rank, shape, true, data));
+    FUR_TRY(fur_tensor_source_read_f32(error, source, file_name(source, &model->config, p).text, p->rank, shape, true,
+                                       data));
     return fur_parameter_from_file(error, p, &model->config, data);
 }
 
@@ -101,7 +110,8 @@ static bool may_be_ignored(const char *name, bool tied)
 static bool is_of(const fur_tensor_source *source, const fur_model *model, const fur_parameter *p, const char *name)
 {
     bool scaled = p->table && model->config.table_type == FUR_TABLE_INT8;
-    return strcmp(file_name(source, p), name) == 0 || (scaled && strcmp(fur_table_scale_name(p).text, name) == 0);
+    return strcmp(file_name(source, &model->config, p).text, name) == 0 ||
+           (scaled && strcmp(fur_table_scale_name(p).text, name) == 0);
 }
 
 static fur_status check_no_others(fur_error *error, const fur_tensor_source *source, const fur_model *model,
@@ -162,17 +172,26 @@ typedef struct tensor_writer {
     const fur_parameter *parameter;
     const fur_model_config *config;
     const float *data;
+    fur_dtype dtype;
+    tensor_name name;
     fur_table_writer table;
     fur_scale_name scale_name;
 } tensor_writer;
 
+/* Elements as the file has them: in its order and of its type. */
 static fur_status fill_turned(void *user, fur_error *error, int64_t first, int64_t count, void *out)
 {
     const tensor_writer *w = user;
-    float *to = out;
+    unsigned char *to = out;
+    float piece[256];
+    int64_t most = (int64_t)(sizeof piece / sizeof piece[0]);
     (void)error;
-    for (int64_t i = 0; i < count; i++)
-        to[i] = w->data[our_index(w->parameter, w->config, first + i)];
+    for (int64_t at = 0; at < count; at += most) {
+        int64_t some = fur_min_i64(most, count - at);
+        for (int64_t i = 0; i < some; i++)
+            piece[i] = w->data[our_index(w->parameter, w->config, first + at + i)];
+        fur_dtype_from_f32(w->dtype, piece, some, to + at * fur_dtype_bytes(w->dtype));
+    }
     return FUR_OK;
 }
 
@@ -208,7 +227,8 @@ static void release_plan(file_plan *plan)
     fur_free(plan->coded);
 }
 
-static void plan_file(const fur_model *model, const float *data, file_plan *plan)
+/* `from`: whose types and names are taken; NULL: F32, under the names of the model's family. */
+static void plan_file(const fur_model *model, const float *data, const fur_tensor_source *from, file_plan *plan)
 {
     for (int64_t i = 0; i < model->table.count; i++) {
         const fur_parameter *p = &model->table.list[i];
@@ -223,10 +243,19 @@ static void plan_file(const fur_model *model, const float *data, file_plan *plan
             plan->count += fur_table_entries(&w->table, &w->scale_name, entry);
             continue;
         }
-        *w = (tensor_writer){.parameter = p, .config = &model->config, .data = data + p->offset};
-        *entry = (fur_tensor_entry){.name = p->name, .dtype = FUR_DTYPE_F32, .rank = p->rank, .user = w};
+        *w =
+            (tensor_writer){.parameter = p, .config = &model->config, .data = data + p->offset, .dtype = FUR_DTYPE_F32};
+        *entry = (fur_tensor_entry){.name = p->name, .rank = p->rank, .user = w};
+        if (from) {
+            w->name = file_name(from, &model->config, p);
+            const fur_tensor_info *info = fur_tensor_source_find(from, w->name.text);
+            bool narrow = info && (info->dtype == FUR_DTYPE_F16 || info->dtype == FUR_DTYPE_BF16);
+            w->dtype = narrow ? info->dtype : FUR_DTYPE_F32;
+            entry->name = w->name.text;
+        }
+        entry->dtype = w->dtype;
         fur_parameter_file_shape(p, entry->shape);
-        if (p->file_layout == FUR_FILE_SAME)
+        if (p->file_layout == FUR_FILE_SAME && w->dtype == FUR_DTYPE_F32)
             entry->data = w->data;
         else
             entry->fill = fill_turned;
@@ -243,16 +272,31 @@ fur_table_writer fur_model_table_writer(const fur_model *model, const fur_parame
                               .type = (fur_lookup_type)type};
 }
 
-fur_status fur_weights_write(fur_error *error, const fur_model *model, const float *data, const char *path,
-                             uint64_t *hash)
+static fur_status write_file(fur_error *error, const fur_model *model, const float *data, const fur_tensor_source *from,
+                             const char *path, uint64_t *hash)
 {
     file_plan plan;
     fur_status status = reserve_plan(error, model, path, &plan);
     if (status == FUR_OK) {
-        plan_file(model, data, &plan);
+        plan_file(model, data, from, &plan);
         status = fur_safetensors_write(error, path, plan.entries, plan.count, NULL, 0, hash);
     }
     release_plan(&plan);
+    return status;
+}
+
+fur_status fur_weights_write(fur_error *error, const fur_model *model, const float *data, const char *path,
+                             uint64_t *hash)
+{
+    return write_file(error, model, data, NULL, path, hash);
+}
+
+fur_status fur_weights_write_as(fur_error *error, const fur_model *model, const char *from, const char *path)
+{
+    fur_tensor_source *source;
+    FUR_TRY(fur_tensor_source_open(error, from, &source));
+    fur_status status = write_file(error, model, model->data, source, path, NULL);
+    fur_tensor_source_close(source);
     return status;
 }
 

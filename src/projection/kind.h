@@ -57,9 +57,9 @@ typedef struct fur_projection {
 typedef struct fur_gradient_sink {
     float *weight, *bias; /* like fur_projection's; bias NULL where the map has none; both NULL where it is frozen */
     float *a_RI[FUR_MAP_ADAPTERS], *b_OR[FUR_MAP_ADAPTERS]; /* of its adapters */
-    uint8_t *touched_R;   /* NULL where the kind has no rows of its own */
-    float *square_R;      /* of them: room for sums of squares, from the gradient's norm to the update; */
-    float *even_O;        /* and for factors of columns, in whole tiles */
+    uint8_t *touched_R;                                     /* NULL where the kind has no rows of its own */
+    float *square_R; /* of them: room for sums of squares, from the gradient's norm to the update; */
+    float *even_O;   /* and for factors of columns, in whole tiles */
 } fur_gradient_sink;
 
 /* A prepared input: the rows themselves, and what a kind derived from them, on the workspace of that time. */

@@ -46,10 +46,10 @@ static fur_status lora_prepare(const fur_exec *exec, const fur_projection *map, 
 static fur_status push_thin(const fur_exec *exec, const fur_projection *map, int64_t tokens, float **out)
 {
     *out = fur_arena_push_f32(exec->workspace, thin_floats(map, tokens));
-    return *out || tokens == 0 ? FUR_OK
-                               : fur_error_set(exec->error, FUR_E_MEMORY,
-                                               "lora: workspace too small for %lld tokens of rank %lld",
-                                               (long long)tokens, (long long)map->adapters.rank);
+    return *out || tokens == 0
+               ? FUR_OK
+               : fur_error_set(exec->error, FUR_E_MEMORY, "lora: workspace too small for %lld tokens of rank %lld",
+                               (long long)tokens, (long long)map->adapters.rank);
 }
 
 static void scale_thin(const fur_projection *map, int64_t tokens, float *t_TR)

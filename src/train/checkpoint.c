@@ -204,7 +204,7 @@ fur_status fur_checkpoint_read_moments(fur_context *context, const char *folder,
 /* ---- manifest --------------------------------------------------------------------------------------------- */
 
 static const char *const listed_files[] = {
-    "config.json",    "model.safetensors",    "adapter_config.json", "adapter_model.safetensors",
+    "config.json",    "model.safetensors",     "adapter_config.json", "adapter_model.safetensors",
     "tokenizer.json", "tokenizer_config.json", "trainer.json",        "optimizer.safetensors"};
 enum { LISTED_FILES = sizeof listed_files / sizeof listed_files[0] };
 

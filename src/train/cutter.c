@@ -171,7 +171,8 @@ static fur_segment chunk_at(const fur_cutter *c, int64_t index, int64_t *known)
 /* ---- rows ------------------------------------------------------------------------------------------------- */
 
 /* Inputs are positions first .. first+count-1, targets the ones after each. */
-static fur_status copy_chunk(const fur_cutter *c, const fur_segment *chunk, int64_t known, int64_t at, fur_run_memory *m)
+static fur_status copy_chunk(const fur_cutter *c, const fur_segment *chunk, int64_t known, int64_t at,
+                             fur_run_memory *m)
 {
     int64_t features = c->info.features, outputs = features;
     if (features) {

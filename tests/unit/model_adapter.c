@@ -133,7 +133,8 @@ static void check_case(const kit_model_case *c, const char *targets)
     kit_run adapted_run, merged_run;
     kit_folder_init(&folder);
     save_base(context, &config, &folder);
-    fur_model *adapted = open_adapted(context, &folder, 3, targets), *merged = open_adapted(context, &folder, 3, targets);
+    fur_model *adapted = open_adapted(context, &folder, 3, targets),
+              *merged = open_adapted(context, &folder, 3, targets);
     fill_adapters(adapted);
     fill_adapters(merged);
     kit_ok(context, fur_model_merge(context, &merged));
@@ -267,8 +268,8 @@ static void foreign_configs_are_refused_by_name(void **state)
          FUR_E_UNSUPPORTED},
         {"{\"base_model_name_or_path\":\"%s\",\"peft_type\":\"LORA\",\"use_dora\":true}", "use_dora is set",
          FUR_E_UNSUPPORTED},
-        {"{\"base_model_name_or_path\":\"%s\",\"peft_type\":\"LORA\",\"rank_pattern\":{\"q\":4}}", "rank_pattern is set",
-         FUR_E_UNSUPPORTED},
+        {"{\"base_model_name_or_path\":\"%s\",\"peft_type\":\"LORA\",\"rank_pattern\":{\"q\":4}}",
+         "rank_pattern is set", FUR_E_UNSUPPORTED},
         {"{\"base_model_name_or_path\":\"%s\",\"peft_type\":\"LORA\",\"r\":0,\"lora_alpha\":1}", "\"r\" is 0",
          FUR_E_FORMAT},
         {"{\"base_model_name_or_path\":\"%s\",\"peft_type\":\"LORA\",\"r\":2,\"lora_alpha\":1}",

@@ -167,7 +167,7 @@ static void a_wrong_config_is_refused_by_name(void **state)
         {gpt2_text, "n_embd", "1099511627776", FUR_E_FORMAT, "width"},
         {gpt2_text, "vocab_size", "1099511627776", FUR_E_FORMAT, "vocabulary"},
         {gpt2_text, "n_positions", "1099511627776", FUR_E_FORMAT, "context"},
-        {gpt2_text, "n_layer", "513", FUR_E_FORMAT, "layers"},
+        {gpt2_text, "n_layer", "513", FUR_E_FORMAT, "n_layer"},
         {gpt2_text, "n_layer", "1099511627776", FUR_E_FORMAT, "layers"},
         {gpt2_text, "n_head", "0", FUR_E_FORMAT, "n_head"},
         {gpt2_text, "n_head", "64", FUR_E_FORMAT, "does not divide"},

@@ -629,12 +629,18 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(prompts_are_no_targets),
-        cmocka_unit_test(test_text),           cmocka_unit_test(test_folder),
-        cmocka_unit_test(test_refused_paths),  cmocka_unit_test(test_truncated_while_read),
-        cmocka_unit_test(test_jsonl),          cmocka_unit_test(test_bad_lines),
-        cmocka_unit_test(test_npy_ids),        cmocka_unit_test(test_npy_vectors),
-        cmocka_unit_test(test_places),         cmocka_unit_test(test_hash),
-        cmocka_unit_test(test_many_documents), cmocka_unit_test(test_cutting),
+        cmocka_unit_test(test_text),
+        cmocka_unit_test(test_folder),
+        cmocka_unit_test(test_refused_paths),
+        cmocka_unit_test(test_truncated_while_read),
+        cmocka_unit_test(test_jsonl),
+        cmocka_unit_test(test_bad_lines),
+        cmocka_unit_test(test_npy_ids),
+        cmocka_unit_test(test_npy_vectors),
+        cmocka_unit_test(test_places),
+        cmocka_unit_test(test_hash),
+        cmocka_unit_test(test_many_documents),
+        cmocka_unit_test(test_cutting),
         cmocka_unit_test(test_public),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

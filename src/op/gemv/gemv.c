@@ -34,9 +34,9 @@ static fur_status check(const fur_exec *exec, const fur_gemv_args *a)
         a->ldy >= a->out)
         return FUR_OK;
     return fur_error_set(exec->error, FUR_E_SHAPE,
-                         "gemv: w[%lld,%lld] of type %d with x[%lld,%lld], rows %lld and %lld apart",
-                         (long long)a->out, (long long)a->in, (int)a->type, (long long)a->tokens, (long long)a->in,
-                         (long long)a->ldx, (long long)a->ldy);
+                         "gemv: w[%lld,%lld] of type %d with x[%lld,%lld], rows %lld and %lld apart", (long long)a->out,
+                         (long long)a->in, (int)a->type, (long long)a->tokens, (long long)a->in, (long long)a->ldx,
+                         (long long)a->ldy);
 }
 
 fur_status fur_gemv(const fur_exec *exec, const fur_gemv_args *args)

@@ -14,8 +14,8 @@
 typedef struct shape {
     int64_t tokens, in, out;
 } shape;
-static const shape shapes[] = {{1, 32, 1},   {1, 64, 7},    {2, 96, 33}, {4, 768, 50}, {3, 160, 1030},
-                               {1, 0, 5},    {0, 32, 4},    {1, 32, 0},  {1, 4096, 65}, {1, 576, 1536}};
+static const shape shapes[] = {{1, 32, 1}, {1, 64, 7}, {2, 96, 33}, {4, 768, 50},  {3, 160, 1030},
+                               {1, 0, 5},  {0, 32, 4}, {1, 32, 0},  {1, 4096, 65}, {1, 576, 1536}};
 static const int64_t odd_widths[] = {1, 5, 17, 31, 67, 129};
 
 /* Rows as a type stores them, at a page's end; *exact: what they stand for. */
@@ -46,8 +46,10 @@ static void *coded_rows(fur_gemv_type type, int64_t out, int64_t in, uint64_t se
 
 static void check_shape(fur_gemv_type type, shape s, int add, int with_bias)
 {
-    double *w = calloc((size_t)(s.out * s.in + 1), sizeof *w), *want = calloc((size_t)(s.tokens * s.out + 1), sizeof *want);
-    double *terms = calloc((size_t)(s.tokens * s.out + 1), sizeof *terms), *bound = calloc((size_t)(s.tokens * s.out + 1), sizeof *bound);
+    double *w = calloc((size_t)(s.out * s.in + 1), sizeof *w),
+           *want = calloc((size_t)(s.tokens * s.out + 1), sizeof *want);
+    double *terms = calloc((size_t)(s.tokens * s.out + 1), sizeof *terms),
+           *bound = calloc((size_t)(s.tokens * s.out + 1), sizeof *bound);
     assert_true(w && want && terms && bound);
     void *rows = coded_rows(type, s.out, s.in, 3, w);
     float *x = kit_guard_filled(s.tokens * s.in, KIT_NORMAL, 4), *bias = kit_guard_filled(s.out, KIT_NORMAL, 5);
@@ -62,8 +64,8 @@ static void check_shape(fur_gemv_type type, shape s, int add, int with_bias)
             }
             double more = (with_bias ? (double)bias[o] : 0) + (add ? (double)before[t * s.out + o] : 0);
             want[t * s.out + o] = sum + more;
-            terms[t * s.out + o] = size + (with_bias ? fabs((double)bias[o]) : 0) +
-                                   (add ? fabs((double)before[t * s.out + o]) : 0);
+            terms[t * s.out + o] =
+                size + (with_bias ? fabs((double)bias[o]) : 0) + (add ? fabs((double)before[t * s.out + o]) : 0);
         }
     for (fur_isa isa = FUR_ISA_REF; isa <= kit_best_isa(); isa++) {
         double lanes = isa == FUR_ISA_REF ? 1e30 : isa == FUR_ISA_AVX2 ? 8 : 16;
@@ -117,8 +119,8 @@ static void test_refused(void **state)
     float x[64] = {0}, y[8] = {0};
     kit_exec kit;
     kit_exec_init(&kit, FUR_ISA_REF, 1, FUR_ARENA_ALIGN);
-    fur_gemv_args good = {.type = FUR_GEMV_Q8_0, .tokens = 1, .in = 32, .out = 0, .w_OI = x, .x_TI = x, .ldx = 32,
-                          .y_TO = y, .ldy = 0};
+    fur_gemv_args good = {
+        .type = FUR_GEMV_Q8_0, .tokens = 1, .in = 32, .out = 0, .w_OI = x, .x_TI = x, .ldx = 32, .y_TO = y, .ldy = 0};
     assert_int_equal(fur_gemv(&kit.exec, &good), FUR_OK);
     fur_gemv_args bad[4] = {good, good, good, good};
     bad[0].in = bad[0].ldx = 33;
