@@ -76,7 +76,7 @@ for i in 1 2 3 4 5 6 7 8; do
 done >pairs.jsonl
 expect 0 eval -m base -f pairs.jsonl -c 64 -t 1 --json
 [ "$(number tokens out)" -eq 32 ] || fail "$(number tokens out) tokens counted, wanted 8 times ' yes'"
-expect 0 finetune -m base -f pairs.jsonl -c 64 -b 512 --max-steps 30 --held-out 0 --lr 0.02 --eval-steps 0 -t 1 -o pairs --json
+expect 0 finetune -m base -f pairs.jsonl -c 64 -b 512 --max-steps 150 --held-out 0 --lr 0.02 --eval-steps 0 -t 1 -o pairs --json
 expect 0 eval -m pairs -f pairs.jsonl -c 64 -t 1 --json
 awk -v b="$(number loss out)" 'BEGIN { exit !(b < 0.1) }' || fail "completions were not learnt: $(number loss out)"
 pass "completions learnt to $(number loss out)"
