@@ -12,6 +12,7 @@
 #include "base/random.h"
 #include "base/size.h"
 #include "io/file.h"
+#include "model/coded.h"
 #include "model/config.h"
 #include "model/family.h"
 
@@ -197,6 +198,17 @@ fur_status fur_config_open(fur_context *context, const char *folder, fur_model_c
     return FUR_OK;
 }
 
+fur_status fur_model_frozen_bytes(fur_context *context, const char *folder, const fur_model_config *config,
+                                  int64_t *bytes)
+{
+    fur_model_config unused;
+    char *base;
+    FUR_TRY(fur_folder_config(context, folder, &unused, &base));
+    fur_status status = fur_coded_forecast(&context->error, base ? base : folder, config, bytes);
+    fur_free(base);
+    return status;
+}
+
 static json_t *adapter_json(const fur_model *model)
 {
     const fur_model_config *c = &model->config;
@@ -275,7 +287,9 @@ fur_status fur_model_load_lora(fur_context *context, const char *folder, const f
     config.lora_targets = adapters->lora_targets;
     fur_model *model;
     FUR_TRY(fur_model_allocate(context, &config, &model));
-    fur_status status = fur_weights_read(&context->error, folder, model);
+    fur_status status = fur_coded_begin(&context->error, model);
+    if (status == FUR_OK)
+        status = fur_weights_read(&context->error, folder, model);
     char whole[PATH_MAX];
     if (status == FUR_OK && !realpath(folder, whole))
         status = fur_io_error(&context->error, folder, "find", errno);

@@ -11,6 +11,10 @@ fur_status fur_config_check_lora(fur_error *error, const fur_model_config *confi
  * with fur_free; else NULL. */
 fur_status fur_folder_config(fur_context *context, const char *folder, fur_model_config *out, char **base);
 
+/* Bytes of the weights of a folder's model with adapters as `config` says, in memory. */
+fur_status fur_model_frozen_bytes(fur_context *context, const char *folder, const fur_model_config *config,
+                                  int64_t *bytes);
+
 /* A by the random generator, B stays 0: the model is what it was. */
 void fur_model_draw_adapters(fur_model *model, uint64_t seed);
 /* Into a model that has them, or from it: adapter_config.json and adapter_model.safetensors. */

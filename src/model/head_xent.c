@@ -7,20 +7,11 @@
 #include "op/softcap/softcap.h"
 #include "op/xent/xent.h"
 
-/* The head for columns first_v .. of the vocabulary. */
-static fur_projection part_of(const fur_head_xent *x, int64_t first_v, int64_t v_count)
-{
-    fur_projection part = x->head;
-    part.out = v_count;
-    part.weight += first_v * part.in;
-    return part;
-}
-
 /* logits[count, v_count] of one vocabulary tile, capped */
 static fur_status logits(const fur_exec *exec, const fur_head_xent *x, int64_t count, const float *h_tC,
                          int64_t first_v, int64_t v_count)
 {
-    fur_projection part = part_of(x, first_v, v_count);
+    fur_projection part = fur_projection_outputs(&x->head, first_v, v_count);
     fur_projection_input input;
     FUR_TRY(part.kind->prepare(exec, &part, count, h_tC, part.in, &input));
     FUR_TRY(part.kind->forward(exec, &part, &input, 0, x->scratch->logits_tV, v_count));
@@ -64,7 +55,7 @@ fur_status fur_head_xent_rows(const fur_exec *exec, const fur_head_xent *x, int6
             FUR_TRY(logits(exec, x, count, h_tC, v, v_count));
         FUR_TRY(fur_xent_gradient(exec, count, v_count, s->logits_tV, v_count, s->sum_t, v, target_t, weight,
                                   x->softcap));
-        fur_projection part = part_of(x, v, v_count);
+        fur_projection part = fur_projection_outputs(&x->head, v, v_count);
         fur_gradient_sink sink = {.weight = x->sink.weight ? x->sink.weight + v * part.in : NULL};
         fur_projection_input input;
         FUR_TRY(part.kind->prepare(exec, &part, count, h_tC, part.in, &input));

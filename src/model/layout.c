@@ -163,8 +163,14 @@ static int64_t workspace_bytes(const fur_exec *exec, const fur_model_config *c, 
     for (int i = 0; i < FUR_LAYER_MAPS; i++) { /* of all layers the same */
         const fur_map_offsets *map = fur_layer_map(&table->layers[0], i);
         fur_projection p = fur_map_at(map, NULL);
+        p.coded_parts = shape->coded;
         if (map->in)
             bytes = fur_max_i64(bytes, p.kind->workspace(exec, &p, rows, backward));
+    }
+    if (shape->coded) {
+        fur_projection head = fur_map_at(&table->head, NULL);
+        head.coded_parts = 1;
+        bytes = fur_max_i64(bytes, head.kind->workspace(exec, &head, loss_rows, backward));
     }
     if (c->activation == FUR_ACTIVATION_NORM)
         bytes = fur_max_i64(bytes, fur_norm_workspace(exec, rows, c->hidden));

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Weights in and out, tensor by tensor, turned from or to the family's own layout on the way. */
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -9,6 +8,7 @@
 #include "io/file.h"
 #include "io/tensor_source.h"
 #include "model/adapter.h"
+#include "model/coded.h"
 #include "model/config.h"
 #include "model/family.h"
 
@@ -27,28 +27,20 @@ static int64_t our_index(const fur_parameter *p, const fur_model_config *c, int6
     return (part * c->heads * D + head * D + d) * columns + at % columns;
 }
 
-typedef struct tensor_name {
-    char text[96];
-} tensor_name;
-
-static bool source_has(const fur_tensor_source *source, const char *name)
+/* Files of a model without its head, and the first ones of GPT-2, lack what all other names begin with
+ * ("transformer."). */
+static const char *file_name(const fur_tensor_source *source, const fur_parameter *p)
 {
-    for (int64_t i = 0; i < fur_tensor_source_count(source); i++)
-        if (strcmp(fur_tensor_source_at(source, i)->name, name) == 0)
-            return true;
-    return false;
+    const char *rest = strchr(p->name, '.') + 1;
+    bool bare = p->role != FUR_TENSOR_HEAD && !fur_tensor_source_find(source, p->name);
+    return bare && fur_tensor_source_find(source, rest) ? rest : p->name;
 }
 
-/* A file whose YaRN only our own family can say (fur_config_yarn_is_ratio) has its own family's name for the head; all
- * other names of the two are the same. */
-static tensor_name file_name(const fur_tensor_source *source, const fur_model_config *c, const fur_parameter *p)
+const fur_tensor_info *fur_weights_tensor(const fur_tensor_source *source, const fur_model_config *config,
+                                          const fur_parameter *p)
 {
-    tensor_name name;
-    const fur_family *family = fur_family_find(c->family);
-    snprintf(name.text, sizeof name.text, "%s", p->name);
-    if (p->role == FUR_TENSOR_HEAD && family && !source_has(source, name.text))
-        snprintf(name.text, sizeof name.text, "%s.weight", family->names[FUR_TENSOR_HEAD]);
-    return name;
+    (void)config;
+    return fur_tensor_source_find(source, file_name(source, p));
 }
 
 /* Into tiles, or where the model's tables stay rows only looked at. */
@@ -85,11 +77,13 @@ static fur_status read_parameter(fur_error *error, const fur_tensor_source *sour
 {
     if (p->table)
         return read_table(error, source, p, model);
+    const fur_tensor_info *info = fur_weights_tensor(source, &model->config, p);
+    if (fur_coded_takes(model, p, info))
+        return fur_coded_open(error, source, info, p, NULL, NULL, model);
     int64_t shape[2];
     fur_parameter_file_shape(p, shape);
     float *data = model->data + p->offset;
-    FUR_TRY(fur_tensor_source_read_f32(error, source, file_name(source, &model->config, p).text, p->rank, shape, true,
-                                       data));
+    FUR_TRY(fur_tensor_source_read_f32(error, source, file_name(source, p), p->rank, shape, true, data));
     return fur_parameter_from_file(error, p, &model->config, data);
 }
 
@@ -110,8 +104,7 @@ static bool may_be_ignored(const char *name, bool tied)
 static bool is_of(const fur_tensor_source *source, const fur_model *model, const fur_parameter *p, const char *name)
 {
     bool scaled = p->table && model->config.table_type == FUR_TABLE_INT8;
-    return strcmp(file_name(source, &model->config, p).text, name) == 0 ||
-           (scaled && strcmp(fur_table_scale_name(p).text, name) == 0);
+    return strcmp(file_name(source, p), name) == 0 || (scaled && strcmp(fur_table_scale_name(p).text, name) == 0);
 }
 
 static fur_status check_no_others(fur_error *error, const fur_tensor_source *source, const fur_model *model,
@@ -165,15 +158,17 @@ fur_status fur_weights_read(fur_error *error, const char *folder, fur_model *mod
         if (!model->table.list[i].adapter)
             status = read_parameter(error, source, &model->table.list[i], model);
     fur_tensor_source_close(source);
+    if (status == FUR_OK && model->coded)
+        fur_coded_end(model);
     return status == FUR_OK ? check_far(error, model, folder) : status;
 }
 
 typedef struct tensor_writer {
     const fur_parameter *parameter;
     const fur_model_config *config;
-    const float *data;
+    const float *data;           /* NULL: `coded` holds it */
+    const fur_coded_rows *coded; /* in the file's order too */
     fur_dtype dtype;
-    tensor_name name;
     fur_table_writer table;
     fur_scale_name scale_name;
 } tensor_writer;
@@ -188,7 +183,9 @@ static fur_status fill_turned(void *user, fur_error *error, int64_t first, int64
     (void)error;
     for (int64_t at = 0; at < count; at += most) {
         int64_t some = fur_min_i64(most, count - at);
-        for (int64_t i = 0; i < some; i++)
+        if (w->coded)
+            fur_coded_elements(w->coded, w->parameter->shape[1], first + at, some, piece);
+        for (int64_t i = 0; !w->coded && i < some; i++)
             piece[i] = w->data[our_index(w->parameter, w->config, first + at + i)];
         fur_dtype_from_f32(w->dtype, piece, some, to + at * fur_dtype_bytes(w->dtype));
     }
@@ -227,7 +224,7 @@ static void release_plan(file_plan *plan)
     fur_free(plan->coded);
 }
 
-/* `from`: whose types and names are taken; NULL: F32, under the names of the model's family. */
+/* `from`: whose types and names are taken; NULL: F32, with all of their names. */
 static void plan_file(const fur_model *model, const float *data, const fur_tensor_source *from, file_plan *plan)
 {
     for (int64_t i = 0; i < model->table.count; i++) {
@@ -245,17 +242,17 @@ static void plan_file(const fur_model *model, const float *data, const fur_tenso
         }
         *w =
             (tensor_writer){.parameter = p, .config = &model->config, .data = data + p->offset, .dtype = FUR_DTYPE_F32};
+        w->coded = fur_coded_parameter(model, p);
         *entry = (fur_tensor_entry){.name = p->name, .rank = p->rank, .user = w};
         if (from) {
-            w->name = file_name(from, &model->config, p);
-            const fur_tensor_info *info = fur_tensor_source_find(from, w->name.text);
+            entry->name = file_name(from, p);
+            const fur_tensor_info *info = fur_tensor_source_find(from, entry->name);
             bool narrow = info && (info->dtype == FUR_DTYPE_F16 || info->dtype == FUR_DTYPE_BF16);
             w->dtype = narrow ? info->dtype : FUR_DTYPE_F32;
-            entry->name = w->name.text;
         }
         entry->dtype = w->dtype;
         fur_parameter_file_shape(p, entry->shape);
-        if (p->file_layout == FUR_FILE_SAME && w->dtype == FUR_DTYPE_F32)
+        if (p->file_layout == FUR_FILE_SAME && w->dtype == FUR_DTYPE_F32 && !w->coded)
             entry->data = w->data;
         else
             entry->fill = fill_turned;
@@ -302,16 +299,19 @@ fur_status fur_weights_write_as(fur_error *error, const fur_model *model, const 
 
 /* ---- public ----------------------------------------------------------------------------------------------- */
 
-/* rows: tables stay in the file */
-static fur_status load(fur_context *context, const char *folder, bool rows, fur_model **out)
+/* used: the model is not trained, so that tables stay in the file, and other weights may stay as it has them; those
+ * beside adapters may too */
+static fur_status load(fur_context *context, const char *folder, bool used, fur_model **out)
 {
     *out = NULL;
     char *base;
     fur_model_config config;
     FUR_TRY(fur_folder_config(context, folder, &config, &base));
     fur_model *model = NULL;
-    fur_status status = rows && fur_config_has_lookup(&config) ? fur_model_allocate_rows(context, &config, &model)
+    fur_status status = used && fur_config_has_lookup(&config) ? fur_model_allocate_rows(context, &config, &model)
                                                                : fur_model_allocate(context, &config, &model);
+    if (status == FUR_OK && (used || base))
+        status = fur_coded_begin(&context->error, model);
     if (status == FUR_OK)
         status = fur_weights_read(&context->error, base ? base : folder, model);
     if (status == FUR_OK && base)
@@ -338,6 +338,11 @@ fur_status fur_model_parameter_copy(fur_context *context, const fur_model *model
     const float *from = gradient ? info.gradient : info.data;
     if (gradient && !from)
         return fur_error_set(&context->error, FUR_E_ARGUMENT, "%s has no gradient yet", p->name);
+    const fur_coded_rows *coded = gradient ? NULL : fur_coded_parameter(model, p);
+    if (coded) {
+        fur_coded_read(coded, p->shape[1], 0, p->shape[0], out);
+        return FUR_OK;
+    }
     if (!p->table) {
         for (int64_t i = 0; i < p->count; i++)
             out[i] = from[our_index(p, &model->config, i)];

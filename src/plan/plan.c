@@ -314,7 +314,8 @@ static void evaluate(const planner *p, const fur_run_shape *shape, fur_plan *out
     /* a run may come upon every row of tables that are mapped from their file (fur_model_open) */
     bool mapped = shape->purpose == FUR_FOR_GENERATE || r->mapped_tables;
     int64_t tables = mapped ? 0 : p->table->table_elements;
-    int64_t weights = (p->table->first_table + tables) * (int64_t)sizeof(float);
+    int64_t other = r->weight_bytes ? r->weight_bytes : p->table->first_table * (int64_t)sizeof(float);
+    int64_t weights = other + tables * (int64_t)sizeof(float);
     add_item(out, "process and libraries", fur_context_process_bytes(p->context) + library_bytes(weights));
     add_item(out, "data", r->data_bytes);
     add_item(out, "weights", weights);

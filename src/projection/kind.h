@@ -25,6 +25,16 @@ typedef struct fur_projection_rows {
     const float *scale_R; /* int8: of each row */
 } fur_projection_rows;
 
+/* Rows of weights as their file has them, bf16 or in blocks that share a scale: decoded as they are used. */
+typedef struct fur_coded_rows {
+    const unsigned char *rows;
+    int64_t count, row_bytes;
+    int gemv; /* the fur_gemv_type that these bytes are; -1: none */
+    int type; /* for decode, which makes f32 of whole rows */
+    void (*decode)(int type, const void *from, int64_t elements, float *to);
+} fur_coded_rows;
+enum { FUR_MAP_PARTS = 2 }; /* most tensors that a map is made of: the gate's and the up rows */
+
 /* Two thin matrices beside a map's weights: outputs first .. first+count-1 gain scale * B (A x) (arXiv 2106.09685). */
 typedef struct fur_adapter {
     const float *a_RI, *b_OR; /* [rank, in], [count, rank] */
@@ -49,6 +59,8 @@ typedef struct fur_projection {
     const float *weight, *bias;
     fur_lookup_options lookup;
     fur_projection_rows rows;
+    int coded_parts; /* above 0: of dense maps, weights in coded, one below the other, in place of `weight`; no gradient */
+    fur_coded_rows coded[FUR_MAP_PARTS];
     fur_adapters adapters;
 } fur_projection;
 
@@ -119,6 +131,8 @@ struct fur_projection_kind {
                             uint32_t *count_R);
 };
 
+/* Outputs first .. first+count-1 of a map of dense weights without bias or adapters, as one of its own. */
+fur_projection fur_projection_outputs(const fur_projection *map, int64_t first, int64_t count);
 /* Forward of a run that generates: forward_few where there is one for so many tokens. */
 fur_status fur_projection_generate(const fur_exec *exec, const fur_projection *map, const fur_projection_input *input,
                                    int add, float *y_TO, int64_t ldy);

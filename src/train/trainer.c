@@ -11,6 +11,7 @@
 #include "base/size.h"
 #include "cpu/cpu.h"
 #include "io/file.h"
+#include "model/adapter.h"
 #include "model/family.h"
 #include "plan/plan.h"
 #include "store/encode.h"
@@ -105,6 +106,9 @@ static fur_status make_plan(fur_trainer *t, const fur_model_config *config, cons
     if (fur_config_has_lookup(config))
         FUR_TRY(check_row_updates(t));
     fur_train_request(t->settings, corpus, eval, &t->request);
+    if (config->lora_rank > 0)
+        FUR_TRY(fur_model_frozen_bytes(t->context, t->checkpoint ? t->checkpoint : t->settings->init_from, config,
+                                       &t->request.weight_bytes));
     if (saved)
         FUR_TRY(fur_plan_of_shape(t->context, config, &t->request, &saved->shape, &t->plan));
     else
@@ -318,5 +322,7 @@ fur_status fur_train_plan(fur_context *context, const fur_train_settings *settin
     fur_plan_request request;
     FUR_TRY(fur_train_settings_check(context, settings));
     fur_train_request(settings, corpus, NULL, &request);
+    if (config.lora_rank > 0)
+        FUR_TRY(fur_model_frozen_bytes(context, settings->init_from, &config, &request.weight_bytes));
     return fur_plan_make(context, &config, &request, out);
 }
