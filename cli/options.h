@@ -82,7 +82,7 @@ typedef struct cli_option {
 /* Weakest first. A file named by --config was asked for in this very command, so it wins over the environment. */
 typedef enum cli_source { CLI_FROM_DEFAULT = 0, CLI_FROM_ENVIRONMENT, CLI_FROM_CONFIG, CLI_FROM_COMMAND } cli_source;
 
-#define CLI_MAX_OPTIONS 144
+#define CLI_MAX_OPTIONS 176
 
 typedef struct cli_options {
     cli_verb verb;
@@ -122,7 +122,9 @@ typedef struct cli_options {
     bool skip_nonfinite, dry_run;
     /* generation and evaluation */
     int64_t predict, top_k, max_tokens, stride;
-    double temperature, top_p;
+    double temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
+    int64_t repeat_last_n;
+    cli_list stops;
     /* plan, bench, demo */
     const char *purpose, *mode, *kind, *codes;
     bool longest, bidirectional, quick, cold;

@@ -118,11 +118,17 @@ FUR_API fur_status fur_model_outputs(fur_run *run, const fur_row *row, float *y_
 
 /* ---- generation ------------------------------------------------------------------------------------------- */
 
+/* Names, and the order in which they apply, are llama.cpp's: penalties, top-k, top-p, min-p, temperature. */
 typedef struct fur_sampling {
     size_t struct_size;
-    float temperature; /* 0: greedy */
-    int top_k;         /* 0: all */
-    float top_p;       /* 1: all */
+    float temperature; /* 0: the likeliest token */
+    int top_k;         /* among so many of the likeliest; 0: all */
+    float top_p;       /* among the likeliest that make up this probability; 1: all */
+    float min_p;       /* among those of at least this share of the likeliest one's probability; 0: all */
+    /* of a token that is among the last repeat_last_n (-1: all) of prompt and continuation: its logit becomes smaller by
+     * repeat_penalty (1: none), as a factor, then by presence_penalty and, for each time it is there, frequency_penalty */
+    float repeat_penalty, presence_penalty, frequency_penalty;
+    int repeat_last_n;
     uint64_t seed;
 } fur_sampling;
 FUR_API void fur_sampling_defaults(fur_sampling *sampling);

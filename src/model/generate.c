@@ -132,7 +132,7 @@ static fur_status generate(fur_generation *g, const int32_t *prompt, int64_t pro
             return fur_error_set(&context->error, FUR_E_INTERRUPTED, "stopped after %lld of %lld tokens", (long long)i,
                                  (long long)count);
         int32_t id = fur_sample(sampling, (uint64_t)i, g->run.model->config.vocabulary, g->run.memory.loss.logits_tV,
-                                g->scratch);
+                                g->ids, prompt_count + i, g->scratch);
         g->ids[prompt_count + i] = id;
         if (on_token && on_token(user, id))
             return FUR_OK;
