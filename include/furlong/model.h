@@ -133,6 +133,24 @@ typedef struct fur_sampling {
 } fur_sampling;
 FUR_API void fur_sampling_defaults(fur_sampling *sampling);
 
+/* A text that grows token by token, with its key/value cache: what fur_generate is made of, and a conversation. */
+typedef struct fur_generator fur_generator;
+/* Room for `tokens` tokens in all, at most the model's context. The model must live as long, and no run may hold it for
+ * training. memory_bytes: limit (0: none); FUR_E_DOES_NOT_FIT before work. */
+FUR_API fur_status fur_generator_open(fur_context *context, fur_model *model, int64_t tokens, int64_t memory_bytes,
+                                      fur_generator **out);
+FUR_API void fur_generator_close(fur_generator *generator);
+/* Appends tokens, which go through the model in blocks. FUR_E_ARGUMENT: no room, or an id out of range;
+ * FUR_E_INTERRUPTED: fur_context_stop was called. After a failure within the model nothing is there any more. */
+FUR_API fur_status fur_generator_feed(fur_generator *generator, const int32_t *ids, int64_t count);
+/* A token after those that are there, of which there is one at least; it is not appended. The number of the draw is that
+ * of tokens there, so that the same text and seed give the same token. */
+FUR_API fur_status fur_generator_next(fur_generator *generator, const fur_sampling *sampling, int32_t *id);
+/* Tokens that are there: *ids [count], owned by the generator. */
+FUR_API int64_t fur_generator_tokens(const fur_generator *generator, const int32_t **ids);
+/* Begins anew, without any. */
+FUR_API void fur_generator_restart(fur_generator *generator);
+
 /* Called with each new token; a non-zero return stops generation (not an error). */
 typedef int (*fur_token_fn)(void *user, int32_t id);
 

@@ -99,7 +99,7 @@ refused 2 "--model: expected a model to go on from" -- finetune -f other
 refused 2 "--lora-rank: expected a model to add adapters to" -- train -f other -c 64 --lora-rank 4
 refused 2 "unknown target 'nothing', there is: all-linear, " -- finetune -m base -f other -c 64 --lora-targets nothing -o x
 refused 2 "--stride: 65, expected at most the context of 64" -- eval -m base -f other -c 64 --stride 65
-refused 4 "needs" -- finetune -m base -f other -c 64 --memory 8M -o x
+refused 4 "need at least" -- finetune -m base -f other -c 64 --memory 8M -o x
 sed 's/"r": 4/"r": 5/' $step/adapter_config.json >bad && cp -r $step wrong && mv bad wrong/adapter_config.json
 refused 3 "adapter_model.safetensors" "shape" -- eval -m wrong -f other -c 64
 mv base gone
