@@ -57,6 +57,8 @@ typedef struct fur_parameter_info {
     bool table;            /* of a look-up map: data and gradient lie in tiles of 64 columns, the last one padded with
                               zeros, which count includes; gradient NULL where rows are updated as layers end */
 } fur_parameter_info;
+/* For weight_bytes of a plan's request; 0: all weights are f32. */
+FUR_API int64_t fur_model_weight_bytes(const fur_model *model);
 FUR_API int64_t fur_model_parameters(const fur_model *model);
 FUR_API void fur_model_parameter(const fur_model *model, int64_t index, fur_parameter_info *out);
 /* Copies a parameter, or its gradient, in the order of the family's files: GPT-2's matrices [in, out], rows of

@@ -26,7 +26,7 @@ void fur_coded_map(const fur_model *model, const fur_map_offsets *map, fur_proje
 const fur_coded_rows *fur_coded_parameter(const fur_model *model, const fur_parameter *p);
 /* Elements first .. first+count-1 of the matrix, fewer than a page of f32 at a time being best. */
 void fur_coded_elements(const fur_coded_rows *rows, int64_t columns, int64_t first, int64_t count, float *out);
-/* What fur_model_weight_bytes will be of a model of that config once weights from this folder, which may stay coded, are
+/* What fur_model_held_bytes will be of a model of that config once weights from this folder, which may stay coded, are
  * read. */
 fur_status fur_coded_forecast(fur_error *error, const char *folder, const fur_model_config *config, int64_t *bytes);
 /* Rows first .. first+count-1 as f32. */

@@ -176,10 +176,15 @@ fur_projection fur_model_map(const fur_model *model, const fur_map_offsets *map)
     return p;
 }
 
-int64_t fur_model_weight_bytes(const fur_model *model)
+int64_t fur_model_held_bytes(const fur_model *model)
 {
     int64_t replaced, coded = fur_coded_bytes(model, &replaced);
     return model->data_bytes - replaced + coded;
+}
+
+int64_t fur_model_weight_bytes(const fur_model *model)
+{
+    return model->coded ? fur_model_held_bytes(model) : 0;
 }
 
 int64_t fur_model_parameters(const fur_model *model)
@@ -268,6 +273,9 @@ fur_status fur_run_create(fur_context *context, fur_model *model, const fur_plan
         return fur_error_set(&context->error, FUR_E_BUSY, "another run holds this model's gradients");
     if (request->purpose == FUR_FOR_TRAIN && model->rows)
         return fur_error_set(&context->error, FUR_E_UNSUPPORTED, "tables that are mapped from a file are not trained");
+    if (model->coded && request->weight_bytes == 0)
+        return fur_error_set(&context->error, FUR_E_ARGUMENT,
+                             "the plan has no room to decode weights: its request wants weight_bytes of the model");
     if (request->purpose == FUR_FOR_TRAIN && model->coded && model->config.lora_rank == 0)
         return fur_error_set(&context->error, FUR_E_UNSUPPORTED,
                              "weights that stay as their file has them are not trained, but beside adapters");

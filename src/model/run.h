@@ -215,8 +215,8 @@ fur_status fur_model_allocate(fur_context *context, const fur_model_config *conf
 fur_status fur_model_allocate_rows(fur_context *context, const fur_model_config *config, fur_model **out);
 /* The same with weights of the right spread, tables too, of the config's type and in memory: for timing. */
 fur_status fur_model_create_rows(fur_context *context, const fur_model_config *config, uint64_t seed, fur_model **out);
-/* Of weights but mapped tables: those that stay as their file has them are counted as that. */
-int64_t fur_model_weight_bytes(const fur_model *model);
+/* Of weights but mapped tables, in memory: those that stay as their file has them are counted as that. */
+int64_t fur_model_held_bytes(const fur_model *model);
 /* A map over the model's weights, wherever they are. */
 fur_projection fur_model_map(const fur_model *model, const fur_map_offsets *map);
 /* Weights of a model become those of another one of the same sizes, in its places. What one of them lacks is left. */

@@ -172,7 +172,7 @@ static fur_status measure(audit *a, fur_cutter *cutter, fur_model **mixed)
     request.row_tokens = fur_min_i64(a->settings->context_tokens, fur_cutter_longest(cutter));
     request.memory_bytes = a->settings->memory_bytes;
     request.data_bytes = cutter->info.bytes_held;
-    request.weight_bytes = a->model->coded ? fur_model_weight_bytes(a->model) : 0;
+    request.weight_bytes = fur_model_weight_bytes(a->model);
     request.error_rows = FUR_ERROR_ROWS;
     FUR_TRY(fur_plan_make(a->context, &a->model->config, &request, &plan));
     if (!plan.fits)

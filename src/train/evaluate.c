@@ -113,7 +113,7 @@ fur_status fur_evaluate_counting(fur_context *context, fur_model *model, const f
     fur_plan_request_defaults(&request);
     request.purpose = FUR_FOR_EVAL;
     request.mapped_tables = model->rows != NULL;
-    request.weight_bytes = model->coded ? fur_model_weight_bytes(model) : 0;
+    request.weight_bytes = fur_model_weight_bytes(model);
     request.row_tokens = fur_min_i64(settings->context_tokens, fur_cutter_longest(&cutter));
     cutter.stride = settings->stride;
     request.memory_bytes = settings->memory_bytes;

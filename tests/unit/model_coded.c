@@ -64,7 +64,7 @@ static float *outputs_of(fur_context *context, fur_model *model, const kit_row *
     request.purpose = FUR_FOR_EVAL;
     request.row_tokens = row->tokens;
     request.superblock = 16;
-    request.weight_bytes = model->coded ? fur_model_weight_bytes(model) : 0;
+    request.weight_bytes = fur_model_weight_bytes(model);
     kit_ok(context, fur_plan_make(context, &model->config, &request, &plan));
     kit_ok(context, fur_run_create(context, model, &plan, &request, &run));
     float *out = malloc((size_t)(row->tokens * model->table.head.out) * sizeof *out);
@@ -140,7 +140,7 @@ static void stored_weights_compute_the_same(void **state)
         if (stored->coded) {
             int64_t forecast;
             coded_cases++;
-            assert_true(fur_model_weight_bytes(stored) < fur_model_weight_bytes(plain));
+            assert_true(fur_model_held_bytes(stored) < fur_model_held_bytes(plain));
             kit_ok(context, fur_coded_forecast(&context->error, folder.path, &stored->config, &forecast));
             assert_int_equal(forecast, fur_model_weight_bytes(stored));
         }
@@ -201,7 +201,7 @@ static void adapters_stand_beside_stored_weights(void **state)
             fur_plan_request_defaults(&request);
             request.row_tokens = row.tokens;
             request.superblock = 16;
-            request.weight_bytes = model->coded ? fur_model_weight_bytes(model) : 0;
+            request.weight_bytes = fur_model_weight_bytes(model);
             kit_ok(context, fur_plan_make(context, &model->config, &request, &plan));
             kit_ok(context, fur_run_create(context, model, &plan, &request, &run));
             fur_model_zero_gradients(model);
@@ -245,6 +245,10 @@ static void stored_weights_are_not_trained(void **state)
     assert_non_null(model->coded);
     fur_plan_request_defaults(&request);
     request.row_tokens = 16;
+    kit_ok(context, fur_plan_make(context, &model->config, &request, &plan));
+    assert_int_equal(fur_run_create(context, model, &plan, &request, &run), FUR_E_ARGUMENT);
+    assert_non_null(strstr(fur_context_error(context), "weight_bytes"));
+    request.weight_bytes = fur_model_weight_bytes(model);
     kit_ok(context, fur_plan_make(context, &model->config, &request, &plan));
     assert_int_equal(fur_run_create(context, model, &plan, &request, &run), FUR_E_UNSUPPORTED);
     assert_non_null(strstr(fur_context_error(context), "are not trained, but beside adapters"));
