@@ -58,7 +58,8 @@ static fur_status check_request(fur_error *error, const fur_model_config *config
     if (r->error_rows < 0 || r->error_rows > 4096)
         return fur_error_set(error, FUR_E_ARGUMENT, "%lld sampled tokens, expected 0 to 4096",
                              (long long)r->error_rows);
-    if (r->memory_bytes < 0 || r->data_bytes < 0 || r->data_bytes > FUR_RUN_MOST_BYTES)
+    if (r->memory_bytes < 0 || r->data_bytes < 0 || r->data_bytes > FUR_RUN_MOST_BYTES || r->weight_bytes < 0 ||
+        r->weight_bytes > FUR_RUN_MOST_BYTES)
         return fur_error_set(error, FUR_E_ARGUMENT, "memory of %lld bytes, %lld of them data: expected 0 to 2^60",
                              (long long)r->memory_bytes, (long long)r->data_bytes);
     if (r->disk_bytes < 0 || r->disk_bytes > FUR_RUN_MOST_BYTES)
@@ -514,6 +515,7 @@ static void search(planner *p, fur_plan *out)
                                    .optimizer = r->purpose == FUR_FOR_TRAIN && !r->gradients_only,
                                    .row_updates = r->row_updates,
                                    .row_adam = r->row_adam,
+                                   .coded = r->weight_bytes > 0,
                                    .error_rows = r->error_rows};
             choose_loss_tiles(p->config, superblock, logit_counts[l], &shape);
             consider_places(p, shape);
@@ -582,6 +584,7 @@ fur_status fur_plan_of_shape(fur_context *context, const fur_model_config *confi
     asked.error_rows = request->error_rows;
     asked.row_updates = request->row_updates;
     asked.row_adam = request->row_adam;
+    asked.coded = request->weight_bytes > 0;
     consider_places(&p, asked);
     fur_parameter_table_destroy(&table);
     return FUR_OK;

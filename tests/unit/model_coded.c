@@ -16,6 +16,7 @@
 #include "model/coded.h"
 #include "model/family.h"
 #include "model/run.h"
+#include "op/matmul/matmul.h"
 
 #define BOUND 1e-5
 
@@ -122,6 +123,7 @@ static void stored_weights_compute_the_same(void **state)
 {
     (void)state;
     fur_context *context = kit_context(2);
+    fur_matmul_cache_clear();
     int64_t live = fur_alloc_live();
     int coded_cases = 0;
     for (int i = 0; i < kit_model_case_count; i++) {
@@ -163,6 +165,7 @@ static void stored_weights_compute_the_same(void **state)
         kit_folder_clear(&folder);
     }
     assert_true(coded_cases > 5);
+    fur_matmul_cache_clear();
     assert_int_equal(fur_alloc_live(), live);
     fur_context_destroy(context);
 }
