@@ -282,6 +282,11 @@ static fur_status load(fur_context *context, const char *folder, bool rows, fur_
     fur_status status = fur_config_read(context, path, &config);
     fur_free(path);
     FUR_TRY(status);
+    FUR_TRY(fur_path_join(&context->error, folder, "generation_config.json", &path));
+    if (fur_path_exists(path))
+        status = fur_family_read_generation(&context->error, path, &config);
+    fur_free(path);
+    FUR_TRY(status);
     fur_model *model;
     if (rows && fur_config_has_lookup(&config))
         FUR_TRY(fur_model_allocate_rows(context, &config, &model));
