@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""families.py FURLONG WORK-FOLDER [COUNT]: every family of models against transformers, in float32, on small random
+"""families.py FURLONG WORK-FOLDER [COUNT [FAMILY...]]: every family of models against transformers, in float32, on small random
 configurations: uneven shapes, grouped heads, heads that are not the width, tied and untied, every RoPE scaling that
 transformers has for the family, windows shorter than the text. COUNT (6) random ones of each family, and one more for
 each scaling.
 
 Per family, the worst of: logits; the gradient of every parameter, by autograd; greedy decoding, token for token; and
 what a folder written by transformers (f32, f16 or bf16, whole or in shards, keys as of transformers 5 and as of 4) is
-after `furlong convert`: the same tensors to the bit, the same configuration. Exits 1 when a target is missed.
+after `furlong convert`: the same tensors to the bit, the same configuration; what Furlong writes itself transformers must
+load as the same model. Exits 1 when a target is missed.
 
 Differences are the largest of any element over the spread (standard deviation) of the tensor; 2e-4 is a hundred times
 what two float32 programs that add in different orders come to here, and a hundredth of what one wrong detail makes.
@@ -238,6 +239,23 @@ def compare_files(program, work, folder):
     return f"configuration differs: {wrong}" if wrong else ""
 
 
+def compare_written(model, mine, work, ids):
+    """Text of what is wrong with what Furlong writes itself: transformers must load it without complaint, as the same."""
+    out = f"{work}/written"
+    subprocess.run(["rm", "-rf", out], check=True)
+    mine.save(out)
+    back, info = transformers.AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32, output_loading_info=True,
+                                                                   attn_implementation="eager")
+    wrong = [f"{key}: {sorted(map(str, info[key]))}" for key in info if info[key]]
+    if type(back) is not type(model):
+        wrong.append(f"it is a {type(back).__name__}")
+    with torch.no_grad():
+        rows = [m.eval()(torch.from_numpy(ids)[None], use_cache=False).logits[0].double().numpy() for m in (back, model)]
+    if not largest(rows[0], rows[1]) <= TARGET / 10:
+        wrong.append(f"its logits differ by {largest(rows[0], rows[1]):.1e} of the spread")
+    return f"written: {'; '.join(wrong)}" if wrong else ""
+
+
 # ---- a family
 
 
@@ -256,6 +274,7 @@ def check_one(program, work, family, number, config, random, worst):
         worst["gradients"], worst["where"] = difference, where
     wrong.append(compare_greedy(model, mine, ids))
     wrong.append(compare_files(program, work, folder))
+    wrong.append(compare_written(model, mine, work, ids))
     with open(f"{folder}/config.json") as file:
         text = json.load(file)
     with open(f"{folder}/config.json", "w") as file:
@@ -275,7 +294,8 @@ def main():
     transformers.logging.disable_progress_bar()
     torch.set_num_threads(1)
     missed = 0
-    for family, (make, scalings) in FAMILIES.items():
+    for family in sys.argv[4:] or FAMILIES:
+        make, scalings = FAMILIES[family]
         random = numpy.random.default_rng([20260101, len(family), ord(family[-1])])
         worst = dict(logits=0.0, gradients=0.0, where="")
         wrong = []

@@ -92,6 +92,7 @@ typedef struct fur_family {
     bool bias_qkv, bias_o, bias_ffn; /* always */
     bool rope_scalings;              /* every one that transformers has */
     bool one_dropout;                /* of embeddings as of hidden values */
+    bool whole_heads;                /* transformers wants a width that heads divide, whatever head_dim is */
     fur_activation activation;
     fur_position_type position;
     fur_span_rule spans;
