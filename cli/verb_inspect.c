@@ -37,6 +37,7 @@ static json_t *config_json(const fur_model_config *config)
     json_t *object = json_object();
     cli_json_text(object, "preset", config->name);
     cli_json_int(object, "vocabulary", config->vocabulary);
+    cli_json_text(object, "model_type", config->family);
     cli_json_int(object, "features", config->features);
     cli_json_int(object, "outputs", config->outputs);
     cli_json_int(object, "context", config->context);
@@ -55,6 +56,11 @@ static json_t *config_json(const fur_model_config *config)
     cli_json_bool(object, "sink_logits", config->sink_logits);
     cli_json_bool(object, "qk_norm", config->qk_norm);
     cli_json_real(object, "softcap", config->softcap);
+    cli_json_real(object, "logit_softcap", config->logit_softcap);
+    cli_json_real(object, "query_scalar", config->query_scalar);
+    cli_json_bool(object, "norm_offset", config->norm_offset);
+    cli_json_bool(object, "post_norms", config->post_norms);
+    cli_json_bool(object, "scaled_embedding", config->scaled_embedding);
     cli_json_real(object, "dropout", config->dropout);
     cli_json_real(object, "embedding_dropout", config->embedding_dropout);
     cli_json_real(object, "attention_dropout", config->attention_dropout);
@@ -68,8 +74,16 @@ static json_t *config_json(const fur_model_config *config)
     for (int64_t i = 0; i < config->layers; i++)
         (void)json_array_append_new(windows, json_integer(config->window[i]));
     (void)json_object_set_new(object, "window", windows);
+    json_t *local = json_array();
+    for (int64_t i = 0; i < config->layers; i++)
+        (void)json_array_append_new(local, json_boolean(config->rope_local[i]));
+    (void)json_object_set_new(object, "rope_local", local);
+    cli_json_real(object, "local_rope_theta", config->local_rope_theta);
     cli_json_real(object, "rope_theta", config->rope_theta);
     cli_json_bool(object, "bias", config->bias);
+    cli_json_bool(object, "bias_qkv", config->bias || config->bias_qkv);
+    cli_json_bool(object, "bias_o", config->bias || config->bias_o);
+    cli_json_bool(object, "bias_ffn", config->bias || config->bias_ffn);
     cli_json_bool(object, "tied", config->tied);
     cli_json_bool(object, "causal", config->causal);
     json_t *kinds = json_array();

@@ -53,6 +53,13 @@ typedef struct fur_rope_scaling {
     bool unrounded; /* YaRN: bounds not rounded to whole pairs (transformers: truncate false) */
 } fur_rope_scaling;
 
+/* Ids of a vocabulary that mean one thing. */
+#define FUR_MOST_SPECIAL_TOKENS 16
+typedef struct fur_token_list {
+    int64_t count;
+    int32_t id[FUR_MOST_SPECIAL_TOKENS];
+} fur_token_list;
+
 /* All sizes count elements. Checked by fur_config_check; every function that takes a config calls it. */
 typedef struct fur_model_config {
     int64_t vocabulary; /* V: token ids are 0..V-1; 0 for a model over real vectors */
@@ -92,6 +99,8 @@ typedef struct fur_model_config {
     bool scaled_embedding;           /* embeddings times sqrt(width) (Gemma) */
     bool rope_local[FUR_MAX_LAYERS]; /* layers whose RoPE has, unscaled, base local_rope_theta (Gemma 3) */
     double local_rope_theta;
+    fur_token_list bos, eos,
+        pad;                  /* that begin, end and fill a text, as the file has them; kept for who reads it next */
     char family[24];          /* model_type of the file it was read from, or "": fur_config_read */
     double dropout;           /* training only: of what attention and feedforward add */
     double embedding_dropout; /* training only: of embeddings */

@@ -18,6 +18,7 @@ fur_status fur_config_set_parts(fur_context *context, fur_model_config *config, 
                                 fur_config_set_part_fn set);
 /* Kinds that know where they start from. */
 bool fur_rope_scaling_has_original(fur_rope_scaling_type type);
+bool fur_rope_scaling_same(const fur_rope_scaling *a, const fur_rope_scaling *b);
 fur_status fur_rope_scaling_check(fur_error *error, const fur_model_config *config, const fur_rope_scaling *scaling);
 
 /* Index of the kind; what its layers need beside others depends on it in config, its shape for the seam, parameters and

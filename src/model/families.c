@@ -124,7 +124,7 @@ static const fur_family families[] = {
           .logit_softcap = "final_logit_softcapping", .query_scalar = "query_pre_attn_scalar"),
      .defaults = {.context = 131072, .kv_heads = 4, .head_dim = 256, .norm_eps = 1e-6, .rope_theta = 1e6,
                   .local_rope_theta = 1e4, .rope_share = 1, .tied = true, .window = 4096, .pattern = 6, .query_scalar = 256},
-     .fixed = {CAUSAL}, .refused = {"attn_logit_softcapping"}, /* transformers has the key and does nothing by it */
+     .fixed = {CAUSAL}, .refused = {"attn_logit_softcapping", "original_max_position_embeddings"}, /* transformers does nothing by them */
      .names = {MODEL_NAMES, FOUR_NORMS, HEAD_NORMS, LM_HEAD}},
     {.model_type = "furlong", .names = {OWN_NAMES, TWO_NORMS}},
     {.model_type = "furlong", .post_norms = true, .names = {OWN_NAMES, FOUR_NORMS}},
@@ -190,16 +190,17 @@ bool fur_config_yarn_is_ratio(const fur_model_config *c)
 }
 
 /* transformers bends dynamic angles by the length of a row, from the configured context on; we by the configured
- * context. Of YaRN every version of it must make the same. */
+ * context. Of YaRN every version of it must make the same, unless a file said it first. It has no bounds that are not
+ * rounded where RoPE is by type of layer. */
 static bool says_scaling(const fur_family *f, const fur_model_config *c)
 {
     const fur_rope_scaling *s = &c->rope_scaling;
-    bool whole = s->original_context == c->context;
+    bool whole = s->original_context == c->context, said = strcmp(f->model_type, c->family) == 0;
     if (s->type == FUR_ROPE_PLAIN || !f->rope_scalings)
         return s->type == FUR_ROPE_PLAIN;
-    return s->type == FUR_ROPE_DYNAMIC ? whole
-           : s->type == FUR_ROPE_YARN  ? whole || fur_config_yarn_is_ratio(c)
-                                       : s->type != FUR_ROPE_NTK;
+    if (s->type == FUR_ROPE_YARN)
+        return (said || whole || fur_config_yarn_is_ratio(c)) && !(s->unrounded && f->local_rope);
+    return s->type == FUR_ROPE_DYNAMIC ? whole : s->type != FUR_ROPE_NTK;
 }
 
 /* One window for all layers that have any, in layers that may; the base of its own goes with it. */

@@ -101,7 +101,7 @@ typedef struct fur_family {
     const char *activations[3];     /* names that mean `activation`; the first is written */
     const char *activation_default; /* where the key is absent */
     fur_fixed_key fixed[4];         /* up to the first without a key */
-    const char *refused[2];         /* keys that must be absent or null, likewise */
+    const char *refused[3];         /* keys that must be absent or null, likewise */
     fur_file_layout matrices, qkv_layout;
     const char *names[FUR_TENSOR_ROLES]; /* printf forms with the layer's number, less ".weight" and ".bias"; NULL: the
                                             family has no such tensor */
@@ -117,7 +117,8 @@ const fur_family *fur_family_find_gguf(const char *architecture);
 /* Names of all, for texts: "gpt2, gpt_neox, ...". */
 const char *fur_family_list(void);
 
-/* Under which a config is written: that of the file it came from while it can say everything, or the first that can. */
+/* Under which a config is written: that of the file it came from while it can say everything, or the first that can.
+ * YaRN that versions of transformers read differently only a file that had it says again. */
 const fur_family *fur_config_family_of(const fur_model_config *config);
 /* Its model_type. */
 const char *fur_config_family(const fur_model_config *config);

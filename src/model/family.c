@@ -71,6 +71,17 @@ static void put_own_traits(json_t *json, const fur_model_config *c)
     json_decref(list);
 }
 
+/* null, a number, or a list of numbers */
+static json_t *tokens_json(const fur_token_list *tokens)
+{
+    if (tokens->count <= 1)
+        return tokens->count == 0 ? json_null() : json_integer(tokens->id[0]);
+    json_t *list = json_array();
+    for (int64_t i = 0; list && i < tokens->count; i++)
+        json_array_append_new(list, json_integer(tokens->id[i]));
+    return list;
+}
+
 json_t *fur_config_to_json(const fur_model_config *config)
 {
     fur_json_setup();
@@ -99,8 +110,10 @@ json_t *fur_config_to_json(const fur_model_config *config)
     if (json) {
         json_object_set_new(json, "furlong_preset", json_string(config->name));
         /* Absent, they would be the family's own, which here may be any token or beyond the vocabulary. */
-        json_object_set_new(json, "bos_token_id", json_null());
-        json_object_set_new(json, "eos_token_id", json_null());
+        json_object_set_new(json, "bos_token_id", tokens_json(&config->bos));
+        json_object_set_new(json, "eos_token_id", tokens_json(&config->eos));
+        if (config->pad.count > 0)
+            json_object_set_new(json, "pad_token_id", tokens_json(&config->pad));
     }
     return json;
 }
@@ -289,6 +302,19 @@ static fur_status read_furlong(fur_error *error, const fur_json *j, fur_model_co
     return read_far(error, j, c);
 }
 
+/* What is no token of the vocabulary is passed over: files have -1, or ids of a vocabulary that was cut. */
+static void read_tokens(const fur_json *j, const char *key, int64_t vocabulary, fur_token_list *out)
+{
+    const json_t *value = json_object_get(j->root, key);
+    size_t count = json_is_array(value) ? json_array_size(value) : 1;
+    for (size_t i = 0; i < count && out->count < FUR_MOST_SPECIAL_TOKENS; i++) {
+        const json_t *one = json_is_array(value) ? json_array_get(value, i) : value;
+        if (json_is_integer(one) && json_integer_value(one) >= 0 && json_integer_value(one) < vocabulary &&
+            json_integer_value(one) <= INT32_MAX)
+            out->id[out->count++] = (int32_t)json_integer_value(one);
+    }
+}
+
 static fur_status read_any(fur_error *error, const fur_json *j, fur_model_config *c)
 {
     const char *type;
@@ -298,6 +324,9 @@ static fur_status read_any(fur_error *error, const fur_json *j, fur_model_config
     if (!family)
         return fur_family_refuse(error, j, "model_type", type, fur_family_list());
     FUR_TRY(is_own(family) ? read_furlong(error, j, c) : fur_family_read(error, j, family, c));
+    read_tokens(j, "bos_token_id", c->vocabulary, &c->bos);
+    read_tokens(j, "eos_token_id", c->vocabulary, &c->eos);
+    read_tokens(j, "pad_token_id", c->vocabulary, &c->pad);
     if (c->head_dim == 0) {
         if (c->heads < 1 || c->width % c->heads)
             return fur_error_set(error, FUR_E_FORMAT, "%s: width %lld does not divide into %lld heads", j->name,

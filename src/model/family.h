@@ -12,8 +12,7 @@ json_t *fur_config_to_json(const fur_model_config *config);
 fur_status fur_weights_read(fur_error *error, const char *folder, fur_model *model);
 fur_status fur_weights_write(fur_error *error, const fur_model *model, const float *data, const char *path,
                              uint64_t *hash);
-/* The same, in the types that tensors have in the folder they came from (F64: as F32), under the names they have there.
- */
+/* The same, in the types that tensors have in the folder they came from (F64: as F32). */
 fur_status fur_weights_write_as(fur_error *error, const fur_model *model, const char *from, const char *path);
 /* Of a model's table, from where it is; the caller sets row and coded. */
 fur_table_writer fur_model_table_writer(const fur_model *model, const fur_parameter *p, const float *data,

@@ -151,5 +151,8 @@ fur_status fur_family_read_rope(fur_error *error, const fur_json *j, const fur_f
     FUR_TRY(fur_family_read_scaling(error, j, object, true, c));
     if (c->rope_scaling.type != FUR_ROPE_PLAIN && !family->rope_scalings)
         return fur_family_refuse(error, j, object, "set", "plain RoPE for this family");
+    if (family->local_rope && c->rope_scaling.unrounded) /* transformers looks for it elsewhere, and rounds */
+        return fur_family_refuse(error, j, fur_family_key_of(object, "truncate").text, "false",
+                                 "bounds rounded to whole pairs for this family");
     return family->local_rope ? read_local(error, j, family, c) : FUR_OK;
 }

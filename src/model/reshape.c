@@ -80,6 +80,8 @@ fur_status fur_model_reshape(fur_context *context, const fur_model_config *wante
     memcpy(c.window, wanted->window, sizeof c.window);
     c.sink_tokens = wanted->sink_tokens;
     c.rope_scaling = wanted->rope_scaling;
+    if (!fur_rope_scaling_same(&c.rope_scaling, &old->config.rope_scaling))
+        c.family[0] = 0; /* its file did not say that */
     c.softcap = wanted->softcap;
     c.dropout = wanted->dropout;
     c.embedding_dropout = wanted->embedding_dropout;

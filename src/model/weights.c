@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Weights in and out, tensor by tensor, turned from or to the family's own layout on the way. */
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -26,28 +25,13 @@ static int64_t our_index(const fur_parameter *p, const fur_model_config *c, int6
     return (part * c->heads * D + head * D + d) * columns + at % columns;
 }
 
-typedef struct tensor_name {
-    char text[96];
-} tensor_name;
-
-static bool source_has(const fur_tensor_source *source, const char *name)
+/* Files of a model without its head, and the first ones of GPT-2, lack what all other names begin with
+ * ("transformer."). */
+static const char *file_name(const fur_tensor_source *source, const fur_parameter *p)
 {
-    for (int64_t i = 0; i < fur_tensor_source_count(source); i++)
-        if (strcmp(fur_tensor_source_at(source, i)->name, name) == 0)
-            return true;
-    return false;
-}
-
-/* A file whose YaRN only our own family can say (fur_config_yarn_is_ratio) has its own family's name for the head; all
- * other names of the two are the same. */
-static tensor_name file_name(const fur_tensor_source *source, const fur_model_config *c, const fur_parameter *p)
-{
-    tensor_name name;
-    const fur_family *family = fur_family_find(c->family);
-    snprintf(name.text, sizeof name.text, "%s", p->name);
-    if (p->role == FUR_TENSOR_HEAD && family && !source_has(source, name.text))
-        snprintf(name.text, sizeof name.text, "%s.weight", family->names[FUR_TENSOR_HEAD]);
-    return name;
+    const char *rest = strchr(p->name, '.') + 1;
+    bool bare = p->role != FUR_TENSOR_HEAD && !fur_tensor_source_find(source, p->name);
+    return bare && fur_tensor_source_find(source, rest) ? rest : p->name;
 }
 
 /* Into tiles, or where the model's tables stay rows only looked at. */
@@ -72,8 +56,7 @@ static fur_status read_parameter(fur_error *error, const fur_tensor_source *sour
     int64_t shape[2];
     fur_parameter_file_shape(p, shape);
     float *data = model->data + p->offset;
-    FUR_TRY(fur_tensor_source_read_f32(error, source, file_name(source, &model->config, p).text, p->rank, shape, true,
-                                       data));
+    FUR_TRY(fur_tensor_source_read_f32(error, source, file_name(source, p), p->rank, shape, true, data));
     if (p->file_layout == FUR_FILE_SAME)
         return FUR_OK;
     float *copy = fur_malloc((size_t)p->count * sizeof *copy);
@@ -103,8 +86,7 @@ static bool may_be_ignored(const char *name, bool tied)
 static bool is_of(const fur_tensor_source *source, const fur_model *model, const fur_parameter *p, const char *name)
 {
     bool scaled = p->table && model->config.table_type == FUR_TABLE_INT8;
-    return strcmp(file_name(source, &model->config, p).text, name) == 0 ||
-           (scaled && strcmp(fur_table_scale_name(p).text, name) == 0);
+    return strcmp(file_name(source, p), name) == 0 || (scaled && strcmp(fur_table_scale_name(p).text, name) == 0);
 }
 
 static fur_status check_no_others(fur_error *error, const fur_tensor_source *source, const fur_model *model,
@@ -165,7 +147,6 @@ typedef struct tensor_writer {
     const fur_model_config *config;
     const float *data;
     fur_dtype dtype;
-    tensor_name name;
     fur_table_writer table;
     fur_scale_name scale_name;
 } tensor_writer;
@@ -219,7 +200,7 @@ static void release_plan(file_plan *plan)
     fur_free(plan->coded);
 }
 
-/* `from`: whose types and names are taken; NULL: F32, under the names of the model's family. */
+/* `from`: whose types and names are taken; NULL: F32, with all of their names. */
 static void plan_file(const fur_model *model, const float *data, const fur_tensor_source *from, file_plan *plan)
 {
     for (int64_t i = 0; i < model->table.count; i++) {
@@ -237,11 +218,10 @@ static void plan_file(const fur_model *model, const float *data, const fur_tenso
             (tensor_writer){.parameter = p, .config = &model->config, .data = data + p->offset, .dtype = FUR_DTYPE_F32};
         *entry = (fur_tensor_entry){.name = p->name, .rank = p->rank, .user = w};
         if (from) {
-            w->name = file_name(from, &model->config, p);
-            const fur_tensor_info *info = fur_tensor_source_find(from, w->name.text);
+            entry->name = file_name(from, p);
+            const fur_tensor_info *info = fur_tensor_source_find(from, entry->name);
             bool narrow = info && (info->dtype == FUR_DTYPE_F16 || info->dtype == FUR_DTYPE_BF16);
             w->dtype = narrow ? info->dtype : FUR_DTYPE_F32;
-            entry->name = w->name.text;
         }
         entry->dtype = w->dtype;
         fur_parameter_file_shape(p, entry->shape);

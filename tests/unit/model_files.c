@@ -168,7 +168,7 @@ static void a_wrong_config_is_refused_by_name(void **state)
         {gpt2_text, "vocab_size", "1099511627776", FUR_E_FORMAT, "vocabulary"},
         {gpt2_text, "n_positions", "1099511627776", FUR_E_FORMAT, "context"},
         {gpt2_text, "n_layer", "513", FUR_E_FORMAT, "n_layer"},
-        {gpt2_text, "n_layer", "1099511627776", FUR_E_FORMAT, "layers"},
+        {gpt2_text, "n_layer", "1099511627776", FUR_E_FORMAT, "n_layer"},
         {gpt2_text, "n_head", "0", FUR_E_FORMAT, "n_head"},
         {gpt2_text, "n_head", "64", FUR_E_FORMAT, "does not divide"},
         {gpt2_text, "n_inner", "1099511627776", FUR_E_FORMAT, "hidden"},
@@ -200,8 +200,6 @@ static void a_wrong_config_is_refused_by_name(void **state)
         {llama_text, "rope_scaling",
          "{\"type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 4, \"high_freq_factor\": 1}", FUR_E_FORMAT,
          "high_freq_factor"},
-        {llama_text, "rope_scaling", "{\"type\": \"yarn\", \"factor\": 2, \"truncate\": false}", FUR_E_UNSUPPORTED,
-         "truncate"},
         {llama_text, "rope_scaling", "{\"rope_type\": \"default\", \"partial_rotary_factor\": 0.5}", FUR_E_UNSUPPORTED,
          "partial_rotary_factor"},
         {llama_text, "partial_rotary_factor", "0.5", FUR_E_UNSUPPORTED, "partial_rotary_factor"},
@@ -262,7 +260,8 @@ static bool same_scaling(const fur_rope_scaling *a, const fur_rope_scaling *b)
 {
     return a->type == b->type && a->factor == b->factor && a->original_context == b->original_context &&
            a->attention_factor == b->attention_factor && a->beta_fast == b->beta_fast && a->beta_slow == b->beta_slow &&
-           a->low_freq_factor == b->low_freq_factor && a->high_freq_factor == b->high_freq_factor;
+           a->low_freq_factor == b->low_freq_factor && a->high_freq_factor == b->high_freq_factor &&
+           a->unrounded == b->unrounded;
 }
 
 /* Scalings of every kind that transformers has for Llama, in both forms, and what is absent. */
@@ -302,6 +301,14 @@ static void rope_scalings_of_files_are_read(void **state)
           .attention_factor = 1,
           .beta_fast = 16,
           .beta_slow = 1}},
+        {"rope_scaling",
+         "{\"type\": \"yarn\", \"factor\": 4, \"original_max_position_embeddings\": 16, \"truncate\": false}",
+         {.type = FUR_ROPE_YARN,
+          .factor = 4,
+          .original_context = 16,
+          .beta_fast = 32,
+          .beta_slow = 1,
+          .unrounded = true}},
         {"rope_parameters",
          "{\"rope_type\": \"llama3\", \"factor\": 32, \"original_max_position_embeddings\": 8192, "
          "\"low_freq_factor\": 1, \"high_freq_factor\": 4}",
@@ -321,7 +328,10 @@ static void rope_scalings_of_files_are_read(void **state)
                      config.rope_scaling.attention_factor);
         const fur_rope_scaling *wanted = &list[i].scaling;
         bool differ = wanted->type == FUR_ROPE_YARN && wanted->original_context == 16 && wanted->factor == 8;
-        assert_string_equal(fur_config_family(&config), differ ? "furlong" : "llama");
+        assert_string_equal(fur_config_family(&config), "llama");
+        fur_model_config unsaid = config; /* of no file */
+        unsaid.family[0] = 0;
+        assert_string_equal(fur_config_family(&unsaid), differ ? "furlong" : "llama");
         free_text(text);
         /* written and read again it is the same */
         fur_model *model;
@@ -331,6 +341,7 @@ static void rope_scalings_of_files_are_read(void **state)
         kit_ok(context, fur_config_read(context, kit_path(&folder, "config.json"), &back));
         assert_int_equal(back.rope_scaling.type, config.rope_scaling.type);
         assert_int_equal(back.rope_scaling.original_context, config.rope_scaling.original_context);
+        assert_int_equal(back.rope_scaling.unrounded, config.rope_scaling.unrounded);
         fur_model_destroy(model);
     }
     /* the top-level key wins, as in transformers 5 */
@@ -346,7 +357,8 @@ static void rope_scalings_of_files_are_read(void **state)
     fur_context_destroy(context);
 }
 
-/* A llama file whose YaRN transformers' versions read differently is ours once read, and its weights are found. */
+/* A llama file whose YaRN transformers' versions read differently stays one; the same, asked for here, makes it ours.
+ */
 static void a_llama_file_with_another_yarn_loads(void **state)
 {
     (void)state;
@@ -364,6 +376,12 @@ static void a_llama_file_with_another_yarn_loads(void **state)
     assert_int_equal(json_dump_file(json, kit_path(&folder, "config.json"), 0), 0);
     json_decref(json);
     kit_ok(context, fur_model_load(context, folder.path, &back));
+    assert_string_equal(fur_config_family(fur_model_config_of(back)), "llama");
+    fur_model_config wanted = *fur_model_config_of(back);
+    kit_ok(context, fur_config_set_rope_scaling(context, &wanted, "yarn:2:64"));
+    assert_string_equal(wanted.family, "llama"); /* it is what the file says */
+    kit_ok(context, fur_config_set_rope_scaling(context, &wanted, "yarn:3:64"));
+    kit_ok(context, fur_model_reshape(context, &wanted, &back));
     assert_string_equal(fur_config_family(fur_model_config_of(back)), "furlong");
     for (int64_t i = 0; i < fur_model_parameters(model); i++) {
         fur_parameter_info p, q;
