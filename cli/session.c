@@ -225,9 +225,13 @@ char *cli_model_folder(const cli_session *session, const char *name)
         (void)cli_refuse(session, CLI_BAD_INPUT, "%s: %s", name, strerror(errno));
         return NULL;
     }
+    if (!S_ISDIR(info.st_mode) && fur_is_gguf(name))
+        return cli_copy(name);
     if (!S_ISDIR(info.st_mode)) {
         (void)cli_refuse(session, CLI_BAD_INPUT,
-                         "%s: expected a folder with config.json and model.safetensors, found a file", name);
+                         "%s: expected a GGUF file, or a folder with config.json and model.safetensors, found another "
+                         "file",
+                         name);
         return NULL;
     }
     if (exists(name, "config.json"))
@@ -239,6 +243,25 @@ char *cli_model_folder(const cli_session *session, const char *name)
     return latest;
 }
 
+/* A GGUF file's weights are a multiple of its bytes once they are f32: what cannot fit is refused before it is read. */
+int cli_weights_fit(const cli_session *session, const char *model)
+{
+    fur_model_config config;
+    int64_t limit;
+    char needed[CLI_UNIT], given[CLI_UNIT];
+    if (!fur_is_gguf(model))
+        return CLI_OK;
+    fur_status status = fur_config_read(session->context, model, &config);
+    if (status != FUR_OK)
+        return cli_fail_input(session, status);
+    int code = cli_memory_limit(session, &limit, NULL);
+    int64_t weights = fur_config_parameter_count(&config) * (int64_t)sizeof(float); /* at most 2^40 of them */
+    if (code != CLI_OK || weights <= limit)
+        return code;
+    return cli_refuse(session, CLI_DOES_NOT_FIT, "%s: its weights need %s as f32, more than %s", model,
+                      cli_bytes(needed, weights), cli_bytes(given, limit));
+}
+
 int cli_with_model(cli_session *session, int (*run)(cli_session *session, fur_model *model))
 {
     fur_model *model = NULL;
@@ -246,8 +269,11 @@ int cli_with_model(cli_session *session, int (*run)(cli_session *session, fur_mo
     char *folder = code == CLI_OK ? cli_model_folder(session, session->options->model) : NULL;
     if (folder == NULL)
         return code != CLI_OK ? code : CLI_BAD_INPUT;
-    fur_status status = fur_model_load(session->context, folder, &model);
-    code = status != FUR_OK ? cli_fail_input(session, status) : run(session, model);
+    code = cli_weights_fit(session, folder);
+    if (code == CLI_OK) {
+        fur_status status = fur_model_load(session->context, folder, &model);
+        code = status != FUR_OK ? cli_fail_input(session, status) : run(session, model);
+    }
     if (model != NULL)
         fur_model_destroy(model);
     cli_free(folder);
@@ -386,9 +412,7 @@ static int open_folder(const cli_session *session, int64_t longest, fur_model_co
     char *folder = cli_model_folder(session, options->model);
     if (folder == NULL)
         return CLI_BAD_INPUT;
-    char *path = cli_path(folder, "config.json");
-    fur_status status = fur_config_read(session->context, path, config);
-    cli_free(path);
+    fur_status status = fur_config_read(session->context, folder, config);
     cli_free(folder);
     if (status != FUR_OK)
         return cli_fail_input(session, status);

@@ -157,11 +157,14 @@ int verb_generate(cli_session *session)
     char *folder = code == CLI_OK ? cli_model_folder(session, options->model) : NULL;
     if (folder == NULL)
         return code != CLI_OK ? code : CLI_BAD_INPUT;
-    fur_status status = fur_model_open(session->context, folder, &model);
-    if (status == FUR_OK)
-        status =
-            fur_tokenizer_open(session->context, options->tokenizer != NULL ? options->tokenizer : "bytes", &tokenizer);
-    code = status != FUR_OK ? cli_fail_input(session, status) : generate(session, model, tokenizer);
+    code = cli_weights_fit(session, folder);
+    if (code == CLI_OK) {
+        fur_status status = fur_model_open(session->context, folder, &model);
+        if (status == FUR_OK)
+            status = fur_tokenizer_open(session->context, options->tokenizer != NULL ? options->tokenizer : "bytes",
+                                        &tokenizer);
+        code = status != FUR_OK ? cli_fail_input(session, status) : generate(session, model, tokenizer);
+    }
     if (tokenizer != NULL)
         fur_tokenizer_close(tokenizer);
     if (model != NULL)

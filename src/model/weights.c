@@ -9,20 +9,29 @@
 #include "io/tensor_source.h"
 #include "model/config.h"
 #include "model/family.h"
+#include "model/gguf.h"
 
-/* Where element `at` of the file's tensor lies in ours. */
-static int64_t our_index(const fur_parameter *p, const fur_model_config *c, int64_t at)
+int64_t fur_file_index(fur_file_layout layout, const fur_parameter *p, const fur_model_config *c, int64_t at)
 {
-    if (p->file_layout == FUR_FILE_SAME)
+    if (layout == FUR_FILE_SAME)
         return at;
-    if (p->file_layout == FUR_FILE_TRANSPOSED) { /* file [in, out], ours [out, in] */
+    if (layout == FUR_FILE_TRANSPOSED) { /* file [in, out], ours [out, in] */
         int64_t in = at / p->shape[0], out = at % p->shape[0];
         return out * p->shape[1] + in;
     }
-    /* file rows: head, then q k v, then D; ours: q k v, then head, then D */
     int64_t columns = p->rank == 2 ? p->shape[1] : 1, row = at / columns, D = c->head_dim;
+    if (layout == FUR_FILE_PAIRS) {
+        int64_t head = row / D, d = row % D;
+        return (head * D + d % 2 * (D / 2) + d / 2) * columns + at % columns;
+    }
+    /* file rows: head, then q k v, then D; ours: q k v, then head, then D */
     int64_t head = row / (3 * D), part = row / D % 3, d = row % D;
     return (part * c->heads * D + head * D + d) * columns + at % columns;
+}
+
+static int64_t our_index(const fur_parameter *p, const fur_model_config *c, int64_t at)
+{
+    return fur_file_index(p->file_layout, p, c, at);
 }
 
 /* Files of a model without its head, and the first ones of GPT-2, lack what all other names begin with
@@ -135,8 +144,10 @@ fur_status fur_weights_read(fur_error *error, const char *folder, fur_model *mod
 {
     fur_tensor_source *source = NULL;
     FUR_TRY(fur_tensor_source_open(error, folder, &source));
-    fur_status status = check_no_others(error, source, model, folder);
-    for (int64_t i = 0; status == FUR_OK && i < model->table.count; i++)
+    bool gguf = fur_tensor_source_gguf(source) != NULL;
+    fur_status status =
+        gguf ? fur_gguf_weights_read(error, source, model) : check_no_others(error, source, model, folder);
+    for (int64_t i = 0; status == FUR_OK && !gguf && i < model->table.count; i++)
         status = read_parameter(error, source, &model->table.list[i], model);
     fur_tensor_source_close(source);
     return status == FUR_OK ? check_far(error, model, folder) : status;
@@ -218,8 +229,10 @@ static void plan_file(const fur_model *model, const float *data, const fur_tenso
             (tensor_writer){.parameter = p, .config = &model->config, .data = data + p->offset, .dtype = FUR_DTYPE_F32};
         *entry = (fur_tensor_entry){.name = p->name, .rank = p->rank, .user = w};
         if (from) {
-            entry->name = file_name(from, p);
-            const fur_tensor_info *info = fur_tensor_source_find(from, entry->name);
+            bool gguf = fur_tensor_source_gguf(from) != NULL;
+            entry->name = gguf ? p->name : file_name(from, p);
+            const fur_tensor_info *info =
+                gguf ? fur_gguf_tensor_of(from, &model->config, p) : fur_tensor_source_find(from, entry->name);
             bool narrow = info && (info->dtype == FUR_DTYPE_F16 || info->dtype == FUR_DTYPE_BF16);
             w->dtype = narrow ? info->dtype : FUR_DTYPE_F32;
         }
@@ -276,18 +289,14 @@ fur_status fur_weights_write_as(fur_error *error, const fur_model *model, const 
 static fur_status load(fur_context *context, const char *folder, bool rows, fur_model **out)
 {
     *out = NULL;
-    char *path;
     fur_model_config config;
-    FUR_TRY(fur_path_join(&context->error, folder, "config.json", &path));
-    fur_status status = fur_config_read(context, path, &config);
-    fur_free(path);
-    FUR_TRY(status);
+    FUR_TRY(fur_config_read(context, folder, &config));
     fur_model *model;
     if (rows && fur_config_has_lookup(&config))
         FUR_TRY(fur_model_allocate_rows(context, &config, &model));
     else
         FUR_TRY(fur_model_allocate(context, &config, &model));
-    status = fur_weights_read(&context->error, folder, model);
+    fur_status status = fur_weights_read(&context->error, folder, model);
     if (status != FUR_OK) {
         fur_model_destroy(model);
         return status;

@@ -131,11 +131,7 @@ static fur_status read_config(fur_context *context, const fur_train_settings *s,
         *out = s->model;
         return FUR_OK;
     }
-    char *path;
-    FUR_TRY(fur_path_join(&context->error, folder, "config.json", &path));
-    fur_status status = fur_config_read(context, path, out);
-    fur_free(path);
-    return status;
+    return fur_config_read(context, folder, out);
 }
 
 static fur_status open_model(fur_trainer *t, const char *checkpoint)
