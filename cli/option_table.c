@@ -28,8 +28,8 @@
 /* clang-format off */
 static const cli_option table[] = {
     {"model", 'm', NULL, CLI_TEXT, "FOLDER", NULL, NULL, 0, 0, "Model",
-     "model in Hugging Face form (config.json, model.safetensors), or an output folder of train, whose latest "
-     "checkpoint is taken; for train: the weights to start from",
+     "model in Hugging Face form (config.json, model.safetensors), a GGUF file, or an output folder of train, whose "
+     "latest checkpoint is taken; for train: the weights to start from",
      TRAIN | EVAL | AUDIT | GENERATE | CONVERT | PLAN | BENCH | INSPECT | FIT | LONG_STEP, "FURLONG_MODEL", AT(model)},
     {"preset", 0, NULL, CLI_TEXT, "NAME", "(bytes-1m)", NULL, 0, 0, "Model",
      "shape of a new model: bytes-1m, bytes-4m, gpt2-124m, llama-135m, llama-1b; with -almost-linear behind it, heads of 32 "
@@ -59,6 +59,9 @@ static const cli_option table[] = {
     {"table-type", 0, NULL, CLI_CHOICE, "TYPE", "(as they are)", "f32|bf16|int8", 0, 0, "Model",
      "what look-up tables are stored as: bf16 takes half the bytes of f32, int8 with a scale a row about a quarter",
      CONVERT | BENCH, NULL, AT(table_type)},
+    {"type", 0, NULL, CLI_CHOICE, "TYPE", "f32", "f32|bf16|q8_0", 0, 0, "Model",
+     "what matrices are stored as in a GGUF file: q8_0 has 8 bits and for 32 numbers a scale of 16; vectors stay f32",
+     CONVERT, NULL, AT(type)},
     {"window", 0, NULL, CLI_TEXT, "TOKENS", "(none)", NULL, 0, 0, "Model",
      "tokens that a token sees, itself among them: one number for all layers, or 4096@0-9,none@10-11; for bench one "
      "number. Of almost-linear layers: tokens before the own chunk that are seen one by one", TRAIN | PLAN | BENCH, NULL, AT(window)},
@@ -198,7 +201,7 @@ static const cli_option table[] = {
     {"log-steps", 0, NULL, CLI_INT, "STEPS", "1", NULL, 1, 1e12, "Training",
      "steps between lines of metrics.jsonl", TRAIN, NULL, AT(log_steps)},
     {"output-dir", 'o', NULL, CLI_TEXT, "FOLDER", "(runs/NAME-N)", NULL, 0, 0, "Training",
-     "folder of the run, or of the model that audit or convert makes; never overwrites another",
+     "folder of the run, or of the model that audit or convert makes, or convert's X.gguf; never overwrites another",
      DEMO | TRAIN | AUDIT | CONVERT | LONG_STEP, "FURLONG_OUTPUT_DIR", AT(output_dir)},
     {"resume", 0, NULL, CLI_TEXT, "[latest|PATH]", NULL, NULL, 0, 0, "Training",
      "go on from a checkpoint: the latest of --output-dir (without one: of the newest run), or the step folder PATH; "

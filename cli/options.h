@@ -102,7 +102,7 @@ typedef struct cli_options {
     double bound, max_error;
     int64_t lookup_bits, lookup_rows;
     double lookup_temperature, table_lr;
-    const char *table_optimizer, *table_type;
+    const char *table_optimizer, *table_type, *type;
     bool far_bias, fine_gradient;
     int64_t context, row_tokens;
     cli_ramp ramp;

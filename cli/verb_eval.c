@@ -196,7 +196,7 @@ static int verb_eval_task(cli_session *session)
         if (cli_source_of(session->options, others[i]) == CLI_FROM_COMMAND)
             return cli_refuse(session, CLI_USAGE, "--task and --%s: expected one of them, since items are read whole",
                               others[i]);
-    return cli_with_model(session, score);
+    return cli_with_used_model(session, score);
 }
 
 int verb_eval(cli_session *session)
@@ -208,5 +208,5 @@ int verb_eval(cli_session *session)
         return verb_eval_task(session);
     if (options->files.count == 0)
         return cli_refuse(session, CLI_USAGE, "--file: expected a text to evaluate on, such as -f book.txt, or --task");
-    return cli_with_model(session, evaluate);
+    return cli_with_used_model(session, evaluate);
 }

@@ -73,16 +73,22 @@ const cli_verb_info cli_verbs[CLI_VERBS] = {
          "furlong generate -m runs/book-1 --temp 0 -f prompt.txt\tthe likeliest continuation of a file",
          false},
     [CLI_CONVERT] =
-        {"convert", NULL, "-m FOLDER -o FOLDER [options]",
-         "a model's files as they are, or with look-up tables stored as another type",
-         "Writes the model into a new folder, its look-up tables as --table-type says: bf16, or int8 with a scale a "
-         "row. Every other tensor stays, as f32. Prints the bytes before and after and, for each table, the largest "
+        {"convert", NULL, "-m MODEL -o FOLDER | FILE.gguf [options]",
+         "a model's files as they are, to and from GGUF, or with look-up tables stored as another type",
+         "Writes the model into a new folder in Hugging Face form, its look-up tables as --table-type says: bf16, or int8 "
+         "with a scale a row. Every other tensor stays as it is; of a GGUF file's those in blocks become f32, and its "
+         "vocabulary a tokenizer.json. Prints the bytes before and after and, for each table, the largest "
          "difference of a number to what it stands for, as a share of the largest number in its row, and the norm of all "
          "differences as a share of that of all numbers.\n\n"
          "Every verb reads such folders. generate maps the tables and uses them as they are stored; training goes on "
-         "from the rounded values, in f32.",
+         "from the rounded values, in f32.\n\n"
+         "Into a file whose name ends in .gguf: the model as llama.cpp reads it, matrices as --type says, with the "
+         "vocabulary and the chat template of the folder where GGUF has a name for its tokenizer, else without, which "
+         "is said.",
          "furlong convert -m runs/book-1 -o book-int8 --table-type int8\ttables of a quarter of the bytes\n"
-         "furlong convert -m runs/book-1 -o book\tthe latest checkpoint as a model, without what training needs",
+         "furlong convert -m runs/book-1 -o book\tthe latest checkpoint as a model, without what training needs\n"
+         "furlong convert -m runs/book-1 -o book.gguf --type q8_0\tthe same for llama.cpp\n"
+         "furlong convert -m model.gguf -o model\tback to a folder, for transformers",
          false},
     [CLI_PLAN] =
         {"plan", NULL, "(--preset NAME | -m FOLDER) [-c TOKENS] [options]",

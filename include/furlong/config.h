@@ -206,10 +206,10 @@ FUR_API bool fur_table_type_find(const char *name, fur_table_type *out);
 FUR_API const char *fur_attention_kind_name(int index);  /* NULL past the last */
 FUR_API const char *fur_projection_kind_name(int index); /* NULL past the last */
 
-/* The config of a model's folder: config.json, and of one with adapters what adapter_config.json says of them. */
-FUR_API fur_status fur_config_open(fur_context *context, const char *folder, fur_model_config *out);
 /* Reads a Hugging Face config.json (model_type gpt2, gpt_neox, llama, mistral, qwen2, qwen3, gemma, gemma2,
- * gemma3_text, furlong), with keys as transformers 4 or 5 writes them. */
+ * gemma3_text, furlong), with keys as transformers 4 or 5 writes them; that of the folder `path`,
+ * with what generation_config.json says of special tokens and adapter_config.json of adapters; or the values of the GGUF
+ * file `path` (architectures gpt2, gptneox, llama, qwen2, qwen3, gemma, gemma2, gemma3) that say the same. */
 FUR_API fur_status fur_config_read(fur_context *context, const char *path, fur_model_config *out);
 
 #ifdef __cplusplus

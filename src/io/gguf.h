@@ -63,13 +63,13 @@ void fur_gguf_close(fur_gguf *file); /* NULL allowed */
 const fur_input *fur_gguf_input(const fur_gguf *file);
 int64_t fur_gguf_version(const fur_gguf *file);
 
-/* ---- tensors, in the file's order; index < count --------------------------------------------------------------- */
+/* ---- tensors, in the file's order; index < count ----------------------------------------------------------------- */
 
 int64_t fur_gguf_count(const fur_gguf *file);
 const fur_tensor_info *fur_gguf_at(const fur_gguf *file, int64_t index);
 const fur_tensor_info *fur_gguf_find(const fur_gguf *file, const char *name); /* NULL: none */
 
-/* ---- values, in the file's order; index < count ----------------------------------------------------------------- */
+/* ---- values, in the file's order; index < count ------------------------------------------------------------------ */
 
 int64_t fur_gguf_values(const fur_gguf *file);
 const fur_gguf_value *fur_gguf_value_at(const fur_gguf *file, int64_t index);
@@ -102,7 +102,7 @@ void fur_gguf_texts_clear(fur_gguf_texts *texts); /* also of a zeroed one */
 fur_status fur_gguf_array_read(fur_error *error, const fur_gguf *file, const char *key, fur_gguf_type type,
                                int64_t count, void *out);
 
-/* ---- writing ---------------------------------------------------------------------------------------------------- */
+/* ---- writing ----------------------------------------------------------------------------------------------------- */
 
 /* Values one after the other, as the file has them. Appending does nothing once memory was short, which writing then
  * says. */
@@ -119,6 +119,8 @@ void fur_gguf_put_bool(fur_gguf_builder *to, const char *key, bool value);
 void fur_gguf_put_text(fur_gguf_builder *to, const char *key, const char *value);
 /* An array of `count` i32, f32 or, where texts follow one by one, text. */
 void fur_gguf_put_array(fur_gguf_builder *to, const char *key, fur_gguf_type type, int64_t count, const void *numbers);
+/* A value as another file has it. */
+fur_status fur_gguf_put_copy(fur_error *error, fur_gguf_builder *to, const fur_gguf *from, const fur_gguf_value *value);
 void fur_gguf_put_element(fur_gguf_builder *to, const char *text, int64_t bytes);
 
 typedef struct fur_gguf_entry {
@@ -136,7 +138,7 @@ typedef struct fur_gguf_entry {
 fur_status fur_gguf_write(fur_error *error, const char *path, const fur_gguf_builder *values,
                           const fur_gguf_entry *entries, int64_t count);
 
-/* ---- types of tensors ------------------------------------------------------------------------------------------- */
+/* ---- types of tensors -------------------------------------------------------------------------------------------- */
 
 /* The file's number of a type. */
 bool fur_gguf_dtype(uint32_t number, fur_dtype *out);

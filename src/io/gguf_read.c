@@ -67,8 +67,7 @@ uint32_t fur_gguf_dtype_number(fur_dtype dtype)
     return tensor_types[i].number;
 }
 
-/* ---- a walk through the file ---------------------------------------------------------------------------------------
- */
+/* ---- a walk through the file ------------------------------------------------------------------------------------- */
 
 typedef struct cursor {
     const fur_input *input;
@@ -187,8 +186,7 @@ static fur_status check_room(fur_error *error, const cursor *c, const char *what
                          c->input->path, (long long)count, what, (long long)left(c), (long long)c->at);
 }
 
-/* ---- values
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- values ------------------------------------------------------------------------------------------------------ */
 
 static fur_status parse_array(fur_error *error, cursor *c, fur_gguf_value *value)
 {
@@ -264,8 +262,7 @@ static fur_status parse_values(fur_error *error, cursor *c, int64_t count, fur_g
     return FUR_OK;
 }
 
-/* ---- tensors
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- tensors ----------------------------------------------------------------------------------------------------- */
 
 static fur_status parse_sizes(fur_error *error, cursor *c, fur_tensor_info *info)
 {
@@ -374,8 +371,7 @@ static fur_status place_tensors(fur_error *error, fur_gguf *file, int64_t data_s
     return status;
 }
 
-/* ---- the file
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- the file ---------------------------------------------------------------------------------------------------- */
 
 static fur_status parse_header(fur_error *error, cursor *c, int64_t *version_out, int64_t *tensors, int64_t *values)
 {

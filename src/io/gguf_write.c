@@ -9,8 +9,7 @@
 
 enum { CHUNK = 8192 }; /* elements converted at a time, whole blocks of any type */
 
-/* ---- values
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- values ------------------------------------------------------------------------------------------------------ */
 
 void fur_gguf_builder_clear(fur_gguf_builder *builder)
 {
@@ -91,8 +90,23 @@ void fur_gguf_put_array(fur_gguf_builder *to, const char *key, fur_gguf_type typ
         append(to, numbers, 4 * count);
 }
 
-/* ---- tensors
- * --------------------------------------------------------------------------------------------------------- */
+fur_status fur_gguf_put_copy(fur_error *error, fur_gguf_builder *to, const fur_gguf *from, const fur_gguf_value *value)
+{
+    unsigned char *bytes = fur_malloc((size_t)value->bytes);
+    if (!bytes)
+        return fur_memory_error(error, value->bytes, value->key);
+    fur_status status = fur_input_read(error, fur_gguf_input(from), value->offset, bytes, value->bytes);
+    append_key(to, value->key, value->array ? FUR_GGUF_ARRAY : value->type);
+    if (value->array) {
+        append_number(to, value->type, 4);
+        append_number(to, (uint64_t)value->count, 8);
+    }
+    append(to, bytes, value->bytes);
+    fur_free(bytes);
+    return status;
+}
+
+/* ---- tensors ----------------------------------------------------------------------------------------------------- */
 
 static fur_status entry_bytes(fur_error *error, const char *path, const fur_gguf_entry *entry, int64_t *elements,
                               int64_t *bytes)

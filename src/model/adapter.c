@@ -144,11 +144,13 @@ static bool has_file(fur_error *error, const char *folder, const char *name, fur
     return found;
 }
 
-static fur_status read_config_json(fur_context *context, const char *folder, fur_model_config *out)
+static fur_status read_plain(fur_context *context, const char *folder, fur_model_config *out)
 {
     char *path;
-    FUR_TRY(fur_path_join(&context->error, folder, "config.json", &path));
-    fur_status status = fur_config_read(context, path, out);
+    FUR_TRY(fur_family_config(context, folder, out));
+    FUR_TRY(fur_path_join(&context->error, folder, "generation_config.json", &path));
+    fur_status status =
+        fur_path_exists(path) ? fur_family_read_generation(&context->error, path, out) : FUR_OK;
     fur_free(path);
     return status;
 }
@@ -164,7 +166,7 @@ fur_status fur_folder_config(fur_context *context, const char *folder, fur_model
     bool adapted = has_file(error, folder, ADAPTER_CONFIG, &status);
     FUR_TRY(status);
     if (!adapted)
-        return read_config_json(context, folder, out);
+        return read_plain(context, folder, out);
     bool own = has_file(error, folder, "config.json", &status);
     if (status == FUR_OK)
         status = fur_path_join(error, folder, ADAPTER_CONFIG, &path);
@@ -178,7 +180,7 @@ fur_status fur_folder_config(fur_context *context, const char *folder, fur_model
         status = fur_error_set(error, FUR_E_FORMAT,
                                "%s: base_model_name_or_path is '%.200s', expected a folder that is there", path, model);
     if (status == FUR_OK)
-        status = read_config_json(context, own ? folder : model, out);
+        status = read_plain(context, own ? folder : model, out);
     if (status == FUR_OK)
         status = read_lora(error, &json, out);
     fur_json_clear(&json);
@@ -190,11 +192,13 @@ fur_status fur_folder_config(fur_context *context, const char *folder, fur_model
     return status;
 }
 
-fur_status fur_config_open(fur_context *context, const char *folder, fur_model_config *out)
+fur_status fur_config_read(fur_context *context, const char *path, fur_model_config *out)
 {
+    fur_model_config config;
     char *base;
-    FUR_TRY(fur_folder_config(context, folder, out, &base));
+    FUR_TRY(fur_folder_config(context, path, &config, &base));
     fur_free(base);
+    *out = config;
     return FUR_OK;
 }
 

@@ -43,16 +43,19 @@ static bool is_matrix(const fur_parameter *p)
     }
 }
 
-static bool stays(const fur_parameter *p, const fur_tensor_info *info)
+/* Rows may stand elsewhere, elements of a row may not; written again, they have the order of the family's own files. */
+static bool stays(const fur_parameter *p, const fur_tensor_info *info, fur_file_layout layout)
 {
-    return info && is_matrix(p) && p->file_layout == FUR_FILE_SAME && info->rank == 2 && info->shape[0] == p->shape[0] &&
+    bool by_row = layout == FUR_FILE_SAME || layout == FUR_FILE_PAIRS;
+    return info && is_matrix(p) && by_row && p->file_layout == FUR_FILE_SAME && info->rank == 2 && info->shape[0] == p->shape[0] &&
            info->shape[1] == p->shape[1] && info->dtype != FUR_DTYPE_F32 && info->dtype != FUR_DTYPE_F64 &&
            info->dtype != FUR_DTYPE_F16 && fur_dtype_is_float(info->dtype);
 }
 
-bool fur_coded_takes(const fur_model *model, const fur_parameter *p, const fur_tensor_info *info)
+bool fur_coded_takes(const fur_model *model, const fur_parameter *p, const fur_tensor_info *info,
+                     fur_file_layout layout)
 {
-    return model->coded && stays(p, info);
+    return model->coded && stays(p, info, layout);
 }
 
 fur_status fur_coded_forecast(fur_error *error, const char *folder, const fur_model_config *config, int64_t *bytes)
@@ -64,9 +67,10 @@ fur_status fur_coded_forecast(fur_error *error, const char *folder, const fur_mo
     *bytes = 0;
     for (int64_t i = 0; status == FUR_OK && i < table.count; i++) {
         const fur_parameter *p = &table.list[i];
-        const fur_tensor_info *info = p->adapter || p->table ? NULL : fur_weights_tensor(source, config, p);
+        fur_file_layout layout = FUR_FILE_SAME;
+        const fur_tensor_info *info = p->adapter || p->table ? NULL : fur_weights_tensor(source, config, p, &layout);
         if (!p->table)
-            *bytes += stays(p, info) ? info->bytes : p->count * (int64_t)sizeof(float);
+            *bytes += stays(p, info, layout) ? info->bytes : p->count * (int64_t)sizeof(float);
     }
     fur_tensor_source_close(source);
     fur_parameter_table_destroy(&table);
@@ -74,33 +78,32 @@ fur_status fur_coded_forecast(fur_error *error, const char *folder, const fur_mo
 }
 
 /* Rows in our order, in pages of their own. */
-static fur_status copy_rows(fur_error *error, const fur_parameter *p, int64_t row_bytes,
-                            int64_t (*source_row)(const void *user, int64_t row), const void *user,
-                            fur_tensor_map *map)
+static fur_status copy_rows(fur_error *error, const fur_parameter *p, const fur_model_config *config, int64_t row_bytes,
+                            fur_file_layout layout, fur_tensor_map *map)
 {
+    int64_t columns = p->shape[1];
     fur_tensor_map own = {.page_bytes = p->shape[0] * row_bytes};
     unsigned char *to = fur_pages_map((size_t)own.page_bytes);
     if (!to)
         return fur_memory_error(error, own.page_bytes, p->name);
     own.data = own.pages = to;
     for (int64_t row = 0; row < p->shape[0]; row++)
-        memcpy(to + row * row_bytes, (const unsigned char *)map->data + source_row(user, row) * row_bytes,
-               (size_t)row_bytes);
+        memcpy(to + fur_file_index(layout, p, config, row * columns) / columns * row_bytes,
+               (const unsigned char *)map->data + row * row_bytes, (size_t)row_bytes);
     fur_tensor_unmap(map);
     *map = own;
     return FUR_OK;
 }
 
 fur_status fur_coded_open(fur_error *error, const fur_tensor_source *source, const fur_tensor_info *info,
-                          const fur_parameter *p, int64_t (*source_row)(const void *user, int64_t row),
-                          const void *user, fur_model *model)
+                          const fur_parameter *p, fur_file_layout layout, fur_model *model)
 {
     fur_coded_tensor *at = &model->coded[p - model->table.list];
     int64_t row_bytes = info->shape[1] / fur_dtype_block(info->dtype) * fur_dtype_bytes(info->dtype);
     FUR_TRY(fur_tensor_source_check_finite(error, source, info->name));
     FUR_TRY(fur_tensor_source_map(error, source, info->name, info->dtype, info->rank, info->shape, &at->map));
-    if (source_row)
-        FUR_TRY(copy_rows(error, p, row_bytes, source_row, user, &at->map));
+    if (layout != FUR_FILE_SAME)
+        FUR_TRY(copy_rows(error, p, &model->config, row_bytes, layout, &at->map));
     at->rows = (fur_coded_rows){.rows = at->map.data,
                                 .count = p->shape[0],
                                 .row_bytes = row_bytes,

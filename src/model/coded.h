@@ -9,13 +9,12 @@
 
 /* Before weights are read: they may stay coded. */
 fur_status fur_coded_begin(fur_error *error, fur_model *model);
-/* Whether a parameter may stay as this tensor has it. */
-bool fur_coded_takes(const fur_model *model, const fur_parameter *p, const fur_tensor_info *info);
-/* The parameter is the tensor from now on. source_row: the row of the file that is row `row` of ours, with `user`; NULL:
- * the same. Errors: as fur_tensor_source_map; FUR_E_NONFINITE names the tensor. */
+/* Whether a parameter may stay as this tensor, laid out so, has it. */
+bool fur_coded_takes(const fur_model *model, const fur_parameter *p, const fur_tensor_info *info,
+                     fur_file_layout layout);
+/* The parameter is the tensor from now on. Errors: as fur_tensor_source_map; FUR_E_NONFINITE names the tensor. */
 fur_status fur_coded_open(fur_error *error, const fur_tensor_source *source, const fur_tensor_info *info,
-                          const fur_parameter *p, int64_t (*source_row)(const void *user, int64_t row),
-                          const void *user, fur_model *model);
+                          const fur_parameter *p, fur_file_layout layout, fur_model *model);
 /* After they were read: where one of two tensors of a map is coded and the other is not, both become f32. */
 void fur_coded_end(fur_model *model);
 void fur_coded_close(fur_model *model); /* also of one that has none */

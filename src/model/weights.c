@@ -11,20 +11,29 @@
 #include "model/coded.h"
 #include "model/config.h"
 #include "model/family.h"
+#include "model/gguf.h"
 
-/* Where element `at` of the file's tensor lies in ours. */
-static int64_t our_index(const fur_parameter *p, const fur_model_config *c, int64_t at)
+int64_t fur_file_index(fur_file_layout layout, const fur_parameter *p, const fur_model_config *c, int64_t at)
 {
-    if (p->file_layout == FUR_FILE_SAME)
+    if (layout == FUR_FILE_SAME)
         return at;
-    if (p->file_layout == FUR_FILE_TRANSPOSED) { /* file [in, out], ours [out, in] */
+    if (layout == FUR_FILE_TRANSPOSED) { /* file [in, out], ours [out, in] */
         int64_t in = at / p->shape[0], out = at % p->shape[0];
         return out * p->shape[1] + in;
     }
-    /* file rows: head, then q k v, then D; ours: q k v, then head, then D */
     int64_t columns = p->rank == 2 ? p->shape[1] : 1, row = at / columns, D = c->head_dim;
+    if (layout == FUR_FILE_PAIRS) {
+        int64_t head = row / D, d = row % D;
+        return (head * D + d % 2 * (D / 2) + d / 2) * columns + at % columns;
+    }
+    /* file rows: head, then q k v, then D; ours: q k v, then head, then D */
     int64_t head = row / (3 * D), part = row / D % 3, d = row % D;
     return (part * c->heads * D + head * D + d) * columns + at % columns;
+}
+
+static int64_t our_index(const fur_parameter *p, const fur_model_config *c, int64_t at)
+{
+    return fur_file_index(p->file_layout, p, c, at);
 }
 
 /* Files of a model without its head, and the first ones of GPT-2, lack what all other names begin with
@@ -37,9 +46,11 @@ static const char *file_name(const fur_tensor_source *source, const fur_paramete
 }
 
 const fur_tensor_info *fur_weights_tensor(const fur_tensor_source *source, const fur_model_config *config,
-                                          const fur_parameter *p)
+                                          const fur_parameter *p, fur_file_layout *layout)
 {
-    (void)config;
+    if (fur_tensor_source_gguf(source))
+        return fur_gguf_tensor_of(source, config, p, layout);
+    *layout = p->file_layout;
     return fur_tensor_source_find(source, file_name(source, p));
 }
 
@@ -77,9 +88,10 @@ static fur_status read_parameter(fur_error *error, const fur_tensor_source *sour
 {
     if (p->table)
         return read_table(error, source, p, model);
-    const fur_tensor_info *info = fur_weights_tensor(source, &model->config, p);
-    if (fur_coded_takes(model, p, info))
-        return fur_coded_open(error, source, info, p, NULL, NULL, model);
+    fur_file_layout layout;
+    const fur_tensor_info *info = fur_weights_tensor(source, &model->config, p, &layout);
+    if (fur_coded_takes(model, p, info, layout))
+        return fur_coded_open(error, source, info, p, layout, model);
     int64_t shape[2];
     fur_parameter_file_shape(p, shape);
     float *data = model->data + p->offset;
@@ -153,8 +165,10 @@ fur_status fur_weights_read(fur_error *error, const char *folder, fur_model *mod
 {
     fur_tensor_source *source = NULL;
     FUR_TRY(fur_tensor_source_open(error, folder, &source));
-    fur_status status = check_no_others(error, source, model, folder);
-    for (int64_t i = 0; status == FUR_OK && i < model->table.count; i++)
+    bool gguf = fur_tensor_source_gguf(source) != NULL;
+    fur_status status =
+        gguf ? fur_gguf_weights_read(error, source, model) : check_no_others(error, source, model, folder);
+    for (int64_t i = 0; status == FUR_OK && !gguf && i < model->table.count; i++)
         if (!model->table.list[i].adapter)
             status = read_parameter(error, source, &model->table.list[i], model);
     fur_tensor_source_close(source);
@@ -245,8 +259,10 @@ static void plan_file(const fur_model *model, const float *data, const fur_tenso
         w->coded = fur_coded_parameter(model, p);
         *entry = (fur_tensor_entry){.name = p->name, .rank = p->rank, .user = w};
         if (from) {
-            entry->name = file_name(from, p);
-            const fur_tensor_info *info = fur_tensor_source_find(from, entry->name);
+            bool gguf = fur_tensor_source_gguf(from) != NULL;
+            entry->name = gguf ? p->name : file_name(from, p);
+            fur_file_layout unused;
+            const fur_tensor_info *info = fur_weights_tensor(from, &model->config, p, &unused);
             bool narrow = info && (info->dtype == FUR_DTYPE_F16 || info->dtype == FUR_DTYPE_BF16);
             w->dtype = narrow ? info->dtype : FUR_DTYPE_F32;
         }

@@ -135,7 +135,7 @@ static fur_status read_config(fur_context *context, const fur_train_settings *s,
         *out = s->model;
         return FUR_OK;
     }
-    return fur_config_open(context, folder, out);
+    return fur_config_read(context, folder, out);
 }
 
 /* The config that a run has: that of the model it begins with, and fresh adapters. */

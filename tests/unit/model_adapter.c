@@ -31,7 +31,7 @@ static fur_model *open_adapted(fur_context *context, const kit_folder *folder, i
 {
     fur_model *model;
     fur_model_config config;
-    kit_ok(context, fur_config_open(context, folder->path, &config));
+    kit_ok(context, fur_config_read(context, folder->path, &config));
     kit_ok(context, fur_config_set_lora(context, &config, rank, 2.0 * (double)rank, targets));
     kit_ok(context, fur_model_load_lora(context, folder->path, &config, 9, &model));
     return model;

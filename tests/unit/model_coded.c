@@ -184,7 +184,7 @@ static void adapters_stand_beside_stored_weights(void **state)
             continue;
         kit_folder_init(&folder);
         save_narrow(context, &config, &folder);
-        kit_ok(context, fur_config_open(context, folder.path, &with));
+        kit_ok(context, fur_config_read(context, folder.path, &with));
         kit_ok(context, fur_config_set_lora(context, &with, 3, 6, "all-linear"));
         kit_ok(context, fur_model_load_lora(context, folder.path, &with, 9, &stored));
         kit_ok(context, fur_model_allocate(context, &with, &plain));
