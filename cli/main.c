@@ -19,6 +19,7 @@ static int (*const runs[CLI_VERBS])(cli_session *) = {
     [CLI_CONVERT] = verb_convert,     [CLI_INSPECT] = verb_inspect,
     [CLI_DOCTOR] = verb_doctor,       [CLI_VERSION] = verb_version,
     [CLI_LONG_STEP] = verb_long_step, [CLI_FIT_ATTENTION] = verb_fit_attention,
+    [CLI_TOKENIZER] = verb_tokenizer,
 };
 
 /* Whether this machine has AVX-512, as the library sees it. */
