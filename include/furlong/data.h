@@ -55,7 +55,7 @@ typedef struct fur_corpus_info {
 FUR_API void fur_corpus_settings_defaults(fur_corpus_settings *settings);
 
 /* Opens and reads the files once. By name: *.jsonl, a document a line, {"text"}, or {"prompt", "completion"}, of which
- * the completion is predicted and the prompt only read, each encoded by itself; *.npy (integer ids [n], or real vectors
+ * the completion, and behind it the tokenizer's end of text, is predicted and the prompt only read, each encoded by itself; *.npy (integer ids [n], or real vectors
  * [n, features], one document), *.zst (of any of these), anything else: one document of text bytes.
  * Errors name the file and line or offset. Real vectors and tokens cannot be mixed. Destroy with fur_corpus_close. */
 FUR_API fur_status fur_corpus_open(fur_context *context, const fur_corpus_settings *settings, fur_corpus **out);

@@ -22,6 +22,7 @@ typedef struct fur_operator_attention_job {
     int64_t whole[2];          /* offsets of one document */
     fur_documents documents;
     int64_t segments;             /* of queries */
+    double scale;                 /* the shape has it in f32 */
     char what[FUR_OPERATOR_TEXT]; /* its sizes, for texts */
 } fur_operator_attention_job;
 

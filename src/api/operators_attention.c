@@ -139,9 +139,8 @@ static void set_defaults(fur_operator_attention *s, int far)
     s->bound = s->bound > 0 || s->bound < 0 ? s->bound : DEFAULT_BOUND;
 }
 
-static fur_attention_shape shape_of(const fur_context *context, const fur_operator_attention *s)
+static fur_attention_shape shape_of(const fur_context *context, const fur_operator_attention *s, double scale)
 {
-    double scale = s->scale > 0 || s->scale < 0 ? s->scale : 1.0 / sqrt((double)s->head_dim);
     fur_attention_shape shape = {.heads = s->heads,
                                  .kv_heads = s->kv_heads,
                                  .head_dim = s->head_dim,
@@ -201,7 +200,8 @@ fur_status fur_operator_attention_check(fur_context *context, const fur_operator
         return fur_error_set(error, FUR_E_ARGUMENT, "%s: scale %g", job->what, s->scale);
     FUR_TRY(check_offsets(error, job));
     FUR_TRY(far ? check_almost_linear(error, job) : check_exact(error, job));
-    job->shape = shape_of(context, s);
+    job->scale = s->scale > 0 || s->scale < 0 ? s->scale : 1.0 / sqrt((double)s->head_dim);
+    job->shape = shape_of(context, s, job->scale);
     job->whole[1] = s->keys;
     job->documents = (fur_documents){s->documents, s->offsets};
     job->segments = s->query_offsets ? s->documents : 1;

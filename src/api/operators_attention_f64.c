@@ -88,7 +88,7 @@ static void far_pair(const f64_run *r, const f64_query *x, const double *k, f64_
     const fur_far *far = &r->job.shape.far;
     int64_t D = far->head_dim, at = x->kv_head * D;
     double q_unit[FUR_FAR_MOST_DIM], q_rest[FUR_FAR_MOST_DIM], k_unit[FUR_FAR_MOST_DIM], k_rest[FUR_FAR_MOST_DIM];
-    double B = (double)far->bound;
+    double B = r->job.s.bound;
     centred(x->q, far->query_mean_KD + at, D, q_unit, q_rest);
     centred(k, far->key_mean_KD + at, D, k_unit, k_rest);
     double t = B * dot(q_rest, k_rest, D);
@@ -115,10 +115,10 @@ static f64_pair pair_of(const f64_run *r, const f64_query *x, int64_t j)
         far_pair(r, x, k, &out);
     if (seen != 1)
         return out;
-    out.logit = (double)shape->scale * dot(x->q, k, D);
-    if (f->softcap > 0) {
-        double t = tanh(out.logit / (double)f->softcap);
-        out.logit = (double)f->softcap * t;
+    out.logit = r->job.scale * dot(x->q, k, D);
+    if (r->job.s.softcap > 0) {
+        double t = tanh(out.logit / r->job.s.softcap);
+        out.logit = r->job.s.softcap * t;
         out.slope = (1 - t) * (1 + t);
     }
     if (f->alibi)
@@ -213,8 +213,7 @@ static void far_backward(const f64_run *r, const f64_query *x, const f64_pair *p
     const fur_far *far = &r->job.shape.far;
     int64_t D = far->head_dim, at = x->kv_head * D;
     double q_unit[FUR_FAR_MOST_DIM], q_rest[FUR_FAR_MOST_DIM], k_unit[FUR_FAR_MOST_DIM], k_rest[FUR_FAR_MOST_DIM];
-    double B = (double)far->bound, size = exp(pair->logit - lse) * g, by_l = size * pair->factor,
-           by_t = size * pair->slope;
+    double B = r->job.s.bound, size = exp(pair->logit - lse) * g, by_l = size * pair->factor, by_t = size * pair->slope;
     centred(x->q, far->query_mean_KD + at, D, q_unit, q_rest);
     centred(k, far->key_mean_KD + at, D, k_unit, k_rest);
     for (int64_t d = 0; d < D; d++) {
@@ -249,7 +248,7 @@ static void backward_row(const f64_run *r, const f64_query *x, f64_pair *pairs)
             far_backward(r, x, pair, k, g, lse, dq, r->dk + key);
             continue;
         }
-        double ds = (double)shape->scale * p * g * pair->slope;
+        double ds = r->job.scale * p * g * pair->slope;
         for (int64_t d = 0; d < D; d++) {
             dq[d] += ds * k[d];
             r->dk[key + d] += ds * x->q[d];

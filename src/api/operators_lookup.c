@@ -169,10 +169,11 @@ typedef struct chunk {
     double t;
 } chunk;
 
-static chunk chunk_of(const fur_lookup *map, const double *z)
+/* temperature: the map has it in f32 */
+static chunk chunk_of(const fur_lookup *map, double temperature, const double *z)
 {
     int magnitude = map->score == FUR_LOOKUP_MAGNITUDE;
-    chunk c = {.P = 1, .t = magnitude ? 1 : (double)map->temperature};
+    chunk c = {.P = 1, .t = magnitude ? 1 : temperature};
     for (int64_t i = 0; i < map->bits; i++) {
         double m = fabs(z[i]);
         c.code = c.code << 1 | (z[i] >= 0);
@@ -235,7 +236,7 @@ fur_status fur_operator_lookup_forward_f64(fur_context *context, const fur_opera
         for (int64_t o = 0; o < map->out; o++)
             y[o] = bias_O ? bias_O[o] : 0;
         for (int64_t k = 0; k < tables; k++) {
-            chunk c = chunk_of(map, x_TI + t * map->in + k * map->bits);
+            chunk c = chunk_of(map, settings->temperature, x_TI + t * map->in + k * map->bits);
             const double *row = row_at(map, table_KRO, k, c.code), *flipped = row_at(map, table_KRO, k, c.flipped);
             for (int64_t o = 0; o < map->out; o++)
                 y[o] += c.weight * row[o] + (map->two_rows ? c.flipped_weight * flipped[o] : 0);
@@ -260,13 +261,13 @@ static void chunk_backward(const fur_lookup *map, const chunk *c, const double *
 }
 
 /* One table: of all its tokens in turn. */
-static void backward_of_table(const fur_lookup *map, int64_t k, int64_t T, const double *x_TI, const double *table_KRO,
-                              const double *dy_TO, double *dx_TI, double *dtable_KRO)
+static void backward_of_table(const fur_lookup *map, double temperature, int64_t k, int64_t T, const double *x_TI,
+                              const double *table_KRO, const double *dy_TO, double *dx_TI, double *dtable_KRO)
 {
     for (int64_t t = 0; t < T; t++) {
         const double *z = x_TI + t * map->in + k * map->bits, *dy = dy_TO + t * map->out;
         double dz[FUR_LOOKUP_MOST_BITS] = {0};
-        chunk c = chunk_of(map, z);
+        chunk c = chunk_of(map, temperature, z);
         for (int flipped = 0; flipped <= map->two_rows; flipped++) {
             int64_t code = flipped ? c.flipped : c.code;
             double weight = flipped ? c.flipped_weight : c.weight;
@@ -296,6 +297,6 @@ fur_status fur_operator_lookup_backward_f64(fur_context *context, const fur_oper
         dbias_O[i % map->out] += dy_TO[i];
 #pragma omp parallel for schedule(dynamic, 1) num_threads(context->exec.threads) if (tables > 1)
     for (int64_t k = 0; k < tables; k++)
-        backward_of_table(map, k, T, x_TI, table_KRO, dy_TO, dx_TI, dtable_KRO);
+        backward_of_table(map, settings->temperature, k, T, x_TI, table_KRO, dy_TO, dx_TI, dtable_KRO);
     return FUR_OK;
 }

@@ -147,6 +147,8 @@ static fur_status add_parts(encoder *to, const line_parts *parts)
         FUR_TRY(fur_corpus_add_prompt(builder, first));
     }
     FUR_TRY(encode_string(to, parts->answer));
+    if (parts->prompt && builder->tokenizer->eos >= 0) /* a model learns where its answer ends */
+        FUR_TRY(fur_corpus_add_ids(builder, to->name, &builder->tokenizer->eos, 1));
     return fur_corpus_end_document(builder);
 }
 
