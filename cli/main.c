@@ -25,6 +25,7 @@ static int (*const runs[CLI_VERBS])(cli_session *) = {
     [CLI_VERSION] = verb_version,
     [CLI_LONG_STEP] = verb_long_step,
     [CLI_FIT_ATTENTION] = verb_fit_attention,
+    [CLI_TOKENIZER] = verb_tokenizer,
 };
 
 /* Whether this machine has AVX-512, as the library sees it. */

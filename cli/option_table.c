@@ -18,6 +18,7 @@
 #define VERSION   (1u << CLI_VERSION)
 #define FIT       (1u << CLI_FIT_ATTENTION)
 #define LONG_STEP (1u << CLI_LONG_STEP)
+#define TOKENIZER (1u << CLI_TOKENIZER)
 #define ALL_VERBS ((1u << CLI_VERBS) - 1u)
 #define RUNS      (DEMO | TRAIN | EVAL | AUDIT | GENERATE | PLAN | BENCH | DOCTOR | FIT | LONG_STEP)
 
@@ -28,7 +29,7 @@ static const cli_option table[] = {
     {"model", 'm', NULL, CLI_TEXT, "FOLDER", NULL, NULL, 0, 0, "Model",
      "model in Hugging Face form (config.json, model.safetensors), a GGUF file, or an output folder of train, whose "
      "latest checkpoint is taken; for train: the weights to start from",
-     TRAIN | EVAL | AUDIT | GENERATE | CONVERT | PLAN | BENCH | INSPECT | FIT | LONG_STEP, "FURLONG_MODEL", AT(model)},
+     TRAIN | EVAL | AUDIT | GENERATE | CONVERT | PLAN | BENCH | INSPECT | FIT | LONG_STEP | TOKENIZER, "FURLONG_MODEL", AT(model)},
     {"preset", 0, NULL, CLI_TEXT, "NAME", "(bytes-1m)", NULL, 0, 0, "Model",
      "shape of a new model: bytes-1m, bytes-4m, gpt2-124m, llama-135m, llama-1b; with -almost-linear behind it, heads of 32 "
      "and all but every fourth layer almost-linear; with -lookup, tables for all maps; with -hybrid, for the feedforward; "
@@ -101,12 +102,19 @@ static const cli_option table[] = {
      AT(dropout)},
     {"attention-dropout", 0, NULL, CLI_REAL, "RATE", "(0)", NULL, 0, 0.999, "Training",
      "share of attention's weights that is left out in training", TRAIN | PLAN, NULL, AT(attention_dropout)},
-    {"tokenizer", 0, NULL, CLI_CHOICE, "NAME", "(bytes)", "bytes", 0, 0, "Data",
-     "how text becomes tokens. Every preset accepts bytes", TRAIN | EVAL | AUDIT | GENERATE | PLAN | FIT, NULL, AT(tokenizer)},
+    {"tokenizer", 0, NULL, CLI_TEXT, "PATH", "(the model's, else bytes)", NULL, 0, 0, "Data",
+     "how text becomes tokens: bytes, a tokenizer.json, or a folder that holds one. A new model's vocabulary becomes that of "
+     "the tokenizer", TRAIN | EVAL | AUDIT | GENERATE | PLAN | FIT | TOKENIZER, NULL, AT(tokenizer)},
+    {"action", 0, NULL, CLI_CHOICE, "ACTION", "inspect", "train|encode|decode|inspect", 0, 0, "Data",
+     "what to do; the word after tokenizer", TOKENIZER, NULL, AT(action)},
+    {"vocab-size", 0, NULL, CLI_COUNT, "TOKENS", "8192", NULL, 257, 4000000, "Data",
+     "tokens to learn: 256 bytes, merges, and one for the end of a text", TOKENIZER, NULL, AT(vocabulary)},
+    {"add-special-tokens", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Data",
+     "encode with the tokens that the tokenizer puts around a text, such as its first", TOKENIZER, NULL, AT(add_special_tokens)},
 
     {"file", 'f', NULL, CLI_LIST, "PATH", NULL, NULL, 0, 0, "Data",
      "text, .jsonl with a field \"text\", .npy, any of these as .zst, a folder, or - for standard input; repeats",
-     DEMO | TRAIN | EVAL | AUDIT | GENERATE | INSPECT | FIT | LONG_STEP, NULL, AT(files)},
+     DEMO | TRAIN | EVAL | AUDIT | GENERATE | INSPECT | FIT | LONG_STEP | TOKENIZER, NULL, AT(files)},
     {"eval-file", 0, NULL, CLI_LIST, "PATH", NULL, NULL, 0, 0, "Data",
      "text to evaluate on instead of the held-out end of --file; repeats", TRAIN, NULL, AT(eval_files)},
     {"held-out", 0, NULL, CLI_REAL, "SHARE", "0.1", NULL, 0, 0.9, "Data",
@@ -122,7 +130,7 @@ static const cli_option table[] = {
      "evaluate, or record for a fit, at most this many tokens", EVAL | AUDIT | INSPECT | FIT, NULL, AT(max_tokens)},
 
     {"prompt", 'p', NULL, CLI_TEXT, "TEXT", NULL, NULL, 0, 0, "Generation",
-     "text to continue (or --file, or standard input)", GENERATE, NULL, AT(prompt)},
+     "text to continue, or to encode (or --file, or standard input)", GENERATE | TOKENIZER, NULL, AT(prompt)},
     {"n-predict", 'n', NULL, CLI_COUNT, "TOKENS", "(256, or what the context leaves)", NULL, 1, TEBI, "Generation",
      "tokens to generate", GENERATE, NULL, AT(predict)},
     {"temp", 0, "temperature", CLI_REAL, "VALUE", "0.8", NULL, 0, 100, "Generation",
@@ -219,10 +227,10 @@ static const cli_option table[] = {
 
     {"input", 'i', NULL, CLI_TEXT, "FILE", NULL, NULL, 0, 0, "Fit",
      ".npz or .safetensors with x (or a1, a2, a3) and b, [n, d] or [sequences, n, d]; optional lengths, segments, "
-     "weights, and a start q, k", FIT, NULL, AT(input)},
+     "weights, and a start q, k; of tokenizer decode: .npy of token ids", FIT | TOKENIZER, NULL, AT(input)},
     {"output", 'o', NULL, CLI_TEXT, "FILE", NULL, NULL, 0, 0, "Fit",
-     ".safetensors for q, k, v, and x, y in f64; written for every end of a run, over what was there", FIT, NULL,
-     AT(output)},
+     ".safetensors for q, k, v, and x, y in f64; written for every end of a run, over what was there. Of tokenizer: a folder "
+     "(train), .npy of token ids (encode) or the text (decode)", FIT | TOKENIZER, NULL, AT(output)},
     {"causal", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Fit", "a row sees those of its sequence up to its own",
      FIT, NULL, AT(causal)},
     {"rank", 0, NULL, CLI_INT, "RANK", "(full)", NULL, 1, 8192, "Fit",

@@ -23,6 +23,7 @@ typedef enum cli_verb {
     CLI_DOCTOR,
     CLI_VERSION,
     CLI_FIT_ATTENTION,
+    CLI_TOKENIZER,
     CLI_LONG_STEP, /* hidden: one step of the demo in a process of its own */
     CLI_VERBS
 } cli_verb;
@@ -132,6 +133,10 @@ typedef struct cli_options {
     bool causal, continuation, factored, capture;
     int64_t layer, head;
     const char *install;
+    /* tokenizer */
+    const char *action;
+    int64_t vocabulary;
+    bool add_special_tokens;
     /* output */
     bool json, help;
 } cli_options;

@@ -280,16 +280,43 @@ int cli_with_model(cli_session *session, int (*run)(cli_session *session, fur_mo
     return code;
 }
 
+char *cli_tokenizer_name(const cli_session *session)
+{
+    const cli_options *options = session->options;
+    if (options->tokenizer != NULL || options->model == NULL)
+        return cli_copy(options->tokenizer != NULL ? options->tokenizer : "bytes");
+    char *folder = cli_model_folder(session, options->model);
+    if (folder == NULL || fur_is_gguf(folder) || exists(folder, "tokenizer.json"))
+        return folder;
+    cli_free(folder);
+    return cli_copy("bytes");
+}
+
+int cli_tokenizer_vocabulary(const cli_session *session, const char *name, int64_t *vocabulary)
+{
+    fur_tokenizer *tokenizer;
+    fur_status status = fur_tokenizer_open(session->context, name, &tokenizer);
+    if (status != FUR_OK)
+        return cli_fail_input(session, status);
+    *vocabulary = fur_tokenizer_vocabulary(tokenizer);
+    fur_tokenizer_close(tokenizer);
+    return CLI_OK;
+}
+
 int cli_corpus_open(const cli_session *session, const cli_list *files, int64_t vocabulary, fur_corpus **corpus)
 {
+    char *tokenizer = cli_tokenizer_name(session);
+    if (tokenizer == NULL)
+        return CLI_BAD_INPUT;
     fur_corpus_settings settings;
     fur_corpus_settings_defaults(&settings);
     settings.paths = files->items;
     settings.path_count = files->count;
-    settings.tokenizer = session->options->tokenizer != NULL ? session->options->tokenizer : "bytes";
+    settings.tokenizer = tokenizer;
     settings.vocabulary = vocabulary;
     settings.skip_bad = session->options->skip_bad;
     fur_status status = fur_corpus_open(session->context, &settings, corpus);
+    cli_free(tokenizer);
     return status == FUR_OK ? CLI_OK : cli_fail_input(session, status);
 }
 

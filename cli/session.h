@@ -66,6 +66,13 @@ int cli_weights_fit(const cli_session *session, const char *model);
 /* Opens the session and the model of --model, which must be given, and runs on it. */
 int cli_with_model(cli_session *session, int (*run)(cli_session *session, fur_model *model));
 
+/* What --tokenizer names, else the folder of --model where that holds a tokenizer, else "bytes". The caller frees it;
+ * NULL with one line said where the model's folder is none. */
+char *cli_tokenizer_name(const cli_session *session);
+
+/* Tokens of the tokenizer of that name. */
+int cli_tokenizer_vocabulary(const cli_session *session, const char *name, int64_t *vocabulary);
+
 /* Corpus of --file (or another list). vocabulary 0: the tokenizer's own. */
 int cli_corpus_open(const cli_session *session, const cli_list *files, int64_t vocabulary, fur_corpus **corpus);
 

@@ -129,7 +129,7 @@ static bool ends_with(const char *text, const char *end)
     return a >= b && strcmp(text + a - b, end) == 0;
 }
 
-/* Files of ids bring their own vocabulary; anything else is text, and text is bytes here. */
+/* Files of ids bring their own vocabulary; anything else is text. */
 static bool all_arrays(const cli_list *files)
 {
     for (int64_t i = 0; i < files->count; i++)
@@ -228,10 +228,19 @@ static int choose_model(cli_session *session, cli_train_setup *setup, int64_t lo
         fur_config_use_vectors(config, info->features, info->features);
     } else if (setup->bytes && strncmp(config->name, "bytes", 5) != 0) {
         cli_say(session, "%s over bytes: its vocabulary is 256 here", config->name);
+    } else if (strcmp(setup->tokenizer, "bytes") != 0) {
+        code = cli_tokenizer_vocabulary(session, setup->tokenizer, &config->vocabulary);
+        if (code != CLI_OK)
+            return code;
+        cli_say(session, "%s over the tokens of %s: its vocabulary is %" PRId64 " here", config->name, setup->tokenizer,
+                config->vocabulary);
     }
+    if (strcmp(setup->tokenizer, "bytes") != 0)
+        setup->settings.tokenizer = setup->tokenizer;
     if (info->features == 0 && info->vocabulary > config->vocabulary)
-        return cli_refuse(session, CLI_BAD_INPUT, "%s: token id %" PRId64 ", but the model's vocabulary is %" PRId64,
-                          session->options->files.items[0], info->vocabulary - 1, config->vocabulary);
+        return cli_refuse(session, CLI_BAD_INPUT,
+                          "%s: token ids up to %" PRId64 " (%s), but the model's vocabulary is %" PRId64,
+                          session->options->files.items[0], info->vocabulary - 1, setup->tokenizer, config->vocabulary);
     return CLI_OK;
 }
 
@@ -316,6 +325,11 @@ char *cli_train_options_json(const cli_session *session, const fur_train_setting
     if (cli_given(o, "projection"))
         cli_json_text(object, "projection", o->projection);
     add_attention(object, o);
+    if (s->tokenizer != NULL) {
+        char *whole = realpath(s->tokenizer, NULL);
+        cli_json_text(object, "tokenizer", whole != NULL ? whole : s->tokenizer);
+        free(whole);
+    }
     if (o->isa != NULL)
         cli_json_text(object, "isa", o->isa);
     cli_json_text(object, "dtype", fur_context_dtype(session->context));
@@ -369,12 +383,15 @@ static int open_files(cli_session *session, cli_train_setup *setup)
     cli_options *options = session->options;
     if (options->files.count == 0)
         return cli_refuse(session, CLI_USAGE, "--file: expected a text to train on, such as -f book.txt");
+    setup->tokenizer = cli_tokenizer_name(session);
+    if (setup->tokenizer == NULL)
+        return CLI_BAD_INPUT;
     int code = cli_corpus_open(session, &options->files, 0, &setup->corpus);
     if (code == CLI_OK && options->eval_files.count > 0)
         code = cli_corpus_open(session, &options->eval_files, 0, &setup->eval);
     if (code == CLI_OK)
         fur_corpus_info_read(setup->corpus, &setup->info);
-    setup->bytes = setup->info.features == 0 && !all_arrays(&options->files);
+    setup->bytes = setup->info.features == 0 && !all_arrays(&options->files) && strcmp(setup->tokenizer, "bytes") == 0;
     return code;
 }
 
@@ -456,6 +473,7 @@ void cli_train_setup_clear(cli_train_setup *setup)
         fur_corpus_close(setup->eval);
     cli_free(setup->output_dir);
     cli_free(setup->init_from);
+    cli_free(setup->tokenizer);
     cli_free(setup->run_json);
     memset(setup, 0, sizeof *setup);
 }

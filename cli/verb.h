@@ -17,6 +17,7 @@ int verb_inspect(cli_session *session);
 int verb_doctor(cli_session *session);
 int verb_version(cli_session *session);
 int verb_fit_attention(cli_session *session);
+int verb_tokenizer(cli_session *session);
 int verb_long_step(cli_session *session);
 
 #endif

@@ -160,9 +160,12 @@ static int score(cli_session *session, fur_model *model)
     fur_choices_settings_defaults(&settings);
     settings.path = options->task;
     settings.skip_bad = options->skip_bad;
-    if (options->tokenizer != NULL)
-        settings.tokenizer = options->tokenizer;
+    char *tokenizer = cli_tokenizer_name(session);
+    if (tokenizer == NULL)
+        return CLI_BAD_INPUT;
+    settings.tokenizer = tokenizer;
     fur_status status = fur_choices_open(session->context, &settings, &choices);
+    cli_free(tokenizer);
     if (status != FUR_OK)
         return cli_fail_input(session, status);
     fur_choices_info_read(choices, &info);

@@ -160,10 +160,14 @@ int verb_generate(cli_session *session)
     code = cli_weights_fit(session, folder);
     if (code == CLI_OK) {
         fur_status status = fur_model_open(session->context, folder, &model);
-        if (status == FUR_OK)
-            status = fur_tokenizer_open(session->context, options->tokenizer != NULL ? options->tokenizer : "bytes",
-                                        &tokenizer);
-        code = status != FUR_OK ? cli_fail_input(session, status) : generate(session, model, tokenizer);
+        char *name = status == FUR_OK ? cli_tokenizer_name(session) : NULL;
+        if (name != NULL)
+            status = fur_tokenizer_open(session->context, name, &tokenizer);
+        cli_free(name);
+        if (status != FUR_OK)
+            code = cli_fail_input(session, status);
+        else
+            code = tokenizer != NULL ? generate(session, model, tokenizer) : CLI_BAD_INPUT;
     }
     if (tokenizer != NULL)
         fur_tokenizer_close(tokenizer);

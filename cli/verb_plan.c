@@ -80,11 +80,14 @@ int verb_plan(cli_session *session)
     const cli_options *options = session->options;
     fur_model_config config;
     fur_plan_request request;
+    bool bytes = options->tokenizer != NULL && strcmp(options->tokenizer, "bytes") == 0;
     int code = check_options(session);
     if (code == CLI_OK)
         code = cli_session_open(session);
     if (code == CLI_OK)
-        code = cli_config_open(session, "bytes-1m", options->context, options->tokenizer != NULL, &config);
+        code = cli_config_open(session, "bytes-1m", options->context, bytes, &config);
+    if (code == CLI_OK && options->tokenizer != NULL && !bytes && options->model == NULL)
+        code = cli_tokenizer_vocabulary(session, options->tokenizer, &config.vocabulary);
     if (code != CLI_OK)
         return code;
     fur_plan_request_defaults(&request);

@@ -128,6 +128,19 @@ const cli_verb_info cli_verbs[CLI_VERBS] = {
          "furlong fit-attention --capture -m model -f book.txt --layer 2 --head 1 -o head.safetensors\trecords one\n"
          "furlong fit-attention --planted 16x256x64 --causal --picture loss.svg\ta head drawn at random, found again",
          false},
+    [CLI_TOKENIZER] =
+        {"tokenizer", "action", "train|encode|decode|inspect [options]", "learns a tokenizer, and runs one",
+         "train learns a byte-level BPE from texts and writes it as tokenizer.json, which Hugging Face tokenizers loads: the "
+         "most frequent pair of neighbours becomes a token, until there are --vocab-size of them. The same texts give the "
+         "same file.\n\n"
+         "encode writes a text's ids to standard output, or as .npy with --output, which train and eval read. decode turns "
+         "ids, .npy or numbers on standard input, into text. Any tokenizer.json of the kinds byte-level BPE, BPE with byte "
+         "fallback and Unigram will do; what is not known in it is refused by name.",
+         "furlong tokenizer train -f corpus/ --vocab-size 16K -o words\ta tokenizer of 16,384 tokens\n"
+         "furlong tokenizer encode --tokenizer words -p 'a long row'\tids of a text\n"
+         "furlong tokenizer encode --tokenizer words -f book.txt -o book.npy\tof a file\n"
+         "furlong tokenizer inspect --tokenizer words\twhat it is",
+         false},
     [CLI_LONG_STEP] = {"long-step", NULL, "-m FOLDER -f FILE -c TOKENS --memory SIZE -o FOLDER", "one step of the demo",
                        "One optimizer step over one document, in a process that limits its own memory. Used by demo.",
                        NULL, true},

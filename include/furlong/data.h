@@ -7,6 +7,7 @@
 #include <stdbool.h>
 
 #include "furlong/context.h"
+#include "furlong/tokenizer.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -33,7 +34,7 @@ typedef struct fur_corpus_settings {
     size_t struct_size;
     const char *const *paths; /* files, folders (read in name order, hidden files skipped), "-" for stdin */
     int64_t path_count;
-    const char *tokenizer; /* "bytes" */
+    const char *tokenizer; /* as fur_tokenizer_open takes it; "bytes" */
     int64_t vocabulary;    /* ids at or above it are refused; 0: the tokenizer's own */
     bool skip_bad;         /* JSONL: skip lines that do not parse, count and say; else refuse with the line number */
 } fur_corpus_settings;
@@ -45,6 +46,7 @@ typedef struct fur_corpus_info {
     int64_t vocabulary;      /* of the tokenizer; for .npy ids: the highest id + 1 */
     int64_t skipped_lines;   /* with skip_bad */
     int64_t empty_documents; /* left out, counted */
+    int64_t text_bytes;      /* of the texts that the tokens were made from; 0: some were ids */
     int64_t bytes_held;      /* RAM the corpus holds; larger ones live in an unlinked temporary file */
     uint64_t hash;           /* XXH3 of all documents' content and lengths */
 } fur_corpus_info;
@@ -64,20 +66,6 @@ FUR_API fur_status fur_corpus_read_ids(fur_context *context, const fur_corpus *c
                                        int64_t count, int32_t *ids_T);
 FUR_API fur_status fur_corpus_read_vectors(fur_context *context, const fur_corpus *corpus, int64_t document,
                                            int64_t first, int64_t count, float *x_TI);
-
-/* ---- tokenizers ------------------------------------------------------------------------------------------- */
-
-typedef struct fur_tokenizer fur_tokenizer;
-/* "bytes", or a folder that holds a Furlong tokenizer file. */
-FUR_API fur_status fur_tokenizer_open(fur_context *context, const char *name, fur_tokenizer **out);
-FUR_API void fur_tokenizer_close(fur_tokenizer *tokenizer);
-FUR_API int64_t fur_tokenizer_vocabulary(const fur_tokenizer *tokenizer);
-/* Writes at most `capacity` ids and sets *count to the number there are. */
-FUR_API fur_status fur_tokenizer_encode(fur_context *context, const fur_tokenizer *tokenizer, const char *text,
-                                        int64_t bytes, int32_t *ids, int64_t capacity, int64_t *count);
-/* The bytes of one token; *text is owned by the tokenizer. */
-FUR_API fur_status fur_tokenizer_piece(fur_context *context, const fur_tokenizer *tokenizer, int32_t id,
-                                       const char **text, int64_t *bytes);
 
 #ifdef __cplusplus
 }

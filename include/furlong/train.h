@@ -51,8 +51,10 @@ typedef struct fur_train_settings {
     int64_t key_groups;                                 /* likewise */
     fur_stored_type stored;                             /* as there; anything but f32 is not exact */
     int64_t superblock;                                 /* 0: chosen */
-    bool skip_nonfinite;  /* skip a step whose gradient is not finite instead of stopping */
-    const char *run_json; /* extra settings text stored in run.json (an object), or NULL */
+    bool skip_nonfinite;   /* skip a step whose gradient is not finite instead of stopping */
+    const char *tokenizer; /* folder or tokenizer.json whose files go into every checkpoint; NULL: those of bytes where
+                              the vocabulary is 256, else none */
+    const char *run_json;  /* extra settings text stored in run.json (an object), or NULL */
 } fur_train_settings;
 FUR_API void fur_train_settings_defaults(fur_train_settings *settings);
 
@@ -106,7 +108,7 @@ FUR_API fur_status fur_train_plan(fur_context *context, const fur_train_settings
 typedef struct fur_eval_result {
     double loss;          /* nats per counted token (or mean squared error) */
     int64_t tokens;       /* counted */
-    double bits_per_byte; /* NaN where a token is not bytes */
+    double bits_per_byte; /* by the mean tokens a byte of the corpus; NaN where it was not read from text */
     int buckets;          /* bucket 0: positions below 1,024; then each doubles */
     int64_t bucket_first[FUR_POSITION_BUCKETS];
     int64_t bucket_tokens[FUR_POSITION_BUCKETS];

@@ -188,6 +188,8 @@ static fur_status finish(fur_corpus_builder *builder)
                              (long long)builder->highest, (long long)own);
     if (corpus->content == FUR_CORPUS_TOKENS)
         corpus->info.vocabulary = builder->text_used ? own : builder->highest + 1;
+    if (builder->arrays_used)
+        corpus->info.text_bytes = 0;
     fur_hash_update(&builder->hash, &corpus->info.features, (int64_t)sizeof corpus->info.features);
     corpus->info.hash = fur_hash_end(&builder->hash);
     FUR_TRY(fur_spool_trim(builder->error, corpus->tokens));

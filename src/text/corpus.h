@@ -46,7 +46,8 @@ typedef struct fur_corpus_builder {
     int64_t limit;          /* ids are below it */
     int64_t highest;        /* id so far, -1: none */
     int64_t files;
-    bool text_used; /* the tokenizer made some of the ids */
+    bool text_used;   /* the tokenizer made some of the ids */
+    bool arrays_used; /* others, or vectors, came as they are */
 } fur_corpus_builder;
 
 /* Adds positions to the present document. Ids are checked against builder->limit; `name` is for the error. */

@@ -19,53 +19,39 @@
 typedef struct encoder {
     fur_corpus_builder *builder;
     const char *name;
-    int32_t *ids; /* [capacity] */
-    int64_t capacity;
+    fur_ids ids;
 } encoder;
 
-/* Encodes `bytes` of text, all of it, and adds the ids. */
-static fur_status encode(encoder *to, const char *text, int64_t bytes)
+/* Encodes a window of a document and adds the ids. */
+static fur_status encode(encoder *to, fur_encoding window, int64_t *used)
 {
     fur_corpus_builder *builder = to->builder;
-    const fur_tokenizer *tokenizer = builder->tokenizer;
-    for (;;) {
-        int64_t count = 0;
-        FUR_TRY(tokenizer->kind->encode(builder->error, tokenizer, text, bytes, to->ids, to->capacity, &count));
-        if (count <= to->capacity)
-            return fur_corpus_add_ids(builder, to->name, to->ids, count);
-        int32_t *ids = fur_realloc(to->ids, (size_t)count * sizeof *ids);
-        if (!ids)
-            return fur_memory_error(builder->error, count * (int64_t)sizeof *ids, to->name);
-        to->ids = ids;
-        to->capacity = count;
-    }
+    window.specials = true;
+    to->ids.length = 0;
+    FUR_TRY(builder->tokenizer->kind->encode(builder->error, builder->tokenizer, &window, &to->ids, used));
+    builder->corpus->info.text_bytes += *used;
+    return fur_corpus_add_ids(builder, to->name, to->ids.data, to->ids.length);
 }
 
-/* Encodes text at hand in pieces. */
+/* Encodes text at hand in windows. */
 static fur_status encode_all(encoder *to, const char *text, int64_t bytes)
 {
-    const fur_tokenizer *tokenizer = to->builder->tokenizer;
-    for (int64_t piece = TEXT_BYTES; bytes > 0;) {
-        int64_t now = fur_min_i64(piece, bytes);
-        int64_t safe = now < bytes ? tokenizer->kind->safe_prefix(tokenizer, text, now) : bytes;
-        if (safe == 0) { /* no place to cut: look further */
-            piece *= 2;
-            continue;
-        }
-        FUR_TRY(encode(to, text, safe));
-        text += safe;
-        bytes -= safe;
-        piece = TEXT_BYTES;
+    int64_t size = TEXT_BYTES, used = 0;
+    for (int64_t at = 0; at < bytes; at += used) {
+        int64_t now = fur_min_i64(size, bytes - at);
+        FUR_TRY(encode(
+            to, (fur_encoding){.text = text + at, .bytes = now, .begins = at == 0, .ends = now == bytes - at}, &used));
+        size = used == 0 ? 2 * size : TEXT_BYTES; /* no place to cut: look further */
     }
     return FUR_OK;
 }
 
-/* Encodes a stream in pieces: what the tokenizer cannot cut yet waits at the front of `text`. */
+/* Encodes a stream in windows: what the tokenizer cannot cut yet waits at the front of `text`. */
 static fur_status encode_stream(encoder *to, fur_stream *stream, char **text, int64_t *capacity)
 {
     fur_error *error = to->builder->error;
-    const fur_tokenizer *tokenizer = to->builder->tokenizer;
     int64_t waiting = 0;
+    bool begins = true;
     for (;;) {
         if (waiting == *capacity) {
             char *larger = fur_realloc(*text, (size_t)(2 * *capacity));
@@ -74,17 +60,16 @@ static fur_status encode_stream(encoder *to, fur_stream *stream, char **text, in
             *text = larger;
             *capacity *= 2;
         }
-        int64_t room = *capacity - waiting, count = 0;
+        int64_t room = *capacity - waiting, count = 0, used = 0;
         FUR_TRY(fur_stream_read(error, stream, *text + waiting, room, &count));
         waiting += count;
         bool at_end = count < room;
-        int64_t safe = at_end ? waiting : tokenizer->kind->safe_prefix(tokenizer, *text, waiting);
-        if (safe > 0)
-            FUR_TRY(encode(to, *text, safe));
-        waiting -= safe;
-        memmove(*text, *text + safe, (size_t)waiting);
+        FUR_TRY(encode(to, (fur_encoding){.text = *text, .bytes = waiting, .begins = begins, .ends = at_end}, &used));
         if (at_end)
             return FUR_OK;
+        begins = begins && used == 0;
+        waiting -= used;
+        memmove(*text, *text + used, (size_t)waiting);
     }
 }
 
@@ -96,7 +81,7 @@ static fur_status add_text(fur_corpus_builder *builder, fur_stream *stream)
     fur_status status =
         text ? encode_stream(&to, stream, &text, &capacity) : fur_memory_error(builder->error, capacity, to.name);
     fur_free(text);
-    fur_free(to.ids);
+    fur_ids_clear(&to.ids);
     return status == FUR_OK ? fur_corpus_end_document(builder) : status;
 }
 
@@ -165,7 +150,7 @@ static fur_status add_jsonl(fur_corpus_builder *builder, fur_stream *stream)
     FUR_TRY(fur_lines_open(builder->error, stream, builder->corpus->limits.line_bytes, &lines));
     fur_status status = add_lines(&to, lines);
     fur_lines_close(lines);
-    fur_free(to.ids);
+    fur_ids_clear(&to.ids);
     return status;
 }
 
@@ -238,6 +223,7 @@ static fur_status add_npy(fur_corpus_builder *builder, fur_stream *stream)
     fur_npy npy;
     FUR_TRY(fur_npy_open(builder->error, stream, &npy));
     bool integer = fur_npy_is_integer(&npy);
+    builder->arrays_used = true;
     FUR_TRY(claim(builder, fur_stream_name(stream), integer ? FUR_CORPUS_TOKENS : FUR_CORPUS_VECTORS));
     if (!integer)
         FUR_TRY(add_vector_array(builder, &npy));

@@ -193,9 +193,13 @@ fur_status fur_checkpoint_read_moments(fur_context *context, const char *folder,
 
 /* ---- manifest --------------------------------------------------------------------------------------------- */
 
-static const char *const listed_files[] = {"config.json",           "model.safetensors", "tokenizer.json",
-                                           "tokenizer_config.json", "trainer.json",      "optimizer.safetensors"};
-enum { LISTED_FILES = sizeof listed_files / sizeof listed_files[0] };
+static const char *const own_files[] = {"config.json", "model.safetensors", "trainer.json", "optimizer.safetensors"};
+enum { OWN_FILES = sizeof own_files / sizeof own_files[0], LISTED_FILES = OWN_FILES + FUR_TOKENIZER_FILES };
+
+static const char *listed_file(int i)
+{
+    return i < OWN_FILES ? own_files[i] : fur_tokenizer_file_names[i - OWN_FILES];
+}
 
 /* XXH3 and size of a file, in pieces. */
 static fur_status hash_file(fur_error *error, const char *path, uint64_t *hash, int64_t *bytes)
@@ -226,7 +230,7 @@ static fur_status write_manifest(fur_error *error, const char *folder)
     fur_status status = files ? FUR_OK : fur_memory_error(error, 4096, "manifest.json");
     for (int i = 0; status == FUR_OK && i < LISTED_FILES; i++) {
         char *path;
-        status = fur_path_join(error, folder, listed_files[i], &path);
+        status = fur_path_join(error, folder, listed_file(i), &path);
         if (status == FUR_OK && fur_path_exists(path)) {
             uint64_t hash = 0;
             int64_t bytes = 0;
@@ -234,7 +238,7 @@ static fur_status write_manifest(fur_error *error, const char *folder)
             char text[24];
             snprintf(text, sizeof text, "%016llx", (unsigned long long)hash);
             if (status == FUR_OK)
-                json_object_set_new(files, listed_files[i],
+                json_object_set_new(files, listed_file(i),
                                     json_pack("{s:I, s:s}", "bytes", (json_int_t)bytes, "xxh3", text));
         }
         fur_free(path);
@@ -293,11 +297,12 @@ static fur_status check_manifest(fur_error *error, const char *folder)
 /* ---- save and find ---------------------------------------------------------------------------------------- */
 
 static fur_status fill_folder(fur_context *context, const char *folder, const fur_model *model, const fur_run *run,
-                              const fur_trainer_state *state)
+                              const fur_trainer_state *state, const fur_tokenizer_files *tokenizer)
 {
     fur_error *error = &context->error;
     FUR_TRY(fur_model_save(context, model, folder));
-    if (model->config.features == 0 && model->config.vocabulary == 256)
+    FUR_TRY(fur_tokenizer_files_write(error, tokenizer, folder));
+    if (!tokenizer->content[0] && model->config.features == 0 && model->config.vocabulary == 256)
         FUR_TRY(fur_tokenizer_files_write_bytes(error, folder, model->config.context));
     if (run)
         FUR_TRY(write_moments(error, folder, model, run));
@@ -318,7 +323,7 @@ static fur_status write_latest(fur_error *error, const char *run_dir, const char
 }
 
 fur_status fur_checkpoint_save(fur_context *context, const char *run_dir, const fur_model *model, const fur_run *run,
-                               const fur_trainer_state *state, char **path)
+                               const fur_trainer_state *state, const fur_tokenizer_files *tokenizer, char **path)
 {
     fur_error *error = &context->error;
     char name[40];
@@ -327,7 +332,7 @@ fur_status fur_checkpoint_save(fur_context *context, const char *run_dir, const 
     FUR_TRY(fur_path_join(error, run_dir, name, &folder));
     fur_status status = fur_folder_begin(error, folder, &staging);
     if (status == FUR_OK) {
-        status = fill_folder(context, staging, model, run, state);
+        status = fill_folder(context, staging, model, run, state, tokenizer);
         if (status == FUR_OK)
             status = fur_folder_publish(error, staging, folder);
         else

@@ -58,9 +58,12 @@ fur_status fur_evaluate_with(fur_run *run, fur_cutter *cutter, int64_t context_t
         }
     }
     out->loss = out->tokens ? sum / (double)out->tokens : (double)NAN;
-    /* only the byte tokenizer's tokens are bytes */
-    out->bits_per_byte =
-        cutter->info.features == 0 && cutter->info.vocabulary == 256 ? out->loss / log(2.0) : (double)NAN;
+    const fur_corpus_info *info = &cutter->info;
+    out->bits_per_byte = (double)NAN;
+    if (info->text_bytes > 0)
+        out->bits_per_byte = out->loss / log(2.0) * ((double)info->tokens / (double)info->text_bytes);
+    else if (info->features == 0 && info->vocabulary == 256) /* ids that can only be bytes */
+        out->bits_per_byte = out->loss / log(2.0);
     out->seconds = fur_clock_seconds() - start;
     return FUR_OK;
 }

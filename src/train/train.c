@@ -275,7 +275,8 @@ static fur_status save(fur_trainer *t)
 {
     char *path;
     FUR_TRY(check_state(t));
-    FUR_TRY(fur_checkpoint_save(t->context, t->settings->output_dir, t->model, t->run, &t->state, &path));
+    FUR_TRY(
+        fur_checkpoint_save(t->context, t->settings->output_dir, t->model, t->run, &t->state, &t->tokenizer, &path));
     fur_free(t->checkpoint);
     t->checkpoint = path;
     fur_checkpoint_prune(t->settings->output_dir, t->settings->keep_checkpoints);

@@ -228,6 +228,21 @@ static fur_status tell_stored_error(fur_trainer *t)
     return FUR_OK;
 }
 
+/* What is put beside every checkpoint; a resumed run goes on with what is there. */
+static fur_status read_tokenizer(fur_trainer *t)
+{
+    fur_error *error = &t->context->error;
+    if (t->settings->tokenizer)
+        return fur_tokenizer_files_read(error, t->settings->tokenizer, &t->tokenizer);
+    if (!t->checkpoint)
+        return FUR_OK;
+    char *path = NULL;
+    FUR_TRY(fur_path_join(error, t->checkpoint, fur_tokenizer_file_names[0], &path));
+    fur_status status = fur_path_exists(path) ? fur_tokenizer_files_read(error, t->checkpoint, &t->tokenizer) : FUR_OK;
+    fur_free(path);
+    return status;
+}
+
 /* A run that is refused leaves no folder behind: a fresh one makes its folder when all else is known to be right. */
 static fur_status open_all(fur_trainer *t, const fur_corpus *corpus, const fur_corpus *eval)
 {
@@ -241,6 +256,7 @@ static fur_status open_all(fur_trainer *t, const fur_corpus *corpus, const fur_c
         FUR_TRY(fur_checkpoint_find(context, s->output_dir, s->resume, &t->checkpoint));
         FUR_TRY(fur_checkpoint_read_state(context, t->checkpoint, &saved));
     }
+    FUR_TRY(read_tokenizer(t));
     FUR_TRY(open_data(t, corpus, eval));
     fur_model_config config;
     FUR_TRY(read_config(context, s, t->checkpoint ? t->checkpoint : s->init_from, &config));
@@ -286,6 +302,7 @@ void fur_trainer_close(fur_trainer *t)
     fur_cutter_destroy(&t->train);
     fur_cutter_destroy(&t->eval);
     fur_lock_release(t->lock);
+    fur_tokenizer_files_clear(&t->tokenizer);
     fur_free(t->checkpoint);
     fur_free(t->exact_before);
 }

@@ -494,36 +494,27 @@ static int64_t words_vocabulary(const fur_tokenizer *tokenizer)
     return 200001;
 }
 
-static fur_status words_encode(fur_error *error, const fur_tokenizer *tokenizer, const char *text, int64_t bytes,
-                               int32_t *ids, int64_t capacity, int64_t *count)
+static fur_status words_encode(fur_error *error, const fur_tokenizer *tokenizer, const fur_encoding *input,
+                               fur_ids *out, int64_t *used)
 {
-    (void)error, (void)tokenizer;
-    *count = 0;
-    for (int64_t i = 0; i < bytes;) {
-        const char *space = memchr(text + i, ' ', (size_t)(bytes - i));
-        int64_t end = space ? space - text : bytes;
-        if (*count < capacity)
-            ids[*count] = (int32_t)(end - i);
-        ++*count;
+    (void)tokenizer;
+    *used = input->bytes;
+    while (!input->ends && *used > 0 && input->text[*used - 1] != ' ')
+        --*used;
+    for (int64_t i = 0; i < *used;) {
+        const char *space = memchr(input->text + i, ' ', (size_t)(*used - i));
+        int64_t end = space ? space - input->text : *used;
+        FUR_TRY(fur_ids_add(error, out, (int32_t)(end - i)));
         i = end + 1;
     }
     return FUR_OK;
 }
 
-static int64_t words_prefix(const fur_tokenizer *tokenizer, const char *text, int64_t bytes)
-{
-    (void)tokenizer;
-    while (bytes > 0 && text[bytes - 1] != ' ')
-        bytes--;
-    return bytes;
-}
-
 static void test_cutting(void **state)
 {
     (void)state;
-    static const fur_tokenizer_kind kind = {
-        .name = "words", .vocabulary = words_vocabulary, .encode = words_encode, .safe_prefix = words_prefix};
-    const fur_tokenizer words = {&kind};
+    static const fur_tokenizer_kind kind = {.name = "words", .vocabulary = words_vocabulary, .encode = words_encode};
+    const fur_tokenizer words = {.kind = &kind};
     static const int32_t lengths[] = {3, 65535, 65536, 65537, 1, 150000, 70000, 0, 5};
     enum { COUNT = sizeof lengths / sizeof lengths[0] };
     kit_folder folder;

@@ -232,8 +232,9 @@ static void forward_tiles(const fur_exec *exec, const fur_lookup_call *call, int
     }
 }
 
-/* Rows in bytes for which a thread is started: 30 us of reading, some times what starting and joining it takes. */
-#define THREAD_BYTES ((int64_t)1 << 20)
+/* Rows in bytes for which a thread is started: some microseconds of reading. Threads that wait between the maps of a
+ * token still spin; starting one costs about two. */
+#define THREAD_BYTES ((int64_t)32 << 10)
 
 /* One block of tokens: by tokens, and where these are few by columns. */
 static void forward_rows(const fur_exec *exec, const fur_lookup_call *call, int64_t tokens)
