@@ -297,7 +297,7 @@ char *cli_tokenizer_name(const cli_session *session)
     if (options->tokenizer != NULL || options->model == NULL)
         return cli_copy(options->tokenizer != NULL ? options->tokenizer : "bytes");
     char *folder = cli_model_folder(session, options->model);
-    if (folder == NULL || exists(folder, "tokenizer.json"))
+    if (folder == NULL || fur_is_gguf(folder) || exists(folder, "tokenizer.json"))
         return folder;
     cli_free(folder);
     return cli_copy("bytes");

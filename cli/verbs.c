@@ -110,10 +110,12 @@ const cli_verb_info cli_verbs[CLI_VERBS] = {
          "furlong bench decode --preset gpt2-124m-lookup --table-type int8 --cold\ttokens per second of generation",
          false},
     [CLI_INSPECT] =
-        {"inspect", "model", "FOLDER [options]", "shape and weights of a model",
-         "Configuration, number of parameters, and each tensor with its shape, type, norm, least and greatest value. With "
-         "--file, of a model with look-up tables: how that text uses their rows.",
+        {"inspect", "model", "MODEL [options]", "shape and weights of a model",
+         "Configuration, number of parameters, and each tensor with its shape, type, norm, least and greatest value; of a "
+         "GGUF file its values, and its tensors as they are stored. With --file, of a model with look-up tables: how that "
+         "text uses their rows.",
          "furlong inspect runs/book-1\tthe latest checkpoint of a run\n"
+         "furlong inspect model.gguf\twhat a GGUF file says\n"
          "furlong inspect runs/book-1 -f book.txt -c 2K\trows of tables that the text uses",
          false},
     [CLI_DOCTOR] =

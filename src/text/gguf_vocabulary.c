@@ -363,3 +363,20 @@ fur_status fur_gguf_vocabulary_json(fur_error *error, const fur_gguf *file, json
     *config = other;
     return FUR_OK;
 }
+
+fur_status fur_gguf_vocabulary_open(fur_error *error, const char *path, fur_json *tokenizer, fur_json *config)
+{
+    fur_gguf *file;
+    FUR_TRY(fur_gguf_open(error, path, &file));
+    fur_status status = FUR_OK;
+    if (!fur_gguf_has_vocabulary(file))
+        status =
+            fur_error_set(error, FUR_E_UNSUPPORTED, "%s: it has no vocabulary, expected a tokenizer by its name", path);
+    if (status == FUR_OK)
+        status = fur_gguf_vocabulary_json(error, file, &tokenizer->root, &config->root);
+    fur_gguf_close(file);
+    FUR_TRY(status);
+    tokenizer->name = fur_strdup(path);
+    config->name = fur_strdup(path);
+    return tokenizer->name && config->name ? FUR_OK : fur_memory_error(error, (int64_t)strlen(path), "a path");
+}

@@ -15,6 +15,9 @@ bool fur_gguf_has_vocabulary(const fur_gguf *file);
  * that is not UTF-8 or there twice, an id beyond the tokens, arrays of other lengths. */
 fur_status fur_gguf_vocabulary_json(fur_error *error, const fur_gguf *file, json_t **tokenizer, json_t **config);
 
+/* Both as documents named after the file; FUR_E_UNSUPPORTED besides: the file has no vocabulary. Clear both. */
+fur_status fur_gguf_vocabulary_open(fur_error *error, const char *path, fur_json *tokenizer, fur_json *config);
+
 /* Values of the tokenizer of a folder in Hugging Face form, for `rows` tokens, into `to`. *why, where it has none that
  * GGUF could name: the reason, and `to` says that there is no vocabulary; else "". FUR_E_FORMAT: a file that is
  * damaged, or has more tokens than rows. */

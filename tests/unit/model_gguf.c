@@ -35,7 +35,7 @@ static const struct {
                .rope_scaling = {.type = FUR_ROPE_LLAMA3, .factor = 32, .original_context = 64, .low_freq_factor = 1,
                                 .high_freq_factor = 4}}},
     {"llama", {.vocabulary = 97, SHAPE(32, 4, 2, 8, 88), LLAMA, ROPE, REST,
-               .rope_scaling = {.type = FUR_ROPE_YARN, .factor = 8, .original_context = 64, .beta_fast = 32,
+               .rope_scaling = {.type = FUR_ROPE_YARN, .factor = 4, .original_context = 64, .beta_fast = 32,
                                 .beta_slow = 1}}},
     {"llama", {.vocabulary = 97, SHAPE(32, 4, 2, 8, 88), LLAMA, ROPE, REST,
                .rope_scaling = {.type = FUR_ROPE_LINEAR, .factor = 2.5}}},

@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "text/gguf_splits.h"
 #include "text/gguf_vocabulary.h"
+#include "text/tokenizer.h"
 #include "text/tokenizer_files.h"
 
 #define LEVEL "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":%s}"
@@ -185,6 +186,47 @@ static void test_bytes(void **state)
     assert_int_equal(fur_gguf_value_find(file, "tokenizer.ggml.merges")->count, 0);
     assert_true(fur_gguf_has_vocabulary(file));
     fur_gguf_close(file);
+    fur_tokenizer *tokenizer;
+    fur_ids ids = {0};
+    const char *text = "naive \xff \xc3\xaf\n 12";
+    kit_expect_ok(&error, fur_tokenizer_make(&error, kit_path(&folder, "v.gguf"), &tokenizer));
+    assert_int_equal(fur_tokenizer_vocabulary(tokenizer), 256);
+    fur_encoding whole = {.text = text, .bytes = (int64_t)strlen(text), .begins = true, .ends = true};
+    kit_expect_ok(&error, fur_tokenizer_encode_all(&error, tokenizer, whole, &ids));
+    assert_int_equal(ids.length, whole.bytes);
+    for (int64_t i = 0; i < ids.length; i++)
+        assert_int_equal(ids.data[i], (unsigned char)text[i]);
+    fur_ids_clear(&ids);
+    fur_tokenizer_close(tokenizer);
+    kit_folder_clear(&folder);
+}
+
+/* Merges, special tokens, the first token and the template, through the file. */
+static void test_tokenizer(void **state)
+{
+    (void)state;
+    kit_folder folder;
+    kit_folder_init(&folder);
+    fur_error error = {0};
+    fur_gguf *file;
+    fur_tokenizer *tokenizer;
+    fur_ids ids = {0};
+    const char *text = "abca<s>";
+    write_pieces(&folder);
+    assert_string_equal(save(&folder, 10, &file).text, "");
+    fur_gguf_close(file);
+    kit_expect_ok(&error, fur_tokenizer_make(&error, kit_path(&folder, "v.gguf"), &tokenizer));
+    assert_int_equal(tokenizer->bos, 1);
+    fur_encoding whole = {
+        .text = text, .bytes = (int64_t)strlen(text), .begins = true, .ends = true, .specials = true, .complete = true};
+    kit_expect_ok(&error, fur_tokenizer_encode_all(&error, tokenizer, whole, &ids));
+    static const int32_t want[] = {1, 3, 9, 4, 1}; /* <s>, space, abc, a, <s> */
+    assert_int_equal(ids.length, 5);
+    assert_memory_equal(ids.data, want, sizeof want);
+    fur_ids_clear(&ids);
+    fur_tokenizer_close(tokenizer);
+    kit_expect(&error, fur_tokenizer_make(&error, kit_write(&folder, "x.gguf", "GGUF", -1), &tokenizer), FUR_E_FORMAT,
+               "the file of 4 bytes");
     kit_folder_clear(&folder);
 }
 
@@ -336,9 +378,9 @@ static int setup(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_byte_level), cmocka_unit_test(test_pieces),  cmocka_unit_test(test_bytes),
-        cmocka_unit_test(test_none),       cmocka_unit_test(test_refused), cmocka_unit_test(test_files),
-        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_byte_level), cmocka_unit_test(test_pieces), cmocka_unit_test(test_bytes),
+        cmocka_unit_test(test_tokenizer),  cmocka_unit_test(test_none),   cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_files),      cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }
