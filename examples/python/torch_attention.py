@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Furlong's attention, feedforward and loss inside a PyTorch model of one's own: learns to copy what stood 1,000 tokens
-before, with no array of tokens x tokens or tokens x vocabulary.
+"""Furlong's attention, feedforward and loss inside a PyTorch model of one's own: learns to copy what it has seen before,
+with no array of tokens x tokens or tokens x vocabulary.
 
     python torch_attention.py [TOKENS] [STEPS]
 """
+import math
 import sys
 import time
 
@@ -11,9 +12,9 @@ import torch
 
 import furlong.torch
 
-TOKENS = int(sys.argv[1]) if len(sys.argv) > 1 else 4096
-STEPS = int(sys.argv[2]) if len(sys.argv) > 2 else 40
-DISTANCE, WORDS, WIDTH, HEADS, KEY_HEADS = min(1000, TOKENS // 4), 64, 64, 4, 2
+TOKENS = int(sys.argv[1]) if len(sys.argv) > 1 else 2048
+STEPS = int(sys.argv[2]) if len(sys.argv) > 2 else 100
+PERIOD, WORDS, WIDTH, HEADS, KEY_HEADS = 50, 64, 64, 4, 2
 
 
 class Block(torch.nn.Module):
@@ -45,12 +46,12 @@ class Model(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.words = torch.nn.Embedding(WORDS, WIDTH)
-        self.places = torch.nn.Embedding(DISTANCE, WIDTH)  # of a token within its period
+        self.places = torch.nn.Embedding(PERIOD, WIDTH)  # of a token within its period
         self.blocks = torch.nn.ModuleList(Block() for _ in range(2))
         self.head = torch.nn.Linear(WIDTH, WORDS, bias=False)
 
     def loss(self, ids):
-        x = self.words(ids) + self.places(torch.arange(ids.shape[1]) % DISTANCE)
+        x = self.words(ids) + self.places(torch.arange(ids.shape[1]) % PERIOD)
         for block in self.blocks:
             x = block(x)
         return furlong.torch.linear_cross_entropy(x[:, :-1], self.head.weight, ids[:, 1:])
@@ -58,14 +59,15 @@ class Model(torch.nn.Module):
 
 torch.manual_seed(1)
 model = Model()
-optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-print(f"{sum(p.numel() for p in model.parameters()):,} parameters, rows of {TOKENS:,} tokens that repeat after {DISTANCE:,}")
+optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+print(f"{sum(p.numel() for p in model.parameters()):,} parameters, rows of {TOKENS:,} tokens that repeat after {PERIOD}; "
+      f"the first {PERIOD} cannot be known, {PERIOD / TOKENS * math.log(WORDS):.2f} of the loss")
 for step in range(STEPS):
     start = time.perf_counter()
-    ids = torch.randint(WORDS, (1, DISTANCE)).repeat(1, -(-TOKENS // DISTANCE))[:, :TOKENS]
+    ids = torch.randint(WORDS, (1, PERIOD)).repeat(1, -(-TOKENS // PERIOD))[:, :TOKENS]
     optimizer.zero_grad()
     loss = model.loss(ids)
     loss.backward()
     optimizer.step()
-    if step % 5 == 0 or step == STEPS - 1:
-        print(f"step {step:3}: loss {float(loss):.3f}, {TOKENS / (time.perf_counter() - start):,.0f} tokens/s", flush=True)
+    if step % 10 == 0 or step == STEPS - 1:
+        print(f"step {step:3}: loss {float(loss.detach()):.3f}, {TOKENS / (time.perf_counter() - start):,.0f} tokens/s", flush=True)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """furlong.torch against PyTorch's own functions, and transformers' models with attn_implementation="furlong" against
 the same ones with its eager attention. Skipped where these are not installed; ./dev show torch installs them."""
+import math
 import os
 import warnings
 
-import numpy
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -116,7 +116,8 @@ def test_second_derivatives_are_refused():
 
 
 def close(got, wanted, tolerance=1e-5):
-    error = float((got.double() - wanted.double()).norm() / wanted.double().norm())
+    got, wanted = got.detach().double(), wanted.detach().double()
+    error = float((got - wanted).norm() / wanted.norm())
     assert error < tolerance, error
 
 
@@ -262,8 +263,13 @@ def compare(model, keep=None, target=TARGET, other="eager", **inputs):
     keep = torch.ones(got.shape[:2], dtype=torch.bool) if keep is None else keep
     logits = float((got - wanted)[keep].abs().max() / wanted[keep].std())
     assert gradients.keys() == wanted_gradients.keys()
-    by_name = {n: float((g - wanted_gradients[n]).norm() / (wanted_gradients[n].norm() + 1e-30)) for n, g in gradients.items()
-               if float(wanted_gradients[n].norm()) > 1e-6 * float(model.get_parameter(n).norm())}
+    total = math.sqrt(sum(float(g.norm()) ** 2 for g in wanted_gradients.values()))
+    by_name = {}
+    for n, g in wanted_gradients.items():
+        if float(g.norm()) < 1e-5 * total:  # it is 0 but for rounding, as that of a bias of keys
+            assert float(gradients[n].norm()) < 1e-5 * total, n
+        else:
+            by_name[n] = float((gradients[n] - g).norm() / g.norm())
     assert logits < target and max(by_name.values()) < target, (logits, max(by_name, key=by_name.get), max(by_name.values()))
     return logits, max(by_name.values())
 
@@ -274,10 +280,11 @@ def test_models(name):
     compare(model_of(name), input_ids=ids, labels=ids)
 
 
-@pytest.mark.parametrize("name", ["Llama", "Mistral", "Gemma2"])
+@pytest.mark.parametrize("name", ["Llama", "Mistral"])
 def test_models_in_double(name):
     ids = ids_of(2, 30)
-    compare(model_of(name, DOUBLE), target=1e-6, input_ids=ids, labels=ids)  # transformers' own norms are float32
+    # eager's softmax is float32 in any model, and so are the norms of both
+    compare(model_of(name, DOUBLE), target=1e-6, other="sdpa", input_ids=ids, labels=ids)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -323,13 +330,15 @@ def test_bidirectional_models():
 
 
 def test_bfloat16_models():
+    """No further from the same weights in float32 than eager attention in bfloat16 is, by more than chance makes it."""
     model, ids = model_of("Llama").to(torch.bfloat16), ids_of(1, 20)
     logits = []
     for attention in ("eager", ours.register()):
         model.set_attn_implementation(attention)
-        logits.append(model(ids).logits.float())
-    # eager rounds weights and values to 8 bits besides, in each of 3 layers
-    assert float((logits[0] - logits[1]).abs().max() / logits[0].std()) < 0.1
+        logits.append(model(ids).logits.detach().float())
+    model.set_attn_implementation("eager")
+    exact = model.float()(ids).logits.detach()
+    assert float((logits[1] - exact).norm()) < 1.5 * float((logits[0] - exact).norm())
 
 
 def test_almost_linear_models():
