@@ -11,7 +11,8 @@
 #define TRAIN     (NEW | FINETUNE)
 #define EVAL      (1u << CLI_EVAL)
 #define AUDIT     (1u << CLI_AUDIT)
-#define GENERATE  (1u << CLI_GENERATE)
+#define CHAT      (1u << CLI_CHAT)
+#define GENERATE  ((1u << CLI_GENERATE) | CHAT)
 #define CONVERT   (1u << CLI_CONVERT)
 #define PLAN      (1u << CLI_PLAN)
 #define BENCH     (1u << CLI_BENCH)
@@ -40,7 +41,7 @@ static const cli_option table[] = {
      NEW | PLAN | BENCH, "FURLONG_PRESET", AT(preset)},
     {"ctx-size", 'c', "context", CLI_COUNT, "TOKENS", "(chosen)", NULL, 1, TEBI, "Model",
      "longest document: tokens that see each other. Longer ones are cut into pieces of this length, and counted",
-     TRAIN | EVAL | AUDIT | PLAN | BENCH | INSPECT | FIT | LONG_STEP, "FURLONG_CTX_SIZE", AT(context)},
+     TRAIN | EVAL | AUDIT | CHAT | PLAN | BENCH | INSPECT | FIT | LONG_STEP, "FURLONG_CTX_SIZE", AT(context)},
     {"layers", 0, NULL, CLI_INT, "COUNT", "(the preset's)", NULL, 1, 512, "Model",
      "layers of a preset instead of its own number", NEW | PLAN | BENCH, NULL, AT(layers)},
     {"attention", 0, NULL, CLI_TEXT, "KINDS", "(the preset's)", NULL, 0, 0, "Model",
@@ -155,6 +156,10 @@ static const cli_option table[] = {
      "and by this much for each time", GENERATE, NULL, AT(frequency_penalty)},
     {"repeat-last-n", 0, NULL, CLI_INT, "TOKENS", "64", NULL, -1, 1e9, "Generation",
      "tokens that count as having been there; -1: all", GENERATE, NULL, AT(repeat_last_n)},
+    {"ignore-eos", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Generation",
+     "go on where the model ends its text", GENERATE, NULL, AT(ignore_eos)},
+    {"system", 0, "system-prompt", CLI_TEXT, "TEXT", NULL, NULL, 0, 0, "Generation",
+     "what the model is told before the conversation", CHAT, NULL, AT(system)},
     {"reverse-prompt", 'r', "stop", CLI_LIST, "TEXT", NULL, NULL, 0, 0, "Generation",
      "end where this text comes, without it; repeats", GENERATE, NULL, AT(stops)},
 

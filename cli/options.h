@@ -17,6 +17,7 @@ typedef enum cli_verb {
     CLI_EVAL,
     CLI_AUDIT,
     CLI_GENERATE,
+    CLI_CHAT,
     CLI_CONVERT,
     CLI_PLAN,
     CLI_BENCH,
@@ -126,6 +127,8 @@ typedef struct cli_options {
     double temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
     int64_t repeat_last_n;
     cli_list stops;
+    bool ignore_eos;
+    const char *system;
     /* plan, bench, demo */
     const char *purpose, *mode, *kind, *codes;
     bool longest, bidirectional, quick, cold;

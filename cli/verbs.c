@@ -72,6 +72,16 @@ const cli_verb_info cli_verbs[CLI_VERBS] = {
          "furlong generate -m runs/book-1 -p 'In the beginning' -n 400\tcontinues a prompt\n"
          "furlong generate -m runs/book-1 --temp 0 -f prompt.txt\tthe likeliest continuation of a file",
          false},
+    [CLI_CHAT] =
+        {"chat", NULL, "-m FOLDER [options]", "a conversation with a model that was taught one",
+         "Reads a line, answers, and so on until the input ends; /clear begins anew. Messages are written by the chat "
+         "template that came with the model's tokenizer; a model without one is refused, never guessed at. The conversation "
+         "goes on in its key/value cache: only what is new goes through the model. It ends where the context is full.\n\n"
+         "With -p or -f, one message and its answer; with --json as one object.",
+         "furlong chat -m model\ttalks\n"
+         "furlong chat -m model.gguf --system 'Answer in one sentence.' --temp 0.3\tand of a GGUF file\n"
+         "furlong chat -m model -p 'What is a furlong?' --json\tone answer",
+         false},
     [CLI_CONVERT] =
         {"convert", NULL, "-m MODEL -o FOLDER | FILE.gguf [options]",
          "a model's files as they are, to and from GGUF, or with look-up tables stored as another type",

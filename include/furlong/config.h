@@ -208,8 +208,8 @@ FUR_API const char *fur_projection_kind_name(int index); /* NULL past the last *
 
 /* Reads a Hugging Face config.json (model_type gpt2, gpt_neox, llama, mistral, qwen2, qwen3, gemma, gemma2,
  * gemma3_text, furlong), with keys as transformers 4 or 5 writes them; that of the folder `path`,
- * with what generation_config.json says of special tokens and adapter_config.json of adapters; or the values of the GGUF
- * file `path` (architectures gpt2, gptneox, llama, qwen2, qwen3, gemma, gemma2, gemma3) that say the same. */
+ * with what generation_config.json says of special tokens and adapter_config.json of adapters; or the values of the
+ * GGUF file `path` (architectures gpt2, gptneox, llama, qwen2, qwen3, gemma, gemma2, gemma3) that say the same. */
 FUR_API fur_status fur_config_read(fur_context *context, const char *path, fur_model_config *out);
 
 #ifdef __cplusplus

@@ -127,8 +127,9 @@ typedef struct fur_sampling {
     int top_k;         /* among so many of the likeliest; 0: all */
     float top_p;       /* among the likeliest that make up this probability; 1: all */
     float min_p;       /* among those of at least this share of the likeliest one's probability; 0: all */
-    /* of a token that is among the last repeat_last_n (-1: all) of prompt and continuation: its logit becomes smaller by
-     * repeat_penalty (1: none), as a factor, then by presence_penalty and, for each time it is there, frequency_penalty */
+    /* of a token that is among the last repeat_last_n (-1: all) of prompt and continuation: its logit becomes smaller
+     * by repeat_penalty (1: none), as a factor, then by presence_penalty and, for each time it is there,
+     * frequency_penalty */
     float repeat_penalty, presence_penalty, frequency_penalty;
     int repeat_last_n;
     uint64_t seed;
@@ -145,8 +146,9 @@ FUR_API void fur_generator_close(fur_generator *generator);
 /* Appends tokens, which go through the model in blocks. FUR_E_ARGUMENT: no room, or an id out of range;
  * FUR_E_INTERRUPTED: fur_context_stop was called. After a failure within the model nothing is there any more. */
 FUR_API fur_status fur_generator_feed(fur_generator *generator, const int32_t *ids, int64_t count);
-/* A token after those that are there, of which there is one at least; it is not appended. The number of the draw is that
- * of tokens there, so that the same text and seed give the same token. */
+/* A token after those that are there, of which there is one at least; it is not appended. Draws are numbered by the
+ * tokens that came since the first one, as those of fur_generate: the same text and seed give the same tokens.
+ * FUR_E_INTERRUPTED: fur_context_stop was called. */
 FUR_API fur_status fur_generator_next(fur_generator *generator, const fur_sampling *sampling, int32_t *id);
 /* Tokens that are there: *ids [count], owned by the generator. */
 FUR_API int64_t fur_generator_tokens(const fur_generator *generator, const int32_t **ids);

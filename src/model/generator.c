@@ -7,6 +7,7 @@
 struct fur_generator {
     fur_generation generation;
     int64_t tokens, count; /* room, and those that are there */
+    int64_t first_drawn;   /* tokens that were there when the first was drawn, -1: none was */
     bool has_logits;       /* of the last of them */
 };
 
@@ -24,6 +25,7 @@ fur_status fur_generator_open(fur_context *context, fur_model *model, int64_t to
     if (!g)
         return fur_error_set(error, FUR_E_MEMORY, "no memory for a generator");
     g->tokens = tokens;
+    g->first_drawn = -1;
     fur_status status = fur_generation_begin(context, model, tokens, memory_bytes, &g->generation);
     if (status != FUR_OK) {
         fur_free(g);
@@ -82,13 +84,18 @@ fur_status fur_generator_feed(fur_generator *g, const int32_t *ids, int64_t coun
 fur_status fur_generator_next(fur_generator *g, const fur_sampling *sampling, int32_t *id)
 {
     fur_generation *generation = &g->generation;
-    FUR_TRY(fur_sampling_check(generation->run.context, sampling));
+    fur_context *context = generation->run.context;
+    FUR_TRY(fur_sampling_check(context, sampling));
+    if (atomic_load(&context->stop))
+        return fur_error_set(&context->error, FUR_E_INTERRUPTED, "stopped after %lld tokens", (long long)g->count);
     if (g->count == 0)
         return fur_error_set(generation->run.exec.error, FUR_E_ARGUMENT, "nothing is there that a token could follow");
     if (!g->has_logits)
         FUR_TRY(fur_generation_head(generation));
     g->has_logits = true;
-    *id = fur_sample(sampling, (uint64_t)g->count, generation->run.model->config.vocabulary,
+    if (g->first_drawn < 0)
+        g->first_drawn = g->count;
+    *id = fur_sample(sampling, (uint64_t)(g->count - g->first_drawn), generation->run.model->config.vocabulary,
                      generation->run.memory.loss.logits_tV, generation->ids, g->count, generation->scratch);
     return FUR_OK;
 }
@@ -102,5 +109,6 @@ int64_t fur_generator_tokens(const fur_generator *g, const int32_t **ids)
 void fur_generator_restart(fur_generator *g)
 {
     g->count = 0;
+    g->first_drawn = -1;
     g->has_logits = false;
 }

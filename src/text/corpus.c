@@ -251,6 +251,7 @@ fur_status fur_corpus_make(fur_error *error, const fur_corpus_settings *settings
         status = add_path(&builder, settings->paths[i]);
     if (status == FUR_OK)
         status = finish(&builder);
+    fur_jinja_destroy(builder.chat);
     if (status != FUR_OK) {
         fur_corpus_close(corpus);
         return status;

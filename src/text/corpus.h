@@ -14,6 +14,7 @@
 #include "furlong/data.h"
 #include "io/hash.h"
 #include "io/spool.h"
+#include "text/jinja.h"
 
 typedef struct fur_corpus_limits {
     int64_t ram_bytes;  /* tokens kept in RAM; the table of documents and that of prompts have a quarter of it each */
@@ -49,6 +50,7 @@ typedef struct fur_corpus_builder {
     int64_t limit;          /* ids are below it */
     int64_t highest;        /* id so far, -1: none */
     int64_t files;
+    fur_jinja *chat;  /* the tokenizer's chat template, once it was used */
     bool text_used;   /* the tokenizer made some of the ids */
     bool arrays_used; /* others, or vectors, came as they are */
 } fur_corpus_builder;

@@ -9,6 +9,7 @@
 #include "io/json.h"
 #include "io/npy.h"
 #include "io/stream.h"
+#include "text/chat.h"
 #include "text/corpus.h"
 #include "text/tokenizer.h"
 
@@ -87,9 +88,11 @@ static fur_status add_text(fur_corpus_builder *builder, fur_stream *stream)
 
 /* ---- JSONL ---------------------------------------------------------------------------------------------------- */
 
-/* The parts of a line's document: what is only read, or NULL, and what is predicted. */
+/* The parts of a line's document: what is only read, or NULL, and what is predicted; or, of messages, ids of both. */
 typedef struct line_parts {
     const json_t *prompt, *answer;
+    fur_ids ids;
+    fur_string answers; /* a byte for each: 1 where it is predicted */
 } line_parts;
 
 static fur_status find_string(fur_error *error, const fur_json *json, const char *field, const json_t **out)
@@ -111,13 +114,37 @@ static fur_status find_pair(fur_error *error, const fur_json *json, line_parts *
     return FUR_OK;
 }
 
-/* A line that could be read in two ways is refused, not guessed. */
-static fur_status find_parts(fur_error *error, const fur_json *json, line_parts *out)
+/* The line is what a chat template reads: "messages", and "tools" or what else it may know. */
+static fur_status find_messages(fur_corpus_builder *builder, const fur_json *json, line_parts *out)
 {
-    *out = (line_parts){NULL, NULL};
+    fur_error *error = builder->error;
+    fur_chat_text chat = {0};
+    if (!builder->tokenizer->chat_template)
+        return fur_error_set(error, FUR_E_FORMAT,
+                             "%s: \"messages\", and the tokenizer has no chat template to write them by", json->name);
+    if (!builder->chat)
+        FUR_TRY(fur_chat_template_parse(error, builder->tokenizer, &builder->chat));
+    fur_status status = fur_chat_make(error, builder->tokenizer, builder->chat, json->root, &chat);
+    if (status == FUR_OK)
+        status = fur_chat_ids(error, builder->tokenizer, &chat, &out->ids, &out->answers);
+    fur_chat_text_clear(&chat);
+    if (status == FUR_OK && !memchr(out->answers.data ? out->answers.data : "", 1, (size_t)out->answers.length))
+        return fur_error_set(error, FUR_E_FORMAT, "%s: no message of the assistant, so that nothing is predicted",
+                             json->name);
+    if (status == FUR_E_FORMAT || status == FUR_E_ARGUMENT || status == FUR_E_UNSUPPORTED) { /* of this line */
+        fur_error_prefix(error, "%s", json->name);
+        status = error->status = FUR_E_FORMAT;
+    }
+    return status;
+}
+
+/* A line that could be read in two ways is refused, not guessed. */
+static fur_status find_parts(fur_corpus_builder *builder, const fur_json *json, line_parts *out)
+{
+    fur_error *error = builder->error;
     if (!json_is_object(json->root))
         return fur_error_set(error, FUR_E_FORMAT,
-                             "%s: expected a JSON object with \"text\", or with \"prompt\" and \"completion\"",
+                             "%s: expected a JSON object with \"text\", \"prompt\" and \"completion\", or \"messages\"",
                              json->name);
     static const char *const others[] = {"messages", "prompt", "completion"};
     bool text = json_object_get(json->root, "text") != NULL;
@@ -125,10 +152,13 @@ static fur_status find_parts(fur_error *error, const fur_json *json, line_parts 
         if (json_object_get(json->root, others[i]))
             return fur_error_set(error, FUR_E_FORMAT, "%s: \"%s\" beside \"text\", expected one form of document",
                                  json->name, others[i]);
+    bool pair = json_object_get(json->root, "prompt") || json_object_get(json->root, "completion");
+    if (pair && json_object_get(json->root, "messages"))
+        return fur_error_set(error, FUR_E_FORMAT, "%s: \"messages\" beside \"%s\", expected one form of document",
+                             json->name, json_object_get(json->root, "prompt") ? "prompt" : "completion");
     if (json_object_get(json->root, "messages"))
-        return fur_error_set(error, FUR_E_FORMAT,
-                             "%s: \"messages\", and the tokenizer has no chat template to write them by", json->name);
-    if (json_object_get(json->root, "prompt") || json_object_get(json->root, "completion"))
+        return find_messages(builder, json, out);
+    if (pair)
         return find_pair(error, json, out);
     return find_string(error, json, "text", &out->answer);
 }
@@ -138,10 +168,28 @@ static fur_status encode_string(encoder *to, const json_t *string)
     return encode_all(to, json_string_value(string), (int64_t)json_string_length(string));
 }
 
+/* Stretches that are predicted and those that are not, in turn. */
+static fur_status add_messages(encoder *to, const line_parts *parts)
+{
+    fur_corpus_builder *builder = to->builder;
+    for (int64_t at = 0, end; at < parts->ids.length; at = end) {
+        int64_t first = builder->corpus->info.tokens;
+        bool answer = parts->answers.data[at] != 0;
+        for (end = at + 1; end < parts->ids.length && (parts->answers.data[end] != 0) == answer;)
+            end++;
+        FUR_TRY(fur_corpus_add_ids(builder, to->name, parts->ids.data + at, end - at));
+        if (!answer)
+            FUR_TRY(fur_corpus_add_prompt(builder, first));
+    }
+    return fur_corpus_end_document(builder);
+}
+
 static fur_status add_parts(encoder *to, const line_parts *parts)
 {
     fur_corpus_builder *builder = to->builder;
     int64_t first = builder->corpus->info.tokens;
+    if (parts->ids.length > 0)
+        return add_messages(to, parts);
     if (parts->prompt) {
         FUR_TRY(encode_string(to, parts->prompt));
         FUR_TRY(fur_corpus_add_prompt(builder, first));
@@ -157,13 +205,15 @@ static fur_status add_line(encoder *to, const fur_line *line, bool *bad)
 {
     fur_error *error = to->builder->error;
     fur_json json = {0};
-    line_parts parts;
+    line_parts parts = {0};
     fur_status status = fur_json_parse_line(error, to->name, line, to->builder->corpus->limits.line_bytes, &json);
     if (status == FUR_OK)
-        status = find_parts(error, &json, &parts);
+        status = find_parts(to->builder, &json, &parts);
     *bad = status == FUR_E_FORMAT;
     if (status == FUR_OK)
         status = add_parts(to, &parts);
+    fur_ids_clear(&parts.ids);
+    fur_string_clear(&parts.answers);
     fur_json_clear(&json);
     return status;
 }
