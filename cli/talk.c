@@ -49,6 +49,11 @@ int cli_talk_open(cli_session *session, cli_talk *talk)
     char *folder = code == CLI_OK ? cli_model_folder(session, options->model) : NULL;
     if (folder == NULL)
         return code != CLI_OK ? code : CLI_BAD_INPUT;
+    code = cli_weights_fit(session, folder, true);
+    if (code != CLI_OK) {
+        cli_free(folder);
+        return code;
+    }
     fur_status status = fur_model_open(session->context, folder, &talk->model);
     cli_free(folder);
     char *name = status == FUR_OK ? cli_tokenizer_name(session) : NULL;

@@ -33,6 +33,8 @@ FUR_API fur_status fur_model_merge(fur_context *context, fur_model **model);
  * weights, for which the file is read once. It must not be shortened while the model lives. Such a model is not trained
  * and keeps its tensors. Models without tables: as fur_model_load. */
 FUR_API fur_status fur_model_open(fur_context *context, const char *folder, fur_model **out);
+/* Bytes of memory that weights but tables take once fur_model_open has read them, from the headers of their files. */
+FUR_API fur_status fur_model_open_bytes(fur_context *context, const char *path, int64_t *bytes);
 /* Writes config.json and model.safetensors into an existing folder; each written beside, synced and renamed; of a model
  * with adapters, these in PEFT's form in place of model.safetensors. Tables are
  * written as config.table_type says, all else as f32. */

@@ -213,6 +213,16 @@ fur_status fur_model_frozen_bytes(fur_context *context, const char *folder, cons
     return status;
 }
 
+fur_status fur_model_open_bytes(fur_context *context, const char *path, int64_t *bytes)
+{
+    fur_model_config config;
+    char *base;
+    FUR_TRY(fur_folder_config(context, path, &config, &base));
+    fur_status status = fur_coded_forecast(&context->error, base ? base : path, &config, bytes);
+    fur_free(base);
+    return status;
+}
+
 static json_t *adapter_json(const fur_model *model)
 {
     const fur_model_config *c = &model->config;
