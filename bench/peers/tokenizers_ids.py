@@ -92,9 +92,12 @@ def broken(generator, text, count):
         else:
             data[at:at] = bytes(generator.randrange(0x80, 256) for _ in range(generator.randint(1, 4)))
     known = set(text)
-    result = data.decode("utf-8", errors="surrogateescape")
-    return "".join(c for c in result if c in known or is_old(ord(c)) or 0xDC80 <= ord(c) <= 0xDCFF).encode(
-        "utf-8", errors="surrogateescape")
+    while True:  # what is left out may leave bytes side by side that are a character together
+        whole = data.decode("utf-8", errors="surrogateescape")
+        kept = "".join(c for c in whole if c in known or is_old(ord(c)) or 0xDC80 <= ord(c) <= 0xDCFF)
+        data = kept.encode("utf-8", errors="surrogateescape")
+        if kept == whole:
+            return data
 
 
 def code():

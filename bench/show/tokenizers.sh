@@ -7,7 +7,7 @@ ROOT=$PWD
 need_peers
 # shellcheck disable=SC2086 # a list of words
 need $packages_build
-get_text bible
+get_text shakespeare
 build_preset release
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
