@@ -32,7 +32,7 @@ static int read_prompt(const cli_session *session, cli_string *prompt)
 /* Ids of the prompt, with what the tokenizer puts before a text; the caller frees them. */
 static int encode(const cli_talk *talk, const cli_string *prompt, int32_t **ids, int64_t *count)
 {
-    const int flags = FUR_TOKENS_SPECIAL | FUR_TOKENS_COMPLETE;
+    const int flags = FUR_TOKENS_SPECIAL | FUR_TOKENS_FIRST;
     fur_context *context = talk->session->context;
     int64_t bytes = (int64_t)prompt->length, room = bytes + 8;
     *ids = cli_resize(NULL, (size_t)room, sizeof **ids);
@@ -43,11 +43,7 @@ static int encode(const cli_talk *talk, const cli_string *prompt, int32_t **ids,
         *ids = cli_resize(*ids, (size_t)room, sizeof **ids);
         status = fur_tokenizer_encode_as(context, talk->tokenizer, flags, prompt->text, bytes, *ids, room, count);
     }
-    if (status != FUR_OK)
-        return cli_fail(talk->session, status);
-    while (*count > 1 && (*ids)[*count - 1] == talk->end) /* the text goes on */
-        --*count;
-    return CLI_OK;
+    return status == FUR_OK ? CLI_OK : cli_fail(talk->session, status);
 }
 
 static void print_json(const cli_talk *talk, const cli_string *prompt, int64_t prompt_tokens)

@@ -21,6 +21,7 @@ typedef struct encoder {
     fur_corpus_builder *builder;
     const char *name;
     fur_ids ids;
+    bool is_rest, goes_on; /* of a document, a part of which came before or comes after */
 } encoder;
 
 /* Encodes a window of a document and adds the ids. */
@@ -28,7 +29,12 @@ static fur_status encode(encoder *to, fur_encoding window, int64_t *used)
 {
     fur_corpus_builder *builder = to->builder;
     window.specials = true;
+    window.first = !to->is_rest;
+    window.last = !to->goes_on;
     to->ids.length = 0;
+    *used = 0;
+    if (window.begins && window.ends && window.bytes == 0)
+        return FUR_OK; /* an empty document stays one */
     FUR_TRY(builder->tokenizer->kind->encode(builder->error, builder->tokenizer, &window, &to->ids, used));
     builder->corpus->info.text_bytes += *used;
     return fur_corpus_add_ids(builder, to->name, to->ids.data, to->ids.length);
@@ -190,13 +196,20 @@ static fur_status add_parts(encoder *to, const line_parts *parts)
     int64_t first = builder->corpus->info.tokens;
     if (parts->ids.length > 0)
         return add_messages(to, parts);
+    to->goes_on = parts->prompt != NULL;
     if (parts->prompt) {
         FUR_TRY(encode_string(to, parts->prompt));
         FUR_TRY(fur_corpus_add_prompt(builder, first));
     }
-    FUR_TRY(encode_string(to, parts->answer));
-    if (parts->prompt && builder->tokenizer->eos >= 0) /* a model learns where its answer ends */
-        FUR_TRY(fur_corpus_add_ids(builder, to->name, &builder->tokenizer->eos, 1));
+    to->is_rest = parts->prompt && builder->corpus->info.tokens > first;
+    to->goes_on = false;
+    fur_status status = encode_string(to, parts->answer);
+    to->is_rest = false;
+    FUR_TRY(status);
+    int32_t end = builder->tokenizer->eos;
+    bool ended = to->ids.length > 0 && to->ids.data[to->ids.length - 1] == end;
+    if (parts->prompt && end >= 0 && !ended) /* a model learns where its answer ends */
+        FUR_TRY(fur_corpus_add_ids(builder, to->name, &end, 1));
     return fur_corpus_end_document(builder);
 }
 

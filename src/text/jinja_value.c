@@ -20,8 +20,7 @@ fur_status fur_pool_take(fur_pool *pool, int64_t bytes, void **out)
 {
     const int64_t step = (int64_t)sizeof(max_align_t);
     if (bytes > FUR_POOL_MOST - pool->bytes)
-        return fur_error_set(pool->error, FUR_E_UNSUPPORTED, "more than %lld bytes in work",
-                             (long long)FUR_POOL_MOST);
+        return fur_error_set(pool->error, FUR_E_UNSUPPORTED, "more than %lld bytes in work", (long long)FUR_POOL_MOST);
     bytes = fur_round_up(fur_max_i64(bytes, 1), step);
     struct fur_pool_block *block = pool->blocks;
     if (!block || block->capacity - block->used < bytes) {
@@ -132,8 +131,7 @@ bool fur_jis_space(int32_t code)
 fur_status fur_jappend(fur_error *error, fur_jinja_output *out, const fur_jvalue *string)
 {
     if (string->number > FUR_POOL_MOST - out->text.length)
-        return fur_error_set(error, FUR_E_UNSUPPORTED, "makes more than %lld bytes",
-                             (long long)FUR_POOL_MOST);
+        return fur_error_set(error, FUR_E_UNSUPPORTED, "makes more than %lld bytes", (long long)FUR_POOL_MOST);
     FUR_TRY(fur_string_add(error, &out->text, string->text, string->number));
     FUR_TRY(fur_string_reserve(error, &out->marks, string->number));
     if (string->number > 0 && string->marks)
@@ -233,8 +231,7 @@ fur_status fur_jdump(fur_error *error, const fur_jvalue *value, int64_t indent, 
     case J_BOOL: return put(error, out, value->number ? "true" : "false");
     case J_INT: snprintf(number, sizeof number, "%lld", (long long)value->number); return put(error, out, number);
     case J_STRING: return dump_string(error, value, out);
-    case J_UNDEFINED:
-        return fur_error_set(error, FUR_E_FORMAT, "tojson of '%s', which is undefined", value->text);
+    case J_UNDEFINED: return fur_error_set(error, FUR_E_FORMAT, "tojson of '%s', which is undefined", value->text);
     default: break;
     }
     FUR_TRY(put(error, out, dict ? "{" : "["));
