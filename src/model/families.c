@@ -249,14 +249,14 @@ static bool every_layer_is_exact_and_dense(const fur_model_config *c)
 static bool says(const fur_family *f, const fur_model_config *c)
 {
     bool multi_head = c->kv_heads == c->heads && c->head_dim * c->heads == c->width;
-    bool whole = c->width % c->heads == 0;
+    bool whole = c->width % c->heads == 0, integer = !(floor(c->query_scalar) < c->query_scalar);
     if (c->features || !c->causal || !every_layer_is_exact_and_dense(c) || c->sink_logits)
         return false;
     return c->norm == f->norm && c->norm_offset == f->norm_offset && c->post_norms == f->post_norms &&
            c->qk_norm == f->qk_norm && c->scaled_embedding == f->scaled_embedding && c->activation == f->activation &&
            c->position == f->position && (f->keys.kv_heads || multi_head) && (whole || !f->whole_heads) &&
            (f->keys.softcap || !(c->softcap > 0)) && (f->keys.logit_softcap || !(c->logit_softcap > 0)) &&
-           (f->keys.query_scalar || !(c->query_scalar > 0)) && says_biases(f, c) && says_dropout(f, c) &&
+           (f->keys.query_scalar ? integer : !(c->query_scalar > 0)) && says_biases(f, c) && says_dropout(f, c) &&
            says_windows(f, c) && says_scaling(f, c);
 }
 
