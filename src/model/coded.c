@@ -21,7 +21,16 @@ static void decode(int type, const void *from, int64_t elements, float *to)
 
 static int gemv_of(fur_dtype dtype)
 {
-    return dtype == FUR_DTYPE_BF16 ? FUR_GEMV_BF16 : dtype == FUR_DTYPE_Q8_0 ? FUR_GEMV_Q8_0 : -1;
+    static const struct {
+        fur_dtype dtype;
+        fur_gemv_type gemv;
+    } both[] = {{FUR_DTYPE_BF16, FUR_GEMV_BF16}, {FUR_DTYPE_Q8_0, FUR_GEMV_Q8_0}, {FUR_DTYPE_Q4_0, FUR_GEMV_Q4_0},
+                {FUR_DTYPE_Q4_1, FUR_GEMV_Q4_1}, {FUR_DTYPE_Q5_0, FUR_GEMV_Q5_0}, {FUR_DTYPE_Q5_1, FUR_GEMV_Q5_1},
+                {FUR_DTYPE_Q4_K, FUR_GEMV_Q4_K}, {FUR_DTYPE_Q5_K, FUR_GEMV_Q5_K}, {FUR_DTYPE_Q6_K, FUR_GEMV_Q6_K}};
+    for (size_t i = 0; i < sizeof both / sizeof both[0]; i++)
+        if (both[i].dtype == dtype)
+            return (int)both[i].gemv;
+    return -1;
 }
 
 static bool is_matrix(const fur_parameter *p)
@@ -36,10 +45,8 @@ static bool is_matrix(const fur_parameter *p)
     case FUR_TENSOR_O:
     case FUR_TENSOR_GATE:
     case FUR_TENSOR_UP:
-    case FUR_TENSOR_DOWN:
-        return p->rank == 2 && !p->table && !p->adapter;
-    default:
-        return false;
+    case FUR_TENSOR_DOWN: return p->rank == 2 && !p->table && !p->adapter;
+    default: return false;
     }
 }
 
@@ -47,9 +54,9 @@ static bool is_matrix(const fur_parameter *p)
 static bool stays(const fur_parameter *p, const fur_tensor_info *info, fur_file_layout layout)
 {
     bool by_row = layout == FUR_FILE_SAME || layout == FUR_FILE_PAIRS;
-    return info && is_matrix(p) && by_row && p->file_layout == FUR_FILE_SAME && info->rank == 2 && info->shape[0] == p->shape[0] &&
-           info->shape[1] == p->shape[1] && info->dtype != FUR_DTYPE_F32 && info->dtype != FUR_DTYPE_F64 &&
-           info->dtype != FUR_DTYPE_F16 && fur_dtype_is_float(info->dtype);
+    return info && is_matrix(p) && by_row && p->file_layout == FUR_FILE_SAME && info->rank == 2 &&
+           info->shape[0] == p->shape[0] && info->shape[1] == p->shape[1] && info->dtype != FUR_DTYPE_F32 &&
+           info->dtype != FUR_DTYPE_F64 && info->dtype != FUR_DTYPE_F16 && fur_dtype_is_float(info->dtype);
 }
 
 bool fur_coded_takes(const fur_model *model, const fur_parameter *p, const fur_tensor_info *info,

@@ -24,12 +24,13 @@ static const fur_gemv_kernel *kernel_of(const fur_exec *exec)
 
 int64_t fur_gemv_row_bytes(fur_gemv_type type, int64_t in)
 {
-    return type == FUR_GEMV_Q8_0 ? in / FUR_Q8_0_BLOCK * FUR_Q8_0_BYTES : in * (type == FUR_GEMV_BF16 ? 2 : 4);
+    fur_gemv_block block = fur_gemv_block_of(type);
+    return in / block.elements * block.bytes;
 }
 
 static fur_status check(const fur_exec *exec, const fur_gemv_args *a)
 {
-    bool blocks = a->type != FUR_GEMV_Q8_0 || a->in % FUR_Q8_0_BLOCK == 0;
+    bool blocks = a->in % fur_gemv_block_of(a->type).elements == 0;
     if (a->tokens >= 0 && a->tokens <= FUR_GEMV_MOST && a->in >= 0 && a->out >= 0 && blocks && a->ldx >= a->in &&
         a->ldy >= a->out)
         return FUR_OK;

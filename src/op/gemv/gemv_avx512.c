@@ -14,4 +14,4 @@ static inline V load_int8(const int8_t *p)
 
 #include "op/gemv/gemv_simd.h"
 
-const fur_gemv_kernel fur_gemv_avx512 = {.rows = {f32_rows, bf16_rows, q8_0_rows}};
+const fur_gemv_kernel fur_gemv_avx512 = {.rows = ALL_ROWS};

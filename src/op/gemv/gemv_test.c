@@ -8,8 +8,9 @@
 #include <string.h>
 
 #include "base/bf16.h"
-#include "base/f16.h"
-#include "op/gemv/gemv.h"
+#include "base/blocks.h"
+#include "base/random.h"
+#include "op/gemv/gemv_kernel.h"
 
 typedef struct shape {
     int64_t tokens, in, out;
@@ -18,28 +19,55 @@ static const shape shapes[] = {{1, 32, 1}, {1, 64, 7}, {2, 96, 33}, {4, 768, 50}
                                {1, 0, 5},  {0, 32, 4}, {1, 32, 0},  {1, 4096, 65}, {1, 576, 1536}};
 static const int64_t odd_widths[] = {1, 5, 17, 31, 67, 129};
 
+static void decode(fur_gemv_type type, const unsigned char *block, float *to)
+{
+    static void (*const decoders[FUR_GEMV_TYPES])(const unsigned char *block, float *to) = {
+        [FUR_GEMV_Q8_0] = fur_block_q8_0, [FUR_GEMV_Q4_0] = fur_block_q4_0, [FUR_GEMV_Q4_1] = fur_block_q4_1,
+        [FUR_GEMV_Q5_0] = fur_block_q5_0, [FUR_GEMV_Q5_1] = fur_block_q5_1, [FUR_GEMV_Q4_K] = fur_block_q4_k,
+        [FUR_GEMV_Q5_K] = fur_block_q5_k, [FUR_GEMV_Q6_K] = fur_block_q6_k};
+    decoders[type](block, to);
+}
+
+/* Where a block's f16 scales are, the second -1: none. */
+static const int scales_at[FUR_GEMV_TYPES][2] = {
+    [FUR_GEMV_Q8_0] = {0, -1}, [FUR_GEMV_Q4_0] = {0, -1}, [FUR_GEMV_Q4_1] = {0, 2}, [FUR_GEMV_Q5_0] = {0, -1},
+    [FUR_GEMV_Q5_1] = {0, 2},  [FUR_GEMV_Q4_K] = {0, 2},  [FUR_GEMV_Q5_K] = {0, 2}, [FUR_GEMV_Q6_K] = {208, -1}};
+
+/* Rows of blocks whose bytes are drawn, but for scales, which are small numbers; *exact: what they stand for. */
+static void draw_blocks(fur_gemv_type type, int64_t count, uint64_t seed, unsigned char *rows, double *exact)
+{
+    fur_gemv_block block = fur_gemv_block_of(type);
+    float w[256];
+    for (int64_t i = 0; i < count; i += block.elements, rows += block.bytes) {
+        for (int64_t k = 0; k < block.bytes; k++)
+            rows[k] = (unsigned char)fur_random_u64(seed, (uint64_t)i, (uint64_t)k);
+        for (int k = 0; k < 2; k++) {
+            uint16_t scale = fur_f16_of(0.003f + 0.001f * (float)((i / block.elements + k) % 7));
+            if (scales_at[type][k] >= 0)
+                memcpy(rows + scales_at[type][k], &scale, 2);
+        }
+        decode(type, rows, w);
+        for (int64_t k = 0; k < block.elements; k++)
+            exact[i + k] = (double)w[k];
+    }
+}
+
 /* Rows as a type stores them, at a page's end; *exact: what they stand for. */
 static void *coded_rows(fur_gemv_type type, int64_t out, int64_t in, uint64_t seed, double *exact)
 {
     int64_t row_bytes = fur_gemv_row_bytes(type, in);
     float *w = kit_guard_filled(out * in, KIT_NORMAL, seed);
     unsigned char *rows = kit_guard((size_t)(out * row_bytes));
-    for (int64_t i = 0; i < out * in; i++) {
-        if (type == FUR_GEMV_F32) {
-            memcpy(rows + 4 * i, &w[i], 4);
-            exact[i] = (double)w[i];
-        } else if (type == FUR_GEMV_BF16) {
-            uint16_t half = fur_bf16_of(w[i]);
-            memcpy(rows + 2 * i, &half, 2);
-            exact[i] = (double)fur_bf16_value(half);
-        } else {
-            unsigned char *block = rows + i / FUR_Q8_0_BLOCK * FUR_Q8_0_BYTES;
-            uint16_t scale = fur_f16_of(0.003f + 0.001f * (float)(i / FUR_Q8_0_BLOCK % 7));
-            int q = (int)lrintf(fminf(fmaxf(w[i] * 40, -128), 127));
-            memcpy(block, &scale, 2);
-            block[2 + i % FUR_Q8_0_BLOCK] = (unsigned char)(int8_t)q;
-            exact[i] = (double)fur_f16_value(scale) * (double)q;
-        }
+    if (fur_gemv_block_of(type).elements > 1)
+        draw_blocks(type, out * in, seed, rows, exact);
+    for (int64_t i = 0; type == FUR_GEMV_F32 && i < out * in; i++) {
+        memcpy(rows + 4 * i, &w[i], 4);
+        exact[i] = (double)w[i];
+    }
+    for (int64_t i = 0; type == FUR_GEMV_BF16 && i < out * in; i++) {
+        uint16_t half = fur_bf16_of(w[i]);
+        memcpy(rows + 2 * i, &half, 2);
+        exact[i] = (double)fur_bf16_value(half);
     }
     return rows;
 }
@@ -70,7 +98,7 @@ static void check_shape(fur_gemv_type type, shape s, int add, int with_bias)
     for (fur_isa isa = FUR_ISA_REF; isa <= kit_best_isa(); isa++) {
         double lanes = isa == FUR_ISA_REF ? 1e30 : isa == FUR_ISA_AVX2 ? 8 : 16;
         for (int64_t i = 0; i < s.tokens * s.out; i++)
-            bound[i] = ((double)s.in / (4 * lanes) + 8 + 4) * KIT_U * terms[i];
+            bound[i] = ((double)s.in / ((type < FUR_GEMV_Q4_0 ? 4 : 2) * lanes) + 8 + 4) * KIT_U * terms[i];
         float *one = NULL;
         for (int threads = 1; threads <= 3; threads++) {
             kit_exec kit;
@@ -105,10 +133,11 @@ static void check_shape(fur_gemv_type type, shape s, int add, int with_bias)
 static void test_cases(void **state)
 {
     (void)state;
-    for (int type = FUR_GEMV_F32; type <= FUR_GEMV_Q8_0; type++) {
+    for (int type = FUR_GEMV_F32; type < FUR_GEMV_TYPES; type++) {
         for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
-            check_shape((fur_gemv_type)type, shapes[i], i % 2, i % 3 == 0);
-        for (size_t i = 0; type != FUR_GEMV_Q8_0 && i < sizeof odd_widths / sizeof odd_widths[0]; i++)
+            if (shapes[i].in % fur_gemv_block_of((fur_gemv_type)type).elements == 0)
+                check_shape((fur_gemv_type)type, shapes[i], i % 2, i % 3 == 0);
+        for (size_t i = 0; type <= FUR_GEMV_BF16 && i < sizeof odd_widths / sizeof odd_widths[0]; i++)
             check_shape((fur_gemv_type)type, (shape){2, odd_widths[i], 9}, 0, 1);
     }
 }
