@@ -37,7 +37,7 @@ static json_t *config_json(const fur_model_config *config)
     json_t *object = json_object();
     cli_json_text(object, "preset", config->name);
     cli_json_int(object, "vocabulary", config->vocabulary);
-    cli_json_text(object, "model_type", config->family);
+    cli_json_text(object, "model_type", fur_config_family(config));
     cli_json_int(object, "features", config->features);
     cli_json_int(object, "outputs", config->outputs);
     cli_json_int(object, "context", config->context);

@@ -189,6 +189,9 @@ FUR_API const char *fur_projection_kind_name(int index); /* NULL past the last *
  * gemma3_text, furlong), with keys as transformers 4 or 5 writes them; that of the folder `path`; or the values of the
  * GGUF file `path` (architectures gpt2, gptneox, llama, qwen2, qwen3, gemma, gemma2, gemma3) that say the same. */
 FUR_API fur_status fur_config_read(fur_context *context, const char *path, fur_model_config *out);
+/* The model_type under which a model of this shape is written: that of the file it came from while that can say all of
+ * it, else the first family that can, else "furlong". Constant. */
+FUR_API const char *fur_config_family(const fur_model_config *config);
 
 #ifdef __cplusplus
 }

@@ -87,6 +87,7 @@ static const fur_family families[] = {
                [FUR_TENSOR_UP] = "gpt_neox.layers.%d.mlp.dense_h_to_4h",
                [FUR_TENSOR_DOWN] = "gpt_neox.layers.%d.mlp.dense_4h_to_h"}},
     {.model_type = "llama", .architecture = "LlamaForCausalLM", .gguf = "llama", .gguf_pairs = true, SWIGLU,
+     .whole_heads = true,
      KEYS(.activation = "hidden_act", .attention_bias = "attention_bias", .ffn_bias = "mlp_bias"),
      .defaults = {.context = 2048, .norm_eps = 1e-6, .rope_theta = 1e4, .rope_share = 1},
      .names = {MODEL_NAMES, TWO_NORMS, LM_HEAD}},
@@ -111,14 +112,14 @@ static const fur_family families[] = {
                   .tied = true},
      .fixed = {CAUSAL}, .names = {MODEL_NAMES, TWO_NORMS, LM_HEAD}},
     {.model_type = "gemma2", .architecture = "Gemma2ForCausalLM", .gguf = "gemma2", GEMMA, .spans = FUR_SPAN_PATTERN,
-     .post_norms = true, .activations = {"gelu_pytorch_tanh"},
+     .post_norms = true, .whole_heads = true, .activations = {"gelu_pytorch_tanh"},
      KEYS(.activation = "hidden_activation", .attention_bias = "attention_bias", .softcap = "attn_logit_softcapping",
           .logit_softcap = "final_logit_softcapping", .query_scalar = "query_pre_attn_scalar"),
      .defaults = {.context = 8192, .kv_heads = 4, .head_dim = 256, .norm_eps = 1e-6, .rope_theta = 1e4, .rope_share = 1,
                   .tied = true, .window = 4096, .pattern = 2, .softcap = 50, .logit_softcap = 30, .query_scalar = 256},
      .fixed = {CAUSAL}, .names = {MODEL_NAMES, FOUR_NORMS, LM_HEAD}},
     {.model_type = "gemma3_text", .architecture = "Gemma3ForCausalLM", .gguf = "gemma3", GEMMA,
-     .spans = FUR_SPAN_PATTERN, .post_norms = true, .qk_norm = true, .local_rope = true,
+     .spans = FUR_SPAN_PATTERN, .post_norms = true, .qk_norm = true, .local_rope = true, .whole_heads = true,
      .activations = {"gelu_pytorch_tanh"},
      KEYS(.activation = "hidden_activation", .attention_bias = "attention_bias", .local_rope_theta = "rope_local_base_freq",
           .logit_softcap = "final_logit_softcapping", .query_scalar = "query_pre_attn_scalar"),
@@ -248,13 +249,15 @@ static bool every_layer_is_exact_and_dense(const fur_model_config *c)
 static bool says(const fur_family *f, const fur_model_config *c)
 {
     bool multi_head = c->kv_heads == c->heads && c->head_dim * c->heads == c->width;
+    bool whole = c->width % c->heads == 0, integer = !(floor(c->query_scalar) < c->query_scalar);
     if (c->features || !c->causal || !every_layer_is_exact_and_dense(c) || c->sink_logits)
         return false;
     return c->norm == f->norm && c->norm_offset == f->norm_offset && c->post_norms == f->post_norms &&
            c->qk_norm == f->qk_norm && c->scaled_embedding == f->scaled_embedding && c->activation == f->activation &&
-           c->position == f->position && (f->keys.kv_heads || multi_head) && (f->keys.softcap || !(c->softcap > 0)) &&
-           (f->keys.logit_softcap || !(c->logit_softcap > 0)) && (f->keys.query_scalar || !(c->query_scalar > 0)) &&
-           says_biases(f, c) && says_dropout(f, c) && says_windows(f, c) && says_scaling(f, c);
+           c->position == f->position && (f->keys.kv_heads || multi_head) && (whole || !f->whole_heads) &&
+           (f->keys.softcap || !(c->softcap > 0)) && (f->keys.logit_softcap || !(c->logit_softcap > 0)) &&
+           (f->keys.query_scalar ? integer : !(c->query_scalar > 0)) && says_biases(f, c) && says_dropout(f, c) &&
+           says_windows(f, c) && says_scaling(f, c);
 }
 
 const fur_family *fur_config_family_of(const fur_model_config *c)

@@ -94,6 +94,7 @@ typedef struct fur_family {
     bool bias_qkv, bias_o, bias_ffn; /* always */
     bool rope_scalings;              /* every one that transformers has */
     bool one_dropout;                /* of embeddings as of hidden values */
+    bool whole_heads;                /* transformers wants a width that heads divide, whatever head_dim is */
     fur_activation activation;
     fur_position_type position;
     fur_span_rule spans;
@@ -122,9 +123,6 @@ const char *fur_family_list(void);
 /* Under which a config is written: that of the file it came from while it can say everything, or the first that can.
  * YaRN that versions of transformers read differently only a file that had it says again. */
 const fur_family *fur_config_family_of(const fur_model_config *config);
-/* Its model_type. */
-const char *fur_config_family(const fur_model_config *config);
-
 /* Stem of the tensor's name in GGUF files, which is the same in all architectures; NULL: they have none. */
 const char *fur_tensor_gguf_name(fur_tensor_role role);
 

@@ -403,3 +403,21 @@ fur_status fur_config_read(fur_context *context, const char *path, fur_model_con
     *out = config;
     return FUR_OK;
 }
+
+fur_status fur_family_read_generation(fur_error *error, const char *path, fur_model_config *config)
+{
+    fur_json json = {0};
+    FUR_TRY(fur_json_read(error, path, &json));
+    const struct {
+        const char *key;
+        fur_token_list *tokens;
+    } lists[] = {{"bos_token_id", &config->bos}, {"eos_token_id", &config->eos}, {"pad_token_id", &config->pad}};
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
+        fur_token_list read = {0};
+        read_tokens(&json, lists[i].key, config->vocabulary, &read);
+        if (read.count > 0)
+            *lists[i].tokens = read;
+    }
+    fur_json_clear(&json);
+    return FUR_OK;
+}

@@ -30,6 +30,9 @@ fur_table_writer fur_model_table_writer(const fur_model *model, const fur_parame
 fur_status fur_family_refuse(fur_error *error, const fur_json *json, const char *key, const char *found,
                              const char *expected);
 
+/* generation_config.json: its special tokens, where it has any, take the place of config.json's. */
+fur_status fur_family_read_generation(fur_error *error, const char *path, fur_model_config *config);
+
 /* A family of the table (family_keys.c). The caller has zeroed the config. */
 fur_status fur_family_read(fur_error *error, const fur_json *json, const fur_family *family, fur_model_config *out);
 json_t *fur_family_json(const fur_family *family, const fur_model_config *config);

@@ -54,7 +54,8 @@ static void put_attention(json_t *json, const fur_family *f, const fur_model_con
     put_bool(json, keys->ffn_bias, fur_config_has_bias(c, FUR_BIAS_FFN));
     put_number_or_null(json, keys->softcap, c->softcap);
     put_number_or_null(json, keys->logit_softcap, c->logit_softcap);
-    put_number(json, keys->query_scalar, c->query_scalar > 0 ? c->query_scalar : (double)c->head_dim);
+    /* transformers wants an integer */
+    put_int(json, keys->query_scalar, c->query_scalar > 0 ? (int64_t)c->query_scalar : c->head_dim);
     put_number(json, keys->attention_dropout, c->attention_dropout);
     put_number(json, keys->dropout, c->dropout);
     put_number(json, keys->embedding_dropout, c->embedding_dropout);

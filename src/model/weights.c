@@ -290,13 +290,18 @@ static fur_status load(fur_context *context, const char *folder, bool rows, fur_
 {
     *out = NULL;
     fur_model_config config;
+    char *path;
     FUR_TRY(fur_config_read(context, folder, &config));
+    FUR_TRY(fur_path_join(&context->error, folder, "generation_config.json", &path)); /* beside no GGUF file */
+    fur_status status = fur_path_exists(path) ? fur_family_read_generation(&context->error, path, &config) : FUR_OK;
+    fur_free(path);
+    FUR_TRY(status);
     fur_model *model;
     if (rows && fur_config_has_lookup(&config))
         FUR_TRY(fur_model_allocate_rows(context, &config, &model));
     else
         FUR_TRY(fur_model_allocate(context, &config, &model));
-    fur_status status = fur_weights_read(&context->error, folder, model);
+    status = fur_weights_read(&context->error, folder, model);
     if (status != FUR_OK) {
         fur_model_destroy(model);
         return status;

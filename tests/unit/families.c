@@ -273,6 +273,39 @@ static void the_family_that_can_say_it_is_written(void **state)
     assert_string_equal(fur_config_family(&c), "furlong");
 }
 
+/* A llama file whose YaRN transformers' versions read differently stays one; the same, asked for here, makes it ours.
+ */
+static void a_llama_file_with_another_yarn_loads(void **state)
+{
+    (void)state;
+    fur_model *model = kit_model(context, &kit_model_cases[3].config, 3), *back;
+    kit_ok(context, fur_model_save(context, model, folder.path));
+    json_error_t error;
+    json_t *json = json_load_file(kit_path(&folder, "config.json"), 0, &error);
+    assert_non_null(json);
+    json_object_set_new(
+        json, "rope_scaling",
+        json_pack("{s:s, s:f, s:i}", "rope_type", "yarn", "factor", 2.0, "original_max_position_embeddings", 64));
+    assert_int_equal(json_dump_file(json, kit_path(&folder, "config.json"), 0), 0);
+    json_decref(json);
+    kit_ok(context, fur_model_load(context, folder.path, &back));
+    assert_string_equal(fur_config_family(fur_model_config_of(back)), "llama");
+    fur_model_config wanted = *fur_model_config_of(back);
+    kit_ok(context, fur_config_set_rope_scaling(context, &wanted, "yarn:2:64"));
+    assert_string_equal(wanted.family, "llama"); /* it is what the file says */
+    kit_ok(context, fur_config_set_rope_scaling(context, &wanted, "yarn:3:64"));
+    kit_ok(context, fur_model_reshape(context, &wanted, &back));
+    assert_string_equal(fur_config_family(fur_model_config_of(back)), "furlong");
+    for (int64_t i = 0; i < fur_model_parameters(model); i++) {
+        fur_parameter_info p, q;
+        fur_model_parameter(model, i, &p);
+        fur_model_parameter(back, i, &q);
+        kit_check_same_bits(p.name, p.data, q.data, (size_t)p.count * sizeof(float));
+    }
+    fur_model_destroy(back);
+    fur_model_destroy(model);
+}
+
 static void what_is_written_is_read_again(void **state)
 {
     (void)state;
@@ -401,6 +434,7 @@ static void a_converted_folder_keeps_its_bits(void **state)
         fur_model_destroy(model);
         retype(folder.path, kit_path(&from, "model.safetensors"), i % 2 == 1);
         kit_write(&from, "config.json", text, -1);
+        kit_write(&from, "generation_config.json", "{\"eos_token_id\": 7, \"bos_token_id\": null, \"top_p\": 0.9}", -1);
         fur_conversion done;
         const char *out = kit_path(&to, "out");
         kit_ok(context, fur_model_convert(context, from.path, out, NULL, NULL, NULL, &done));
@@ -410,6 +444,8 @@ static void a_converted_folder_keeps_its_bits(void **state)
         snprintf(path, sizeof path, "%s/config.json", out);
         kit_expect_content(path, text, (int64_t)strlen(text));
         kit_ok(context, fur_model_load(context, out, &model));
+        const fur_model_config *read = fur_model_config_of(model); /* generation_config.json came along */
+        assert_true(read->eos.count == 1 && read->eos.id[0] == 7 && read->bos.count == 0);
         fur_model_destroy(model);
         fur_free(text);
         kit_folder_clear(&from);
@@ -425,6 +461,7 @@ int main(void)
         cmocka_unit_test(keys_of_transformers_4_and_5_are_one),
         cmocka_unit_test(what_is_not_done_is_refused_by_name),
         cmocka_unit_test(the_family_that_can_say_it_is_written),
+        cmocka_unit_test(a_llama_file_with_another_yarn_loads),
         cmocka_unit_test(what_is_written_is_read_again),
         cmocka_unit_test(halves_are_rounded_to_nearest),
         cmocka_unit_test(a_converted_folder_keeps_its_bits),

@@ -32,7 +32,8 @@ LOGITS_EVERY = 4  # of positions 3, 7, 11, ...
 
 COMMON = dict(vocab_size=VOCABULARY, use_cache=False)
 ROTARY = dict(**COMMON, max_position_embeddings=512, hidden_size=32, num_hidden_layers=3, num_attention_heads=4,
-              num_key_value_heads=2, intermediate_size=72, rms_norm_eps=1e-5, bos_token_id=0, eos_token_id=0)
+              num_key_value_heads=2, intermediate_size=72, rms_norm_eps=1e-5, bos_token_id=0, eos_token_id=0,
+              pad_token_id=None)  # of a padding token Gemma's embedding gets no gradient
 CASES = {
     "gpt2": transformers.GPT2Config(
         **COMMON, n_positions=360, n_embd=32, n_layer=3, n_head=4, n_inner=128, activation_function="gelu_new",
