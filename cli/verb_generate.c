@@ -72,13 +72,15 @@ static int read_prompt(const cli_session *session, cli_string *prompt)
 static int encode(const cli_session *session, const fur_tokenizer *tokenizer, const cli_string *prompt, int32_t **ids,
                   int64_t *count)
 {
+    const int flags = FUR_TOKENS_SPECIAL | FUR_TOKENS_FIRST;
     int64_t bytes = (int64_t)prompt->length, room = bytes;
     *ids = cli_resize(NULL, (size_t)(room > 0 ? room : 1), sizeof **ids);
-    fur_status status = fur_tokenizer_encode(session->context, tokenizer, prompt->text, bytes, *ids, room, count);
+    fur_status status =
+        fur_tokenizer_encode_as(session->context, tokenizer, flags, prompt->text, bytes, *ids, room, count);
     if (status == FUR_OK && *count > room) {
         room = *count;
         *ids = cli_resize(*ids, (size_t)room, sizeof **ids);
-        status = fur_tokenizer_encode(session->context, tokenizer, prompt->text, bytes, *ids, room, count);
+        status = fur_tokenizer_encode_as(session->context, tokenizer, flags, prompt->text, bytes, *ids, room, count);
     }
     return status == FUR_OK ? CLI_OK : cli_fail(session, status);
 }

@@ -174,10 +174,13 @@ static int read_npy(const cli_session *session, const char *path, id_list *list)
     return status == FUR_OK ? CLI_OK : cli_fail_input(session, status);
 }
 
+/* Of --file, or standard input. */
 static int read_numbers(const cli_session *session, id_list *list)
 {
+    const cli_list *files = &session->options->files;
+    const char *path = files->count > 0 ? files->items[0] : "-";
     cli_string text = {NULL, 0, 0};
-    int code = read_text(session, "-", &text);
+    int code = read_text(session, path, &text);
     const char *at = text.text != NULL ? text.text : "";
     while (code == CLI_OK && at[strspn(at, " \t\r\n,[]")] != 0) {
         char *end;
@@ -185,7 +188,7 @@ static int read_numbers(const cli_session *session, id_list *list)
         errno = 0;
         long long id = strtoll(at, &end, 10);
         if (end == at || errno != 0 || id < 0 || id > INT32_MAX)
-            code = cli_refuse(session, CLI_BAD_INPUT, "standard input: \"%.20s\", expected a token id", at);
+            code = cli_refuse(session, CLI_BAD_INPUT, "%s: \"%.20s\", expected a token id", path, at);
         make_room(list, 1);
         if (code == CLI_OK)
             list->ids[list->count++] = (int32_t)id;
@@ -207,7 +210,7 @@ static int decode(cli_session *session, const fur_tokenizer *tokenizer)
         fur_status status = fur_tokenizer_decode(session->context, tokenizer, FUR_TOKENS_SPECIAL, list.ids, list.count,
                                                  text, room, &bytes);
         if (status != FUR_OK)
-            code = cli_fail_input(session, status);
+            code = cli_refuse(session, CLI_BAD_INPUT, "%s", fur_context_error(session->context)); /* an id */
         if (code != CLI_OK || bytes <= room)
             break;
     }

@@ -134,7 +134,7 @@ const cli_verb_info cli_verbs[CLI_VERBS] = {
          "most frequent pair of neighbours becomes a token, until there are --vocab-size of them. The same texts give the "
          "same file.\n\n"
          "encode writes a text's ids to standard output, or as .npy with --output, which train and eval read. decode turns "
-         "ids, .npy or numbers on standard input, into text. Any tokenizer.json of the kinds byte-level BPE, BPE with byte "
+         "ids, of a .npy or as numbers in a file or on standard input, into text. Any tokenizer.json of the kinds byte-level BPE, BPE with byte "
          "fallback and Unigram will do; what is not known in it is refused by name.",
          "furlong tokenizer train -f corpus/ --vocab-size 16K -o words\ta tokenizer of 16,384 tokens\n"
          "furlong tokenizer encode --tokenizer words -p 'a long row'\tids of a text\n"

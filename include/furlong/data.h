@@ -54,7 +54,8 @@ typedef struct fur_corpus_info {
 FUR_API void fur_corpus_settings_defaults(fur_corpus_settings *settings);
 
 /* Opens and reads the files once. By name: *.jsonl (field "text"), *.npy (integer ids [n], or real vectors
- * [n, features], one document), *.zst (of any of these), anything else: one document of text bytes.
+ * [n, features], one document), *.zst (of any of these), anything else: one document of text bytes. A text's ids are
+ * complete: with the tokens that its tokenizer puts around it, as Hugging Face tokenizers gives them.
  * Errors name the file and line or offset. Real vectors and tokens cannot be mixed. Destroy with fur_corpus_close. */
 FUR_API fur_status fur_corpus_open(fur_context *context, const fur_corpus_settings *settings, fur_corpus **out);
 FUR_API void fur_corpus_close(fur_corpus *corpus);

@@ -42,8 +42,9 @@ FUR_API fur_status fur_tokenizer_info_read(fur_context *context, const fur_token
 
 /* What fur_tokenizer_encode_as and fur_tokenizer_decode do about special tokens. */
 enum {
-    FUR_TOKENS_SPECIAL = 1, /* a special token's text becomes that token; and special tokens become text again */
-    FUR_TOKENS_COMPLETE = 2 /* with the tokens that the tokenizer puts around a text, such as its first */
+    FUR_TOKENS_SPECIAL = 1,  /* a special token's text becomes that token; and special tokens become text again */
+    FUR_TOKENS_COMPLETE = 2, /* with the tokens that the tokenizer puts around a text, such as its first */
+    FUR_TOKENS_FIRST = 4     /* with those it puts before a text: of one that is to be continued */
 };
 
 /* Writes at most `capacity` ids and sets *count to the number there are. As with FUR_TOKENS_SPECIAL alone. */

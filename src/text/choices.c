@@ -61,13 +61,14 @@ static fur_status parse_item(fur_error *error, const fur_json *json, choice_item
 }
 
 /* Encodes a text and appends its tokens to the spool. */
-static fur_status add_text(reader *r, const json_t *text, int64_t *first, int64_t *count)
+static fur_status add_text(reader *r, const json_t *text, bool begins, int64_t *first, int64_t *count)
 {
     fur_encoding whole = {.text = json_string_value(text),
                           .bytes = (int64_t)json_string_length(text),
                           .begins = true,
                           .ends = true,
-                          .specials = true};
+                          .specials = true,
+                          .first = begins};
     r->ids.length = 0;
     FUR_TRY(fur_tokenizer_encode_all(r->error, r->tokenizer, whole, &r->ids));
     *first = r->token_count;
@@ -80,12 +81,12 @@ static fur_status add_item(reader *r, const choice_item *item, int64_t line)
 {
     fur_choices_info *info = &r->list->info;
     fur_choice choice = {.of = item->count};
-    FUR_TRY(add_text(r, item->prompt, &choice.prompt_first, &choice.prompt_count));
+    FUR_TRY(add_text(r, item->prompt, true, &choice.prompt_first, &choice.prompt_count));
     for (; choice.index < item->count; choice.index++) {
         const json_t *text = json_array_get(item->choices, (size_t)choice.index);
         choice.bytes = (int64_t)json_string_length(text);
         choice.right = choice.index == item->answer;
-        FUR_TRY(add_text(r, text, &choice.first, &choice.count));
+        FUR_TRY(add_text(r, text, false, &choice.first, &choice.count));
         FUR_TRY(fur_spool_append(r->error, r->list->entries, &choice, (int64_t)sizeof choice));
         int64_t positions = fur_choice_positions(&choice);
         if (positions > info->longest) {

@@ -26,8 +26,11 @@ typedef struct encoder {
 static fur_status encode(encoder *to, fur_encoding window, int64_t *used)
 {
     fur_corpus_builder *builder = to->builder;
-    window.specials = true;
+    window.specials = window.first = window.last = true;
     to->ids.length = 0;
+    *used = 0;
+    if (window.begins && window.ends && window.bytes == 0)
+        return FUR_OK; /* an empty document stays one */
     FUR_TRY(builder->tokenizer->kind->encode(builder->error, builder->tokenizer, &window, &to->ids, used));
     builder->corpus->info.text_bytes += *used;
     return fur_corpus_add_ids(builder, to->name, to->ids.data, to->ids.length);

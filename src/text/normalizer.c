@@ -129,7 +129,7 @@ static fur_status run_replace(fur_error *error, const fur_normal_step *step, con
                               fur_string *out)
 {
     int64_t from = 0, copied = 0, last_end = -1;
-    while (from <= bytes) {
+    while (from <= bytes && bytes > 0) { /* nothing is found in an empty text */
         fur_regex_found found;
         int64_t first, end;
         FUR_TRY(fur_regex_find(error, step->pattern, text, bytes, from, false, &found, &first, &end));

@@ -448,13 +448,13 @@ static fur_status encode(fur_error *error, const fur_tokenizer *tokenizer, const
     int64_t before = out->length;
     fur_status status = FUR_OK;
     pthread_mutex_lock(&pipeline->lock);
-    if (input->begins && input->complete)
+    if (input->begins && input->first)
         status = add_ids(error, &pipeline->prefix, out);
     if (status == FUR_OK)
         status = encode_window(error, pipeline, input, out, used);
     if (status == FUR_OK && *used == 0 && !input->ends)
         out->length = before; /* nothing yet, what comes before it neither */
-    if (status == FUR_OK && input->ends && input->complete)
+    if (status == FUR_OK && input->ends && input->last)
         status = add_ids(error, &pipeline->suffix, out);
     pthread_mutex_unlock(&pipeline->lock);
     return status;

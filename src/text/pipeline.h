@@ -3,8 +3,8 @@
  *
  *      text -> added tokens cut out -> normalised -> cut into pieces -> each piece by the model -> ids -> template
  *
- * Made from a file (tokenizer_json.c) or from arrays (tokenizer_arrays.c). A long text goes through in windows that
- * end where the pieces on either side are those of the whole. */
+ * Made by tokenizer_json.c. A long text goes through in windows that end where the pieces on either side are those of
+ * the whole. */
 #ifndef FUR_TEXT_PIPELINE_H
 #define FUR_TEXT_PIPELINE_H
 

@@ -6,10 +6,13 @@
 #include "io/file.h"
 #include "text/utf8.h"
 
-/* Unicode's White_Space: PCRE2 counts U+180E too. Oniguruma's word: letters, marks, decimal digits, connectors. */
+/* Unicode's White_Space: PCRE2 counts U+180E too. Oniguruma's word characters: what is Alphabetic, marks, decimal
+ * digits, connectors; outside classes also six of Latin-1, superscripts and fractions. */
 #define SPACES "\\x09-\\x0d\\x20\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
-#define WORDS  "\\p{L}\\p{M}\\p{Nd}\\p{Pc}"
-#define HEX    "0-9A-Fa-f"
+#define WORDS                                                                                                          \
+    "\\p{L}\\p{M}\\p{Nl}\\p{Nd}\\p{Pc}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}"
+#define LATIN_WORDS "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"
+#define HEX         "0-9A-Fa-f"
 
 typedef struct translation {
     fur_error *error;
@@ -131,7 +134,7 @@ static fur_status escape(translation *t, bool in_class)
     case 's':
     case 'S': FUR_TRY(put_set(t, SPACES, c == 'S', in_class)); break;
     case 'w':
-    case 'W': FUR_TRY(put_set(t, WORDS, c == 'W', in_class)); break;
+    case 'W': FUR_TRY(put_set(t, in_class ? WORDS : WORDS LATIN_WORDS, c == 'W', in_class)); break;
     case 'h':
     case 'H': FUR_TRY(put_set(t, HEX, c == 'H', in_class)); break;
     case 'd': FUR_TRY(put(t, "\\p{Nd}")); break;

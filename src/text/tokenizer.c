@@ -157,14 +157,16 @@ fur_status fur_tokenizer_encode_as(fur_context *context, const fur_tokenizer *to
         return fur_error_set(&context->error, FUR_E_ARGUMENT,
                              "%lld bytes of text and room for %lld ids, expected 0 or more", (long long)bytes,
                              (long long)capacity);
-    if (flags & ~(FUR_TOKENS_SPECIAL | FUR_TOKENS_COMPLETE))
-        return fur_error_set(&context->error, FUR_E_ARGUMENT, "flags %d of encoding, expected a sum of 1 and 2", flags);
+    if (flags & ~(FUR_TOKENS_SPECIAL | FUR_TOKENS_COMPLETE | FUR_TOKENS_FIRST))
+        return fur_error_set(&context->error, FUR_E_ARGUMENT, "flags %d of encoding, expected a sum of 1, 2 and 4",
+                             flags);
     fur_encoding whole = {.text = text,
                           .bytes = bytes,
                           .begins = true,
                           .ends = true,
                           .specials = flags & FUR_TOKENS_SPECIAL,
-                          .complete = flags & FUR_TOKENS_COMPLETE};
+                          .first = flags & (FUR_TOKENS_COMPLETE | FUR_TOKENS_FIRST),
+                          .last = flags & FUR_TOKENS_COMPLETE};
     fur_ids all = {0};
     fur_status status = fur_tokenizer_encode_all(&context->error, tokenizer, whole, &all);
     if (status == FUR_OK) {

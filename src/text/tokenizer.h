@@ -15,7 +15,8 @@ typedef struct fur_encoding {
     bool begins;   /* nothing came before */
     bool ends;     /* nothing comes after */
     bool specials; /* texts of special tokens become those tokens */
-    bool complete; /* with what the tokenizer puts around a whole text, such as its first token */
+    bool first;    /* with what the tokenizer puts before a whole text */
+    bool last;     /* and behind */
 } fur_encoding;
 
 typedef struct fur_tokenizer_kind {

@@ -217,8 +217,13 @@ static void test_tokenizer(void **state)
     fur_gguf_close(file);
     kit_expect_ok(&error, fur_tokenizer_make(&error, kit_path(&folder, "v.gguf"), &tokenizer));
     assert_int_equal(tokenizer->bos, 1);
-    fur_encoding whole = {
-        .text = text, .bytes = (int64_t)strlen(text), .begins = true, .ends = true, .specials = true, .complete = true};
+    fur_encoding whole = {.text = text,
+                          .bytes = (int64_t)strlen(text),
+                          .begins = true,
+                          .ends = true,
+                          .specials = true,
+                          .first = true,
+                          .last = true};
     kit_expect_ok(&error, fur_tokenizer_encode_all(&error, tokenizer, whole, &ids));
     static const int32_t want[] = {1, 3, 9, 4, 1}; /* <s>, space, abc, a, <s> */
     assert_int_equal(ids.length, 5);
