@@ -16,7 +16,8 @@ typedef struct fur_model fur_model;
 /* Fresh random weights (counter-based generator: the same seed gives the same weights on any machine). */
 FUR_API fur_status fur_model_create(fur_context *context, const fur_model_config *config, uint64_t seed,
                                     fur_model **out);
-/* From a folder in Hugging Face form (config.json, model.safetensors). NaN or infinite weights are refused. */
+/* From a folder in Hugging Face form (config.json, model.safetensors) or a GGUF file, whose tensors become f32, in
+ * blocks or not. NaN or infinite weights are refused. */
 FUR_API fur_status fur_model_load(fur_context *context, const char *folder, fur_model **out);
 /* A folder with adapters in PEFT's form (adapter_config.json, adapter_model.safetensors, and here config.json where it
  * is not the model's own) is the model that base_model_name_or_path names, with them. */

@@ -21,7 +21,7 @@ typedef struct fur_context_phase {
 typedef struct fur_train_settings {
     size_t struct_size;
     fur_model_config model; /* ignored when resume is set, or init_from without reshape */
-    const char *init_from;  /* folder with weights to start from, or NULL */
+    const char *init_from;  /* folder or GGUF file with weights to start from, or NULL */
     bool reshape;           /* init_from's model gets what fur_model_reshape takes from `model` */
     int64_t lora_rank;      /* init_from's model gets fresh adapters, which alone are trained; 0: no */
     double lora_alpha;      /* of these, as in fur_config_set_lora */

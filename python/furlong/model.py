@@ -297,7 +297,8 @@ def furlong_python_token(user, token):
 
 def load(path: str | os.PathLike, *, memory: int | str | None = None, disk: int | str | None = None,
          context: contexts.Context | None = None) -> Model:
-    """A model from a folder in Hugging Face form (config.json, *.safetensors); tokenizer files are not needed."""
+    """A model from a folder in Hugging Face form (config.json, *.safetensors) or a GGUF file; tokenizer files are not
+    needed."""
     context, out = context or contexts.default(), ffi.new("fur_model **")
     context.check(lib.fur_model_load(context.pointer, os.fsencode(path), out))
     return Model(context, out[0], memory, disk)
