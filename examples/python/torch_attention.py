@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Furlong's attention, feedforward and loss inside a PyTorch model of one's own: learns to copy what it has seen before,
-with no array of tokens x tokens or tokens x vocabulary.
+"""Furlong's attention, feedforward and loss inside a PyTorch model of one's own: learns bytes of a text, with no array of
+tokens x tokens or tokens x vocabulary.
 
-    python torch_attention.py [TOKENS] [STEPS]
+    python torch_attention.py [TOKENS] [STEPS] [TEXT-FILE]
+
+Without a text it takes the reference that comes with Python.
 """
-import math
+import importlib.util
+import pathlib
 import sys
 import time
 
@@ -14,7 +17,8 @@ import furlong.torch
 
 TOKENS = int(sys.argv[1]) if len(sys.argv) > 1 else 2048
 STEPS = int(sys.argv[2]) if len(sys.argv) > 2 else 100
-PERIOD, WORDS, WIDTH, HEADS, KEY_HEADS = 50, 64, 64, 4, 2
+TEXT = sys.argv[3] if len(sys.argv) > 3 else importlib.util.find_spec("pydoc_data.topics").origin
+WIDTH, HEADS, KEY_HEADS = 96, 6, 2
 
 
 class Block(torch.nn.Module):
@@ -37,7 +41,7 @@ class Block(torch.nn.Module):
         h = self.norm(x)
         q = self.q(h).view(batch, tokens, HEADS, -1)
         k, v = (f(h).view(batch, tokens, KEY_HEADS, -1) for f in (self.k, self.v))
-        x = x + self.o(furlong.torch.attention(q, k, v, causal=True).flatten(2))
+        x = x + self.o(furlong.torch.attention(q, k, v, causal=True, alibi=True).flatten(2))
         return furlong.torch.feedforward(x, self.up.weight, self.down.weight, gate=self.gate.weight, activation="swiglu",
                                          norm="rmsnorm", norm_weight=self.inner_norm, residual=True)
 
@@ -45,29 +49,28 @@ class Block(torch.nn.Module):
 class Model(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        self.words = torch.nn.Embedding(WORDS, WIDTH)
-        self.places = torch.nn.Embedding(PERIOD, WIDTH)  # of a token within its period
+        self.bytes = torch.nn.Embedding(256, WIDTH)
         self.blocks = torch.nn.ModuleList(Block() for _ in range(2))
-        self.head = torch.nn.Linear(WIDTH, WORDS, bias=False)
+        self.head = torch.nn.Linear(WIDTH, 256, bias=False)
 
     def loss(self, ids):
-        x = self.words(ids) + self.places(torch.arange(ids.shape[1]) % PERIOD)
+        x = self.bytes(ids)
         for block in self.blocks:
             x = block(x)
         return furlong.torch.linear_cross_entropy(x[:, :-1], self.head.weight, ids[:, 1:])
 
 
 torch.manual_seed(1)
-model = Model()
-optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-print(f"{sum(p.numel() for p in model.parameters()):,} parameters, rows of {TOKENS:,} tokens that repeat after {PERIOD}; "
-      f"the first {PERIOD} cannot be known, {PERIOD / TOKENS * math.log(WORDS):.2f} of the loss")
+model, text = Model(), torch.tensor(bytearray(pathlib.Path(TEXT).read_bytes()), dtype=torch.int64)
+optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(text):,} bytes in rows of {TOKENS:,}")
 for step in range(STEPS):
     start = time.perf_counter()
-    ids = torch.randint(WORDS, (1, PERIOD)).repeat(1, -(-TOKENS // PERIOD))[:, :TOKENS]
+    at = int(torch.randint(len(text) - TOKENS, ()))
     optimizer.zero_grad()
-    loss = model.loss(ids)
+    loss = model.loss(text[None, at:at + TOKENS])
     loss.backward()
     optimizer.step()
     if step % 10 == 0 or step == STEPS - 1:
-        print(f"step {step:3}: loss {float(loss.detach()):.3f}, {TOKENS / (time.perf_counter() - start):,.0f} tokens/s", flush=True)
+        print(f"step {step:3}: loss {float(loss.detach()):.3f}, {TOKENS / (time.perf_counter() - start):,.0f} tokens/s",
+              flush=True)
