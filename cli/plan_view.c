@@ -130,6 +130,7 @@ static void add_features(cli_string *out, const fur_model_config *config)
         double value;
     } numbers[] = {
         {"softcap", config->softcap},
+        {"softcap of logits", config->logit_softcap},
         {"dropout", config->dropout},
         {"attention dropout", config->attention_dropout},
     };
@@ -139,6 +140,8 @@ static void add_features(cli_string *out, const fur_model_config *config)
         cli_append(out, ", sink logits");
     if (config->qk_norm)
         cli_append(out, ", norms of q and k");
+    if (config->post_norms)
+        cli_append(out, ", norms of what attention and feedforward add");
     if (config->position == FUR_POSITION_ALIBI)
         cli_append(out, ", ALiBi");
     if (config->rope_scaling.type != FUR_ROPE_PLAIN)

@@ -19,7 +19,8 @@ typedef enum fur_norm_type { FUR_NORM_LAYERNORM = 0, FUR_NORM_RMSNORM = 1 } fur_
 typedef enum fur_activation {
     FUR_ACTIVATION_GELU_TANH = 0,
     FUR_ACTIVATION_SWIGLU = 1,
-    FUR_ACTIVATION_NORM = 2
+    FUR_ACTIVATION_NORM = 2,
+    FUR_ACTIVATION_GEGLU = 3 /* gelu_tanh(gate) up (Gemma) */
 } fur_activation;
 typedef enum fur_position_type {
     FUR_POSITION_LEARNED = 0,
@@ -49,7 +50,27 @@ typedef struct fur_rope_scaling {
     double attention_factor;                  /* YaRN; 0: 0.1 ln(factor) + 1 */
     double beta_fast, beta_slow;              /* YaRN: turns within original_context; 0: 32 and 1 */
     double low_freq_factor, high_freq_factor; /* Llama 3: original_context over wavelength; 0: 1 and 4 */
+    bool unrounded; /* YaRN: bounds not rounded to whole pairs (transformers: truncate false) */
 } fur_rope_scaling;
+
+/* Maps that get adapters. */
+enum {
+    FUR_LORA_Q = 1,
+    FUR_LORA_K = 2,
+    FUR_LORA_V = 4,
+    FUR_LORA_O = 8,
+    FUR_LORA_GATE = 16,
+    FUR_LORA_UP = 32,
+    FUR_LORA_DOWN = 64
+};
+#define FUR_LORA_MOST_RANK 1024
+
+/* Ids of a vocabulary that mean one thing. */
+#define FUR_MOST_SPECIAL_TOKENS 16
+typedef struct fur_token_list {
+    int64_t count;
+    int32_t id[FUR_MOST_SPECIAL_TOKENS];
+} fur_token_list;
 
 /* All sizes count elements. Checked by fur_config_check; every function that takes a config calls it. */
 typedef struct fur_model_config {
@@ -70,21 +91,32 @@ typedef struct fur_model_config {
     double rope_theta;
     fur_rope_scaling rope_scaling;
     bool bias;                            /* biases on every projection (GPT-2) */
+    bool bias_qkv, bias_o, bias_ffn;      /* on these alone: q, k and v (Qwen 2), o, the feedforward */
     bool tied;                            /* the output head shares the embedding */
     bool causal;                          /* false: every token of a document sees every other */
     double init_std;                      /* standard deviation of initial weights */
     char name[48];                        /* preset it came from, or "" */
     char attention[FUR_MAX_LAYERS];       /* kind of each layer as an index into fur_attention_kind_name */
     char projection_qkvo, projection_ffn; /* kind index, fur_projection_kind_name */
-    int64_t window[FUR_MAX_LAYERS]; /* of each layer: a token sees itself and window - 1 before it (and as many after
-                                       it, if not causal); 0: no window */
-    int64_t sink_tokens;            /* the first ones of a document, seen in spite of windows */
-    bool sink_logits;               /* each head learns a logit that joins the softmax's denominator (gpt-oss) */
-    bool qk_norm;                   /* RMSNorm of each head of q and k before RoPE (Qwen 3) */
-    double softcap;                 /* scores become softcap tanh(s / softcap) (Gemma 2); 0: none */
-    double dropout;                 /* training only: of what attention and feedforward add */
-    double embedding_dropout;       /* training only: of embeddings */
-    double attention_dropout;       /* training only: of attention's weights */
+    int64_t window[FUR_MAX_LAYERS];  /* of each layer: a token sees itself and window - 1 before it (and as many after
+                                        it, if not causal); 0: no window */
+    int64_t sink_tokens;             /* the first ones of a document, seen in spite of windows */
+    bool sink_logits;                /* each head learns a logit that joins the softmax's denominator (gpt-oss) */
+    bool qk_norm;                    /* RMSNorm of each head of q and k before RoPE (Qwen 3) */
+    double softcap;                  /* scores become softcap tanh(s / softcap) (Gemma 2); 0: none */
+    double logit_softcap;            /* so do the head's logits; 0: none. No part of a loss of the caller's */
+    double query_scalar;             /* scores are scaled by 1 / sqrt of it (Gemma); 0: of head_dim */
+    bool norm_offset;                /* weights of RMSNorms are stored less 1 (Gemma) */
+    bool post_norms;                 /* norms of what attention and feedforward add, too (Gemma 2) */
+    bool scaled_embedding;           /* embeddings times sqrt(width) (Gemma) */
+    bool rope_local[FUR_MAX_LAYERS]; /* layers whose RoPE has, unscaled, base local_rope_theta (Gemma 3) */
+    double local_rope_theta;
+    fur_token_list bos, eos,
+        pad;                  /* that begin, end and fill a text, as the file has them; kept for who reads it next */
+    char family[24];          /* model_type of the file it was read from, or "": fur_config_read */
+    double dropout;           /* training only: of what attention and feedforward add */
+    double embedding_dropout; /* training only: of embeddings */
+    double attention_dropout; /* training only: of attention's weights */
     /* Layers of kind almost-linear: a token sees one by one what is in its own chunk of far_chunk tokens (counted from
      * the document's first), in the window[layer] tokens before that (and after it, if not causal; 0: none) and sink
      * tokens; all others through a polynomial of degree far_degree in far_bound times the product of unit-norm query
@@ -107,6 +139,11 @@ typedef struct fur_model_config {
     double lookup_temperature; /* 0: the released score sum |z| prod sigmoid(2 |z|); above 0, t: prod sigmoid(2 |z| / t)
                                 */
     bool lookup_two_rows;      /* also the row across the nearest sign change, so that outputs do not jump there */
+    /* Low-rank adapters (LoRA, arXiv 2106.09685) beside the maps of lora_targets, y += lora_alpha / lora_rank B (A x).
+     * They are all that is trained then: everything else has no gradient and no optimizer state. */
+    int64_t lora_rank;         /* 0: none; up to FUR_LORA_MOST_RANK */
+    double lora_alpha;         /* above 0 */
+    unsigned lora_targets;     /* FUR_LORA_Q | ...; q, k and v together where the family has one tensor for them */
     fur_table_type table_type; /* of tables in the files that the config belongs to; runs that are not for generation
                                   hold them as f32 */
 } fur_model_config;
@@ -148,6 +185,10 @@ FUR_API int64_t fur_config_far_crossover(const fur_model_config *config);
  * the activation. */
 FUR_API fur_status fur_config_set_attention(fur_context *context, fur_model_config *config, const char *spec);
 FUR_API fur_status fur_config_set_projection(fur_context *context, fur_model_config *config, const char *spec);
+/* Adapters of rank `rank` (0: none) and strength alpha on `targets`: "all-linear" (all maps of the layers), or modules
+ * of the model's family as PEFT names them, "q_proj,v_proj". */
+FUR_API fur_status fur_config_set_lora(fur_context *context, fur_model_config *config, int64_t rank, double alpha,
+                                       const char *targets);
 /* Signs of a chunk; the feedforward's second map gets two more, 12 at most, and hidden what belongs to it. */
 FUR_API void fur_config_set_lookup_bits(fur_model_config *config, int64_t bits);
 /* `--window 4096`, or by layers: `4096@0-9,none@10-11`. One of the context or more is no window, and is said through
@@ -156,7 +197,7 @@ FUR_API fur_status fur_config_set_window(fur_context *context, fur_model_config 
 /* `--rope-scaling linear:F | ntk:F | dynamic:F:ORIGINAL | yarn:F:ORIGINAL | llama3:F:ORIGINAL | none`. */
 FUR_API fur_status fur_config_set_rope_scaling(fur_context *context, fur_model_config *config, const char *spec);
 FUR_API const char *fur_position_name(int type);   /* "learned", "rope", "alibi"; NULL past the last */
-FUR_API const char *fur_activation_name(int type); /* "gelu_tanh", "swiglu", "norm"; NULL past the last */
+FUR_API const char *fur_activation_name(int type); /* "gelu_tanh", "swiglu", "norm", "geglu"; NULL past the last */
 /* "none", "linear", "ntk", "dynamic", "yarn", "llama3"; NULL past the last. */
 FUR_API const char *fur_rope_scaling_name(int type);
 FUR_API const char *fur_table_type_name(int type); /* "f32", "bf16", "int8"; NULL past the last */
@@ -165,8 +206,14 @@ FUR_API bool fur_table_type_find(const char *name, fur_table_type *out);
 FUR_API const char *fur_attention_kind_name(int index);  /* NULL past the last */
 FUR_API const char *fur_projection_kind_name(int index); /* NULL past the last */
 
-/* Reads or writes a Hugging Face config.json (model_type gpt2, gpt_neox, llama, furlong). */
+/* Reads a Hugging Face config.json (model_type gpt2, gpt_neox, llama, mistral, qwen2, qwen3, gemma, gemma2,
+ * gemma3_text, furlong), with keys as transformers 4 or 5 writes them; that of the folder `path`,
+ * with what generation_config.json says of special tokens and adapter_config.json of adapters; or the values of the
+ * GGUF file `path` (architectures gpt2, gptneox, llama, qwen2, qwen3, gemma, gemma2, gemma3) that say the same. */
 FUR_API fur_status fur_config_read(fur_context *context, const char *path, fur_model_config *out);
+/* The model_type under which a model of this shape is written: that of the file it came from while that can say all of
+ * it, else the first family that can, else "furlong". Constant. */
+FUR_API const char *fur_config_family(const fur_model_config *config);
 
 #ifdef __cplusplus
 }

@@ -21,7 +21,7 @@ extern "C" {
 typedef struct fur_tokenizer fur_tokenizer;
 
 /* "bytes"; or a tokenizer.json; or a folder that holds one, whose tokenizer_config.json and chat_template.jinja are
- * read too where they are there. Destroy with fur_tokenizer_close. */
+ * read too where they are there; or a GGUF file, for its vocabulary and template. Destroy with fur_tokenizer_close. */
 FUR_API fur_status fur_tokenizer_open(fur_context *context, const char *name, fur_tokenizer **out);
 FUR_API void fur_tokenizer_close(fur_tokenizer *tokenizer);
 /* Ids are below it; some may stand for nothing. */

@@ -47,8 +47,10 @@ static fur_status check_head(fur_context *context, const fur_model *model, int64
                        : c->window[layer] > 0                 ? "a window"
                        : c->position == FUR_POSITION_ALIBI    ? "ALiBi"
                        : c->softcap > 0                       ? "a softcap"
+                       : c->lora_rank > 0                     ? "adapters"
                        : c->sink_logits || c->sink_tokens > 0 ? "sinks"
                        : c->qk_norm                           ? "norms of q and k"
+                       : c->query_scalar > 0                  ? "a scale of its own"
                                                               : NULL;
     if (what)
         return fur_error_set(error, FUR_E_UNSUPPORTED, "layer %lld has %s: its heads are no plain softmax of products",
@@ -83,7 +85,7 @@ static fur_status rotated(const capture *k, const fur_map_offsets *map, int64_t 
                           fit_array *to)
 {
     const fur_model_config *c = &k->model->config;
-    fur_rope rope = fur_config_rope(c);
+    fur_rope rope = fur_config_rope(c, k->settings->layer);
     map_head(k, map, head, count, k->q);
     for (int64_t i = 0; i < count; i++)
         k->positions[i] = first + i;

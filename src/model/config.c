@@ -11,6 +11,7 @@
 #include "attention/kind.h"
 #include "base/context.h"
 #include "base/size.h"
+#include "model/adapter.h"
 #include "model/parameters.h"
 #include "projection/kind.h"
 
@@ -212,8 +213,25 @@ static fur_status check_attention(fur_error *error, const fur_model_config *c)
         FUR_TRY(check_range(error, "window of a layer", c->window[layer], 0, (int64_t)1 << 40));
     FUR_TRY(check_range(error, "sink_tokens", c->sink_tokens, 0, (int64_t)1 << 40));
     FUR_TRY(check_range(error, "position type", (int64_t)c->position, FUR_POSITION_LEARNED, FUR_POSITION_ALIBI));
-    if (!(c->softcap >= 0 && c->softcap < 1e6))
-        return fur_error_set(error, FUR_E_ARGUMENT, "softcap %g, expected 0 (none) or above, below 1e6", c->softcap);
+    if (!(c->softcap >= 0 && c->softcap < 1e6) || !(c->logit_softcap >= 0 && c->logit_softcap < 1e6))
+        return fur_error_set(error, FUR_E_ARGUMENT,
+                             "softcap %g, logit_softcap %g, expected 0 (none) or above, below 1e6", c->softcap,
+                             c->logit_softcap);
+    if (c->logit_softcap > 0 && c->features)
+        return fur_error_set(error, FUR_E_ARGUMENT, "logit_softcap of a model over real vectors, which has no logits");
+    if (!(fabs(c->query_scalar) <= 0) && !(c->query_scalar >= 1e-6 && c->query_scalar <= 1e9))
+        return fur_error_set(error, FUR_E_ARGUMENT, "query_scalar %g, expected 0 (head_dim), or 1e-6 to 1e9",
+                             c->query_scalar);
+    for (int64_t layer = 0; layer < c->layers; layer++)
+        if (c->rope_local[layer] &&
+            !(c->position == FUR_POSITION_ROPE && c->local_rope_theta > 1 && c->local_rope_theta < 1e12))
+            return fur_error_set(error, FUR_E_ARGUMENT,
+                                 "layer %lld has a RoPE base of its own, %g: expected RoPE, and 1 to 1e12",
+                                 (long long)layer, c->local_rope_theta);
+    if (c->scaled_embedding && c->features)
+        return fur_error_set(error, FUR_E_ARGUMENT, "scaled embeddings of a model over real vectors, which has none");
+    if (c->norm_offset && c->norm != FUR_NORM_RMSNORM)
+        return fur_error_set(error, FUR_E_ARGUMENT, "norm weights stored less 1: expected RMSNorm");
     if (!is_rate(c->dropout) || !is_rate(c->embedding_dropout) || !is_rate(c->attention_dropout))
         return fur_error_set(
             error, FUR_E_ARGUMENT,
@@ -259,6 +277,7 @@ fur_status fur_config_check(fur_context *context, const fur_model_config *c)
                              "with them");
     if (fur_config_has_lookup(c))
         FUR_TRY(check_lookup(error, c));
+    FUR_TRY(fur_config_check_lora(error, c));
     if (fur_config_parameter_count(c) > (int64_t)1 << 40)
         return fur_error_set(error, FUR_E_ARGUMENT, "the model has more than 2^40 parameters");
     return FUR_OK;
@@ -272,8 +291,8 @@ const char *fur_position_name(int type)
 
 const char *fur_activation_name(int type)
 {
-    static const char *const names[] = {"gelu_tanh", "swiglu", "norm"};
-    return type >= FUR_ACTIVATION_GELU_TANH && type <= FUR_ACTIVATION_NORM ? names[type] : NULL;
+    static const char *const names[] = {"gelu_tanh", "swiglu", "norm", "geglu"};
+    return type >= FUR_ACTIVATION_GELU_TANH && type <= FUR_ACTIVATION_GEGLU ? names[type] : NULL;
 }
 
 const char *fur_table_type_name(int type)

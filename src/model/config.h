@@ -18,6 +18,7 @@ fur_status fur_config_set_parts(fur_context *context, fur_model_config *config, 
                                 fur_config_set_part_fn set);
 /* Kinds that know where they start from. */
 bool fur_rope_scaling_has_original(fur_rope_scaling_type type);
+bool fur_rope_scaling_same(const fur_rope_scaling *a, const fur_rope_scaling *b);
 fur_status fur_rope_scaling_check(fur_error *error, const fur_model_config *config, const fur_rope_scaling *scaling);
 
 /* Index of the kind; what its layers need beside others depends on it in config, its shape for the seam, parameters and
@@ -69,10 +70,22 @@ static inline int64_t fur_config_key_width(const fur_model_config *c) /* K * D *
     return c->kv_heads * c->head_dim;
 }
 
-/* Width before the activation: gate and up side by side for SwiGLU. */
+typedef enum fur_bias_part { FUR_BIAS_QKV, FUR_BIAS_O, FUR_BIAS_FFN } fur_bias_part;
+static inline bool fur_config_has_bias(const fur_model_config *c, fur_bias_part part)
+{
+    return c->bias || (part == FUR_BIAS_QKV ? c->bias_qkv : part == FUR_BIAS_O ? c->bias_o : c->bias_ffn);
+}
+
+/* Whether the feedforward's first map has rows of a gate and of what it gates. */
+static inline bool fur_config_is_gated(const fur_model_config *c)
+{
+    return c->activation == FUR_ACTIVATION_SWIGLU || c->activation == FUR_ACTIVATION_GEGLU;
+}
+
+/* Width before the activation: gate and up side by side where there is a gate. */
 static inline int64_t fur_config_inner_width(const fur_model_config *c)
 {
-    return c->activation == FUR_ACTIVATION_SWIGLU ? 2 * c->hidden : c->hidden;
+    return fur_config_is_gated(c) ? 2 * c->hidden : c->hidden;
 }
 
 /* Outputs of the head: vocabulary or regression outputs. */
@@ -80,8 +93,5 @@ static inline int64_t fur_config_head_width(const fur_model_config *c)
 {
     return c->features ? c->outputs : c->vocabulary;
 }
-/* Whether YaRN's factor is context / original_context: transformers 4.48 to 4.57 take that for the factor wherever a
- * file has an original context, transformers 5 and we the factor itself. */
-bool fur_config_yarn_is_ratio(const fur_model_config *config);
 
 #endif

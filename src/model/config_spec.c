@@ -79,6 +79,22 @@ bool fur_rope_scaling_has_original(fur_rope_scaling_type type)
     return type == FUR_ROPE_DYNAMIC || type == FUR_ROPE_YARN || type == FUR_ROPE_LLAMA3;
 }
 
+/* 0 is the default. */
+static bool same(double a, double b, double otherwise)
+{
+    a = a > 0 ? a : otherwise;
+    b = b > 0 ? b : otherwise;
+    return !(a < b) && !(a > b);
+}
+
+bool fur_rope_scaling_same(const fur_rope_scaling *a, const fur_rope_scaling *b)
+{
+    return a->type == b->type && same(a->factor, b->factor, 1) && a->original_context == b->original_context &&
+           same(a->attention_factor, b->attention_factor, 0) && same(a->beta_fast, b->beta_fast, 32) &&
+           same(a->beta_slow, b->beta_slow, 1) && same(a->low_freq_factor, b->low_freq_factor, 1) &&
+           same(a->high_freq_factor, b->high_freq_factor, 4) && a->unrounded == b->unrounded;
+}
+
 fur_status fur_config_set_rope_scaling(fur_context *context, fur_model_config *config, const char *spec)
 {
     fur_rope_scaling scaling = {0};
@@ -105,6 +121,8 @@ fur_status fur_config_set_rope_scaling(fur_context *context, fur_model_config *c
                              "yarn:FACTOR:ORIGINAL, llama3:FACTOR:ORIGINAL or none",
                              spec);
     FUR_TRY(fur_rope_scaling_check(&context->error, config, &scaling));
+    if (!fur_rope_scaling_same(&scaling, &config->rope_scaling))
+        config->family[0] = 0; /* its file did not say that */
     config->rope_scaling = scaling;
     return FUR_OK;
 }

@@ -1,81 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* config.json of the families gpt2, gpt_neox, llama, and of our own, furlong, for what no other family can say. What a
- * family's file asks for and we do not do is refused by name. */
+/* config.json of any model, and of our own family, furlong, which can say what no other can. */
 #include "model/family.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/alloc.h"
 #include "io/file.h"
 #include "model/config.h"
+#include "model/gguf.h"
+
+static bool is_own(const fur_family *family)
+{
+    return family->architecture == NULL;
+}
 
 /* ---- writing ---------------------------------------------------------------------------------------------- */
-
-static json_t *gpt2_json(const fur_model_config *c)
-{
-    return json_pack("{s:s, s:[s], s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:f, s:f, s:b, s:f, s:f, s:f, s:s}",
-                     "model_type", "gpt2", "architectures", "GPT2LMHeadModel", "vocab_size", (json_int_t)c->vocabulary,
-                     "n_positions", (json_int_t)c->context, "n_ctx", (json_int_t)c->context, "n_embd",
-                     (json_int_t)c->width, "n_layer", (json_int_t)c->layers, "n_head", (json_int_t)c->heads, "n_inner",
-                     (json_int_t)c->hidden, "activation_function", "gelu_new", "layer_norm_epsilon", c->norm_eps,
-                     "initializer_range", c->init_std, "tie_word_embeddings", c->tied, "attn_pdrop",
-                     c->attention_dropout, "embd_pdrop", c->embedding_dropout, "resid_pdrop", c->dropout, "torch_dtype",
-                     "float32");
-}
-
-static json_t *gpt_neox_json(const fur_model_config *c)
-{
-    return json_pack(
-        "{s:s, s:[s], s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:f, s:f, s:b, s:f, s:f, s:b, s:b, s:f, s:f, s:s}",
-        "model_type", "gpt_neox", "architectures", "GPTNeoXForCausalLM", "vocab_size", (json_int_t)c->vocabulary,
-        "max_position_embeddings", (json_int_t)c->context, "hidden_size", (json_int_t)c->width, "num_hidden_layers",
-        (json_int_t)c->layers, "num_attention_heads", (json_int_t)c->heads, "intermediate_size", (json_int_t)c->hidden,
-        "hidden_act", "gelu_new", "layer_norm_eps", c->norm_eps, "initializer_range", c->init_std,
-        "tie_word_embeddings", c->tied, "rotary_pct", 1.0, "rotary_emb_base", c->rope_theta, "use_parallel_residual", 0,
-        "attention_bias", 1, "attention_dropout", c->attention_dropout, "hidden_dropout", c->dropout, "torch_dtype",
-        "float32");
-}
-
-/* In the words of transformers; defaults are left to it, as to us. */
-static json_t *scaling_json(const fur_model_config *c)
-{
-    const fur_rope_scaling *s = &c->rope_scaling;
-    /* the context is the default; said of YaRN, it would be taken for a factor of 1 (fur_config_yarn_is_ratio) */
-    bool said = s->type != FUR_ROPE_YARN || s->original_context != c->context;
-    json_t *json = json_object();
-    if (!json)
-        return NULL;
-    json_object_set_new(json, "rope_type", json_string(fur_rope_scaling_name((int)s->type)));
-    json_object_set_new(json, "factor", json_real(s->factor));
-    if (said && fur_rope_scaling_has_original(s->type))
-        json_object_set_new(json, "original_max_position_embeddings", json_integer((json_int_t)s->original_context));
-    if (s->type == FUR_ROPE_YARN) {
-        if (s->attention_factor > 0)
-            json_object_set_new(json, "attention_factor", json_real(s->attention_factor));
-        json_object_set_new(json, "beta_fast", json_real(s->beta_fast > 0 ? s->beta_fast : 32));
-        json_object_set_new(json, "beta_slow", json_real(s->beta_slow > 0 ? s->beta_slow : 1));
-    }
-    if (s->type == FUR_ROPE_LLAMA3) {
-        json_object_set_new(json, "low_freq_factor", json_real(s->low_freq_factor > 0 ? s->low_freq_factor : 1));
-        json_object_set_new(json, "high_freq_factor", json_real(s->high_freq_factor > 0 ? s->high_freq_factor : 4));
-    }
-    return json;
-}
-
-static json_t *llama_json(const fur_model_config *c)
-{
-    return json_pack(
-        "{s:s, s:[s], s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:f, s:f, s:b, s:f, s:b, s:b, s:f, s:s}",
-        "model_type", "llama", "architectures", "LlamaForCausalLM", "vocab_size", (json_int_t)c->vocabulary,
-        "max_position_embeddings", (json_int_t)c->context, "hidden_size", (json_int_t)c->width, "num_hidden_layers",
-        (json_int_t)c->layers, "num_attention_heads", (json_int_t)c->heads, "num_key_value_heads",
-        (json_int_t)c->kv_heads, "head_dim", (json_int_t)c->head_dim, "intermediate_size", (json_int_t)c->hidden,
-        "hidden_act", "silu", "rms_norm_eps", c->norm_eps, "initializer_range", c->init_std, "tie_word_embeddings",
-        c->tied, "rope_theta", c->rope_theta, "attention_bias", 0, "mlp_bias", 0, "attention_dropout",
-        c->attention_dropout, "torch_dtype", "float32");
-}
 
 static json_t *furlong_json(const fur_model_config *c)
 {
@@ -102,16 +44,55 @@ static json_t *furlong_json(const fur_model_config *c)
         "attention_dropout", c->attention_dropout);
 }
 
+/* Only what is there, so that files without it stay as they were. */
+static void put_own_traits(json_t *json, const fur_model_config *c)
+{
+    const struct {
+        const char *key;
+        bool value;
+    } flags[] = {{"bias_qkv", c->bias_qkv},     {"bias_o", c->bias_o},
+                 {"bias_ffn", c->bias_ffn},     {"norm_offset", c->norm_offset},
+                 {"post_norms", c->post_norms}, {"scaled_embedding", c->scaled_embedding}};
+    for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++)
+        if (flags[i].value)
+            json_object_set_new(json, flags[i].key, json_true());
+    if (c->logit_softcap > 0)
+        json_object_set_new(json, "logit_softcap", json_real(c->logit_softcap));
+    if (c->query_scalar > 0)
+        json_object_set_new(json, "query_scalar", json_real(c->query_scalar));
+    bool local = false;
+    json_t *list = json_array();
+    for (int64_t layer = 0; list && layer < c->layers; layer++) {
+        local |= c->rope_local[layer];
+        json_array_append_new(list, json_boolean(c->rope_local[layer]));
+    }
+    if (local) {
+        json_object_set(json, "local_rope", list);
+        json_object_set_new(json, "local_rope_theta", json_real(c->local_rope_theta));
+    }
+    json_decref(list);
+}
+
+/* null, a number, or a list of numbers */
+static json_t *tokens_json(const fur_token_list *tokens)
+{
+    if (tokens->count <= 1)
+        return tokens->count == 0 ? json_null() : json_integer(tokens->id[0]);
+    json_t *list = json_array();
+    for (int64_t i = 0; list && i < tokens->count; i++)
+        json_array_append_new(list, json_integer(tokens->id[i]));
+    return list;
+}
+
 json_t *fur_config_to_json(const fur_model_config *config)
 {
     fur_json_setup();
-    const char *family = fur_config_family(config);
-    json_t *json = strcmp(family, "gpt2") == 0       ? gpt2_json(config)
-                   : strcmp(family, "gpt_neox") == 0 ? gpt_neox_json(config)
-                   : strcmp(family, "llama") == 0    ? llama_json(config)
-                                                     : furlong_json(config);
+    const fur_family *family = fur_config_family_of(config);
+    json_t *json = is_own(family) ? furlong_json(config) : fur_family_json(family, config);
+    if (json && is_own(family))
+        put_own_traits(json, config);
     if (json && config->rope_scaling.type != FUR_ROPE_PLAIN)
-        json_object_set_new(json, "rope_scaling", scaling_json(config));
+        json_object_set_new(json, "rope_scaling", fur_family_scaling_json(config));
     if (json && fur_config_has_far(config)) {
         json_object_set_new(json, "far_degree", json_integer((json_int_t)config->far_degree));
         json_object_set_new(json, "far_chunk", json_integer((json_int_t)config->far_chunk));
@@ -131,24 +112,25 @@ json_t *fur_config_to_json(const fur_model_config *config)
     if (json) {
         json_object_set_new(json, "furlong_preset", json_string(config->name));
         /* Absent, they would be the family's own, which here may be any token or beyond the vocabulary. */
-        json_object_set_new(json, "bos_token_id", json_null());
-        json_object_set_new(json, "eos_token_id", json_null());
+        json_object_set_new(json, "bos_token_id", tokens_json(&config->bos));
+        json_object_set_new(json, "eos_token_id", tokens_json(&config->eos));
+        if (config->pad.count > 0)
+            json_object_set_new(json, "pad_token_id", tokens_json(&config->pad));
     }
     return json;
 }
 
 /* ---- reading ---------------------------------------------------------------------------------------------- */
 
-#define MOST_SIZE ((int64_t)1 << 40)
-
-static fur_status read_size(fur_error *error, const fur_json *j, const char *key, int64_t *out)
-{
-    return fur_json_int(error, j, key, 1, MOST_SIZE, out);
-}
-
-static fur_status refuse(fur_error *error, const fur_json *j, const char *key, const char *found, const char *expected)
+fur_status fur_family_refuse(fur_error *error, const fur_json *j, const char *key, const char *found,
+                             const char *expected)
 {
     return fur_error_set(error, FUR_E_UNSUPPORTED, "%s: %s is %s, this version has %s", j->name, key, found, expected);
+}
+
+static fur_status read_own_size(fur_error *error, const fur_json *j, const char *key, int64_t *out)
+{
+    return fur_json_int(error, j, key, 1, FUR_FAMILY_MOST_SIZE, out);
 }
 
 static fur_status read_common(fur_error *error, const fur_json *j, fur_model_config *c)
@@ -157,194 +139,6 @@ static fur_status read_common(fur_error *error, const fur_json *j, fur_model_con
     const char *preset;
     FUR_TRY(fur_json_string_or(error, j, "furlong_preset", "", &preset));
     strncpy(c->name, preset, sizeof c->name - 1);
-    return FUR_OK;
-}
-
-/* Absent: none (of embeddings: as of hidden values), although transformers has defaults; a checkpoint is not to be
- * trained otherwise than it says. */
-static fur_status read_dropout(fur_error *error, const fur_json *j, const char *weights, const char *hidden,
-                               const char *embedding, fur_model_config *c)
-{
-    FUR_TRY(fur_json_number_or(error, j, weights, 0, 0.999, 0, &c->attention_dropout));
-    if (!hidden)
-        return FUR_OK;
-    FUR_TRY(fur_json_number_or(error, j, hidden, 0, 0.999, 0, &c->dropout));
-    return fur_json_number_or(error, j, embedding, 0, 0.999, c->dropout, &c->embedding_dropout);
-}
-
-static fur_status read_gpt2(fur_error *error, const fur_json *j, fur_model_config *c)
-{
-    const char *activation;
-    FUR_TRY(read_size(error, j, "vocab_size", &c->vocabulary));
-    FUR_TRY(read_size(error, j, "n_positions", &c->context));
-    FUR_TRY(read_size(error, j, "n_embd", &c->width));
-    FUR_TRY(read_size(error, j, "n_layer", &c->layers));
-    FUR_TRY(read_size(error, j, "n_head", &c->heads));
-    FUR_TRY(fur_json_int_or(error, j, "n_inner", 1, MOST_SIZE, 4 * c->width, &c->hidden));
-    FUR_TRY(fur_json_string_or(error, j, "activation_function", "gelu_new", &activation));
-    if (strcmp(activation, "gelu_new") != 0 && strcmp(activation, "gelu_pytorch_tanh") != 0)
-        return refuse(error, j, "activation_function", activation, "gelu_new");
-    bool scaled, by_layer;
-    FUR_TRY(fur_json_bool_or(error, j, "scale_attn_weights", true, &scaled));
-    FUR_TRY(fur_json_bool_or(error, j, "scale_attn_by_inverse_layer_idx", false, &by_layer));
-    if (!scaled || by_layer)
-        return refuse(error, j, scaled ? "scale_attn_by_inverse_layer_idx" : "scale_attn_weights",
-                      scaled ? "true" : "false", "scores scaled by 1 / sqrt(head_dim)");
-    FUR_TRY(fur_json_number_or(error, j, "layer_norm_epsilon", 1e-20, 0.1, 1e-5, &c->norm_eps));
-    FUR_TRY(fur_json_bool_or(error, j, "tie_word_embeddings", true, &c->tied));
-    FUR_TRY(read_dropout(error, j, "attn_pdrop", "resid_pdrop", "embd_pdrop", c));
-    c->norm = FUR_NORM_LAYERNORM;
-    c->activation = FUR_ACTIVATION_GELU_TANH;
-    c->position = FUR_POSITION_LEARNED;
-    c->rope_theta = 1e4;
-    c->bias = c->causal = true;
-    c->kv_heads = c->heads;
-    return FUR_OK;
-}
-
-/* Member `name` of rope_scaling or, in transformers 5, of rope_parameters. */
-typedef struct rope_key {
-    char text[80];
-} rope_key;
-
-static rope_key key_of(const char *object, const char *name)
-{
-    rope_key key;
-    snprintf(key.text, sizeof key.text, "%s.%s", object, name);
-    return key;
-}
-
-/* What YaRN's two mscales come to, where a file gives these instead of attention_factor. */
-static fur_status read_yarn(fur_error *error, const fur_json *j, const char *object, fur_rope_scaling *s)
-{
-    double mscale, all;
-    bool truncate;
-    FUR_TRY(fur_json_number_or(error, j, key_of(object, "attention_factor").text, 0, 1e6, 0, &s->attention_factor));
-    FUR_TRY(fur_json_number_or(error, j, key_of(object, "beta_fast").text, 1e-6, 1e9, 32, &s->beta_fast));
-    FUR_TRY(fur_json_number_or(error, j, key_of(object, "beta_slow").text, 1e-6, 1e9, 1, &s->beta_slow));
-    FUR_TRY(fur_json_number_or(error, j, key_of(object, "mscale").text, 0, 1e6, 0, &mscale));
-    FUR_TRY(fur_json_number_or(error, j, key_of(object, "mscale_all_dim").text, 0, 1e6, 0, &all));
-    FUR_TRY(fur_json_bool_or(error, j, key_of(object, "truncate").text, true, &truncate));
-    if (!truncate)
-        return refuse(error, j, key_of(object, "truncate").text, "false", "bounds rounded to whole pairs");
-    if (!(s->attention_factor > 0) && mscale > 0 && all > 0)
-        s->attention_factor = (0.1 * mscale * log(s->factor) + 1) / (0.1 * all * log(s->factor) + 1);
-    return FUR_OK;
-}
-
-static fur_status read_scaling(fur_error *error, const fur_json *j, const char *object, bool llama, fur_model_config *c)
-{
-    fur_rope_scaling *s = &c->rope_scaling;
-    const char *type;
-    FUR_TRY(fur_json_string_or(error, j, key_of(object, "type").text, "", &type)); /* older files */
-    FUR_TRY(fur_json_string_or(error, j, key_of(object, "rope_type").text, type, &type));
-    if (!*type && fur_json_find(j, "rope_scaling")) /* a scaling of no kind */
-        return fur_json_string(error, j, "rope_scaling.rope_type", &type);
-    if (!*type)
-        return FUR_OK;
-    if (strcmp(type, "default") == 0)
-        return FUR_OK;
-    int kind = FUR_ROPE_LINEAR;
-    while (fur_rope_scaling_name(kind) && strcmp(fur_rope_scaling_name(kind), type) != 0)
-        kind++;
-    if (!fur_rope_scaling_name(kind) || (llama && kind == FUR_ROPE_NTK))
-        return refuse(error, j, key_of(object, "rope_type").text, type, "linear, dynamic, yarn and llama3");
-    s->type = (fur_rope_scaling_type)kind;
-    FUR_TRY(fur_json_number(error, j, key_of(object, "factor").text, 1, 1e6, &s->factor));
-    if (fur_rope_scaling_has_original(s->type))
-        FUR_TRY(fur_json_int_or(error, j, key_of(object, "original_max_position_embeddings").text, 1, MOST_SIZE,
-                                c->context, &s->original_context));
-    if (llama && (s->type == FUR_ROPE_YARN || s->type == FUR_ROPE_LLAMA3)) /* where a file has both, this one */
-        FUR_TRY(fur_json_int_or(error, j, "original_max_position_embeddings", 1, MOST_SIZE, s->original_context,
-                                &s->original_context));
-    if (llama && s->type == FUR_ROPE_DYNAMIC)
-        s->original_context = c->context; /* all that transformers asks */
-    if (s->type == FUR_ROPE_YARN)
-        FUR_TRY(read_yarn(error, j, object, s));
-    if (s->type == FUR_ROPE_LLAMA3) {
-        FUR_TRY(fur_json_number(error, j, key_of(object, "low_freq_factor").text, 1e-6, 1e9, &s->low_freq_factor));
-        FUR_TRY(fur_json_number(error, j, key_of(object, "high_freq_factor").text, 1e-6, 1e9, &s->high_freq_factor));
-    }
-    return FUR_OK;
-}
-
-/* transformers 5 keeps all of it in rope_parameters, or reads it from rope_scaling where a file has that; older ones
- * under keys of the family's. Only RoPE over whole heads is ours. */
-static fur_status read_rope(fur_error *error, const fur_json *j, const char *share_key, double share,
-                            const char *base_key, fur_model_config *c)
-{
-    const char *object = fur_json_find(j, "rope_scaling") ? "rope_scaling" : "rope_parameters";
-    FUR_TRY(fur_json_number_or(error, j, share_key, 0, 1, share, &share));
-    FUR_TRY(fur_json_number_or(error, j, key_of(object, "partial_rotary_factor").text, 0, 1, share, &share));
-    if (share < 1)
-        return refuse(error, j, share_key, "below 1", "whole heads rotated");
-    FUR_TRY(fur_json_number_or(error, j, base_key, 1.001, 1e12, 1e4, &c->rope_theta));
-    FUR_TRY(
-        fur_json_number_or(error, j, key_of(object, "rope_theta").text, 1.001, 1e12, c->rope_theta, &c->rope_theta));
-    FUR_TRY(read_scaling(error, j, object, true, c));
-    if (c->rope_scaling.type != FUR_ROPE_PLAIN && strcmp(base_key, "rope_theta") != 0)
-        return refuse(error, j, object, "set", "plain RoPE only for gpt_neox");
-    return FUR_OK;
-}
-
-static fur_status read_gpt_neox(fur_error *error, const fur_json *j, fur_model_config *c)
-{
-    const char *activation;
-    bool parallel, bias;
-    FUR_TRY(read_size(error, j, "vocab_size", &c->vocabulary));
-    FUR_TRY(read_size(error, j, "max_position_embeddings", &c->context));
-    FUR_TRY(read_size(error, j, "hidden_size", &c->width));
-    FUR_TRY(read_size(error, j, "num_hidden_layers", &c->layers));
-    FUR_TRY(read_size(error, j, "num_attention_heads", &c->heads));
-    FUR_TRY(read_size(error, j, "intermediate_size", &c->hidden));
-    FUR_TRY(fur_json_string_or(error, j, "hidden_act", "gelu", &activation));
-    if (strcmp(activation, "gelu_new") != 0 && strcmp(activation, "gelu_pytorch_tanh") != 0)
-        return refuse(error, j, "hidden_act", activation, "gelu_new");
-    FUR_TRY(read_rope(error, j, "rotary_pct", 0.25, "rotary_emb_base", c));
-    FUR_TRY(fur_json_bool_or(error, j, "use_parallel_residual", true, &parallel));
-    if (parallel)
-        return refuse(error, j, "use_parallel_residual", "true", "sequential residuals");
-    FUR_TRY(fur_json_bool_or(error, j, "attention_bias", true, &bias));
-    if (!bias)
-        return refuse(error, j, "attention_bias", "false", "gpt_neox with biases");
-    FUR_TRY(fur_json_number_or(error, j, "layer_norm_eps", 1e-20, 0.1, 1e-5, &c->norm_eps));
-    FUR_TRY(read_dropout(error, j, "attention_dropout", "hidden_dropout", "hidden_dropout", c));
-    FUR_TRY(fur_json_bool_or(error, j, "tie_word_embeddings", false, &c->tied));
-    c->norm = FUR_NORM_LAYERNORM;
-    c->activation = FUR_ACTIVATION_GELU_TANH;
-    c->position = FUR_POSITION_ROPE;
-    c->bias = c->causal = true;
-    c->kv_heads = c->heads;
-    return FUR_OK;
-}
-
-static fur_status read_llama(fur_error *error, const fur_json *j, fur_model_config *c)
-{
-    const char *activation;
-    bool bias, mlp_bias;
-    FUR_TRY(read_size(error, j, "vocab_size", &c->vocabulary));
-    FUR_TRY(fur_json_int_or(error, j, "max_position_embeddings", 1, MOST_SIZE, 2048, &c->context));
-    FUR_TRY(read_size(error, j, "hidden_size", &c->width));
-    FUR_TRY(read_size(error, j, "num_hidden_layers", &c->layers));
-    FUR_TRY(read_size(error, j, "num_attention_heads", &c->heads));
-    FUR_TRY(fur_json_int_or(error, j, "num_key_value_heads", 1, MOST_SIZE, c->heads, &c->kv_heads));
-    FUR_TRY(fur_json_int_or(error, j, "head_dim", 1, MOST_SIZE, 0, &c->head_dim));
-    FUR_TRY(read_size(error, j, "intermediate_size", &c->hidden));
-    FUR_TRY(fur_json_string_or(error, j, "hidden_act", "silu", &activation));
-    if (strcmp(activation, "silu") != 0)
-        return refuse(error, j, "hidden_act", activation, "silu");
-    FUR_TRY(fur_json_number_or(error, j, "rms_norm_eps", 1e-20, 0.1, 1e-6, &c->norm_eps));
-    FUR_TRY(read_rope(error, j, "partial_rotary_factor", 1, "rope_theta", c));
-    FUR_TRY(read_dropout(error, j, "attention_dropout", NULL, NULL, c));
-    FUR_TRY(fur_json_bool_or(error, j, "attention_bias", false, &bias));
-    FUR_TRY(fur_json_bool_or(error, j, "mlp_bias", false, &mlp_bias));
-    if (bias || mlp_bias)
-        return refuse(error, j, bias ? "attention_bias" : "mlp_bias", "true", "llama without biases");
-    FUR_TRY(fur_json_bool_or(error, j, "tie_word_embeddings", false, &c->tied));
-    c->norm = FUR_NORM_RMSNORM;
-    c->activation = FUR_ACTIVATION_SWIGLU;
-    c->position = FUR_POSITION_ROPE;
-    c->causal = true;
     return FUR_OK;
 }
 
@@ -358,7 +152,7 @@ static fur_status read_word(fur_error *error, const fur_json *j, const char *key
             *out = i;
             return FUR_OK;
         }
-    return refuse(error, j, key, value, "other kinds only");
+    return fur_family_refuse(error, j, key, value, "other kinds only");
 }
 
 static fur_status read_kinds(fur_error *error, const fur_json *j, fur_model_config *c)
@@ -373,7 +167,7 @@ static fur_status read_kinds(fur_error *error, const fur_json *j, fur_model_conf
         while (fur_attention_kind_name(index) && (!name || strcmp(fur_attention_kind_name(index), name) != 0))
             index++;
         if (!fur_attention_kind_name(index))
-            return refuse(error, j, "attention", name ? name : "not text", "other kinds only");
+            return fur_family_refuse(error, j, "attention", name ? name : "not text", "other kinds only");
         c->attention[layer] = (char)index;
     }
     const char *names[8] = {NULL};
@@ -397,17 +191,48 @@ static fur_status read_own_attention(fur_error *error, const fur_json *j, fur_mo
     for (int64_t layer = 0; list && layer < c->layers; layer++) {
         const json_t *value = json_array_get(list, (size_t)layer);
         int64_t window = json_is_integer(value) ? (int64_t)json_integer_value(value) : -1;
-        if (window < 0 || window > MOST_SIZE)
+        if (window < 0 || window > FUR_FAMILY_MOST_SIZE)
             return fur_error_set(error, FUR_E_FORMAT, "%s: window of layer %lld: expected an integer, 0 (none) to 2^40",
                                  j->name, (long long)layer);
         c->window[layer] = window;
     }
-    FUR_TRY(fur_json_int_or(error, j, "sink_tokens", 0, MOST_SIZE, 0, &c->sink_tokens));
+    FUR_TRY(fur_json_int_or(error, j, "sink_tokens", 0, FUR_FAMILY_MOST_SIZE, 0, &c->sink_tokens));
     FUR_TRY(fur_json_bool_or(error, j, "sink_logits", false, &c->sink_logits));
     FUR_TRY(fur_json_bool_or(error, j, "qk_norm", false, &c->qk_norm));
     FUR_TRY(fur_json_number_or(error, j, "softcap", 0, 1e6, 0, &c->softcap));
-    FUR_TRY(read_dropout(error, j, "attention_dropout", "dropout", "embedding_dropout", c));
-    return read_scaling(error, j, "rope_scaling", false, c);
+    FUR_TRY(fur_json_number_or(error, j, "attention_dropout", 0, 0.999, 0, &c->attention_dropout));
+    FUR_TRY(fur_json_number_or(error, j, "dropout", 0, 0.999, 0, &c->dropout));
+    FUR_TRY(fur_json_number_or(error, j, "embedding_dropout", 0, 0.999, c->dropout, &c->embedding_dropout));
+    return fur_family_read_scaling(error, j, "rope_scaling", false, c);
+}
+
+/* Traits that only files of some families had before there was a file of ours with them; absent: not so. */
+static fur_status read_own_traits(fur_error *error, const fur_json *j, fur_model_config *c)
+{
+    const struct {
+        const char *key;
+        bool *out;
+    } flags[] = {{"bias_qkv", &c->bias_qkv},     {"bias_o", &c->bias_o},
+                 {"bias_ffn", &c->bias_ffn},     {"norm_offset", &c->norm_offset},
+                 {"post_norms", &c->post_norms}, {"scaled_embedding", &c->scaled_embedding}};
+    for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++)
+        FUR_TRY(fur_json_bool_or(error, j, flags[i].key, false, flags[i].out));
+    FUR_TRY(fur_json_number_or(error, j, "logit_softcap", 0, 1e6, 0, &c->logit_softcap));
+    FUR_TRY(fur_json_number_or(error, j, "query_scalar", 0, 1e9, 0, &c->query_scalar));
+    const json_t *list = fur_json_find(j, "local_rope");
+    if (!list)
+        return FUR_OK;
+    if (!json_is_array(list) || json_array_size(list) != (size_t)c->layers)
+        return fur_error_set(error, FUR_E_FORMAT, "%s: local_rope must list true or false for each of %lld layers",
+                             j->name, (long long)c->layers);
+    for (int64_t layer = 0; layer < c->layers; layer++) {
+        const json_t *value = json_array_get(list, (size_t)layer);
+        if (!json_is_boolean(value))
+            return fur_error_set(error, FUR_E_FORMAT, "%s: local_rope of layer %lld: expected true or false", j->name,
+                                 (long long)layer);
+        c->rope_local[layer] = json_is_true(value);
+    }
+    return fur_json_number(error, j, "local_rope_theta", 1.001, 1e12, &c->local_rope_theta);
 }
 
 /* Of almost-linear layers: without them their function is not known. */
@@ -439,26 +264,28 @@ static fur_status read_lookup(fur_error *error, const fur_json *j, fur_model_con
     if (!fur_json_find(j, "table_type"))
         return FUR_OK;
     FUR_TRY(fur_json_string(error, j, "table_type", &type));
-    return fur_table_type_find(type, &c->table_type) ? FUR_OK
-                                                     : refuse(error, j, "table_type", type, "other kinds only");
+    return fur_table_type_find(type, &c->table_type)
+               ? FUR_OK
+               : fur_family_refuse(error, j, "table_type", type, "other kinds only");
 }
 
 static fur_status read_furlong(fur_error *error, const fur_json *j, fur_model_config *c)
 {
     static const char *const norms[] = {"layernorm", "rmsnorm", NULL};
-    const char *const activations[] = {fur_activation_name(0), fur_activation_name(1), fur_activation_name(2), NULL};
+    const char *const activations[] = {fur_activation_name(0), fur_activation_name(1), fur_activation_name(2),
+                                       fur_activation_name(3), NULL};
     const char *const positions[] = {fur_position_name(0), fur_position_name(1), fur_position_name(2), NULL};
     int norm, activation, position;
-    FUR_TRY(fur_json_int(error, j, "vocab_size", 0, MOST_SIZE, &c->vocabulary));
-    FUR_TRY(fur_json_int(error, j, "features", 0, MOST_SIZE, &c->features));
-    FUR_TRY(fur_json_int(error, j, "outputs", 0, MOST_SIZE, &c->outputs));
-    FUR_TRY(read_size(error, j, "max_position_embeddings", &c->context));
-    FUR_TRY(read_size(error, j, "hidden_size", &c->width));
+    FUR_TRY(fur_json_int(error, j, "vocab_size", 0, FUR_FAMILY_MOST_SIZE, &c->vocabulary));
+    FUR_TRY(fur_json_int(error, j, "features", 0, FUR_FAMILY_MOST_SIZE, &c->features));
+    FUR_TRY(fur_json_int(error, j, "outputs", 0, FUR_FAMILY_MOST_SIZE, &c->outputs));
+    FUR_TRY(read_own_size(error, j, "max_position_embeddings", &c->context));
+    FUR_TRY(read_own_size(error, j, "hidden_size", &c->width));
     FUR_TRY(fur_json_int(error, j, "num_hidden_layers", 1, FUR_MAX_LAYERS, &c->layers));
-    FUR_TRY(read_size(error, j, "num_attention_heads", &c->heads));
-    FUR_TRY(read_size(error, j, "num_key_value_heads", &c->kv_heads));
-    FUR_TRY(read_size(error, j, "head_dim", &c->head_dim));
-    FUR_TRY(read_size(error, j, "intermediate_size", &c->hidden));
+    FUR_TRY(read_own_size(error, j, "num_attention_heads", &c->heads));
+    FUR_TRY(read_own_size(error, j, "num_key_value_heads", &c->kv_heads));
+    FUR_TRY(read_own_size(error, j, "head_dim", &c->head_dim));
+    FUR_TRY(read_own_size(error, j, "intermediate_size", &c->hidden));
     FUR_TRY(read_word(error, j, "norm", norms, &norm));
     FUR_TRY(read_word(error, j, "activation", activations, &activation));
     FUR_TRY(read_word(error, j, "position", positions, &position));
@@ -468,6 +295,7 @@ static fur_status read_furlong(fur_error *error, const fur_json *j, fur_model_co
     FUR_TRY(fur_json_bool(error, j, "tie_word_embeddings", &c->tied));
     FUR_TRY(fur_json_bool(error, j, "causal", &c->causal));
     FUR_TRY(read_own_attention(error, j, c));
+    FUR_TRY(read_own_traits(error, j, c));
     c->norm = (fur_norm_type)norm;
     c->activation = (fur_activation)activation;
     c->position = (fur_position_type)position;
@@ -476,21 +304,31 @@ static fur_status read_furlong(fur_error *error, const fur_json *j, fur_model_co
     return read_far(error, j, c);
 }
 
-static fur_status read_family(fur_error *error, const fur_json *j, fur_model_config *c)
+/* What is no token of the vocabulary is passed over: files have -1, or ids of a vocabulary that was cut. */
+static void read_tokens(const fur_json *j, const char *key, int64_t vocabulary, fur_token_list *out)
+{
+    const json_t *value = json_object_get(j->root, key);
+    size_t count = json_is_array(value) ? json_array_size(value) : 1;
+    for (size_t i = 0; i < count && out->count < FUR_MOST_SPECIAL_TOKENS; i++) {
+        const json_t *one = json_is_array(value) ? json_array_get(value, i) : value;
+        if (json_is_integer(one) && json_integer_value(one) >= 0 && json_integer_value(one) < vocabulary &&
+            json_integer_value(one) <= INT32_MAX)
+            out->id[out->count++] = (int32_t)json_integer_value(one);
+    }
+}
+
+static fur_status read_any(fur_error *error, const fur_json *j, fur_model_config *c)
 {
     const char *type;
     FUR_TRY(fur_json_string(error, j, "model_type", &type));
     FUR_TRY(read_common(error, j, c));
-    if (strcmp(type, "gpt2") == 0)
-        FUR_TRY(read_gpt2(error, j, c));
-    else if (strcmp(type, "gpt_neox") == 0)
-        FUR_TRY(read_gpt_neox(error, j, c));
-    else if (strcmp(type, "llama") == 0)
-        FUR_TRY(read_llama(error, j, c));
-    else if (strcmp(type, "furlong") == 0)
-        FUR_TRY(read_furlong(error, j, c));
-    else
-        return refuse(error, j, "model_type", type, "gpt2, gpt_neox, llama and furlong");
+    const fur_family *family = fur_family_find(type);
+    if (!family)
+        return fur_family_refuse(error, j, "model_type", type, fur_family_list());
+    FUR_TRY(is_own(family) ? read_furlong(error, j, c) : fur_family_read(error, j, family, c));
+    read_tokens(j, "bos_token_id", c->vocabulary, &c->bos);
+    read_tokens(j, "eos_token_id", c->vocabulary, &c->eos);
+    read_tokens(j, "pad_token_id", c->vocabulary, &c->pad);
     if (c->head_dim == 0) {
         if (c->heads < 1 || c->width % c->heads)
             return fur_error_set(error, FUR_E_FORMAT, "%s: width %lld does not divide into %lld heads", j->name,
@@ -505,7 +343,7 @@ static void tell_yarn(fur_context *context, const fur_json *j, const fur_model_c
 {
     const fur_rope_scaling *s = &c->rope_scaling;
     const char *type = json_string_value(fur_json_find(j, "model_type"));
-    if (context->yarn_is_told || strcmp(type, "llama") != 0 || s->type != FUR_ROPE_YARN ||
+    if (context->yarn_is_told || strcmp(type, "furlong") == 0 || s->type != FUR_ROPE_YARN ||
         s->original_context == c->context || fur_config_yarn_is_ratio(c))
         return;
     context->yarn_is_told = true;
@@ -514,25 +352,72 @@ static void tell_yarn(fur_context *context, const fur_json *j, const fur_model_c
             s->factor, (long long)c->context, (long long)s->original_context);
 }
 
-static fur_status config_from_file(fur_context *context, const char *path, fur_model_config *out)
+/* The values of a GGUF file, as a config.json of that name. */
+static fur_status read_gguf(fur_error *error, const char *path, fur_json *out)
 {
+    fur_gguf *file;
+    FUR_TRY(fur_gguf_open(error, path, &file));
+    fur_status status = fur_gguf_config_json(error, file, &out->root);
+    fur_gguf_close(file);
+    FUR_TRY(status);
+    out->name = fur_strdup(path);
+    return out->name ? FUR_OK : fur_memory_error(error, (int64_t)strlen(path), "a path");
+}
+
+static fur_status read_file(fur_error *error, const char *path, fur_json *out)
+{
+    bool gguf;
+    FUR_TRY(fur_gguf_is(error, path, &gguf));
+    return gguf ? read_gguf(error, path, out) : fur_json_read(error, path, out);
+}
+
+/* Of the file itself, or of config.json in the folder. */
+static fur_status config_from(fur_context *context, const char *path, fur_model_config *out)
+{
+    fur_error *error = &context->error;
     fur_json json = {0};
-    FUR_TRY(fur_json_read(&context->error, path, &json));
-    fur_status status = read_family(&context->error, &json, out);
+    struct stat about;
+    char *inner = NULL;
+    fur_status status = FUR_OK;
+    if (stat(path, &about) == 0 && S_ISDIR(about.st_mode))
+        status = fur_path_join(error, path, "config.json", &inner);
+    if (status == FUR_OK)
+        status = read_file(error, inner ? inner : path, &json);
+    if (status == FUR_OK)
+        status = read_any(error, &json, out);
     if (status == FUR_OK)
         tell_yarn(context, &json, out);
+    if (status == FUR_OK && fur_config_check(context, out) != FUR_OK) { /* a bad size in a file is the file's fault */
+        fur_error_prefix(error, "%s", json.name);
+        status = error->status = FUR_E_FORMAT;
+    }
     fur_json_clear(&json);
+    fur_free(inner);
     return status;
 }
 
-fur_status fur_config_read(fur_context *context, const char *path, fur_model_config *out)
+fur_status fur_family_config(fur_context *context, const char *path, fur_model_config *out)
 {
     fur_model_config config = {0};
-    FUR_TRY(config_from_file(context, path, &config));
-    if (fur_config_check(context, &config) != FUR_OK) { /* a bad size in a file is the file's fault */
-        fur_error_prefix(&context->error, "%s", path);
-        return context->error.status = FUR_E_FORMAT;
-    }
+    FUR_TRY(config_from(context, path, &config));
     *out = config;
+    return FUR_OK;
+}
+
+fur_status fur_family_read_generation(fur_error *error, const char *path, fur_model_config *config)
+{
+    fur_json json = {0};
+    FUR_TRY(fur_json_read(error, path, &json));
+    const struct {
+        const char *key;
+        fur_token_list *tokens;
+    } lists[] = {{"bos_token_id", &config->bos}, {"eos_token_id", &config->eos}, {"pad_token_id", &config->pad}};
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
+        fur_token_list read = {0};
+        read_tokens(&json, lists[i].key, config->vocabulary, &read);
+        if (read.count > 0)
+            *lists[i].tokens = read;
+    }
+    fur_json_clear(&json);
     return FUR_OK;
 }

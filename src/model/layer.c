@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/random.h"
+#include "base/size.h"
 #include "model/head_groups.h"
 #include "op/activation/activation.h"
 #include "op/add/add.h"
@@ -26,7 +27,7 @@ static void set_far_constants(const fur_model *model, const fur_layer_offsets *a
         shape->fine.coefficient_KP = model->data + at->far_fine;
     if (at->far_bias >= 0) {
         shape->far.bias_H = model->data + at->far_bias;
-        shape->dbias_H = backward ? model->gradient + at->far_bias : NULL;
+        shape->dbias_H = backward ? fur_model_gradient(model, at->far_bias) : NULL;
     }
     const float *fine = shape->fine.coefficient_KP;
     int64_t degree = shape->fine.degree;
@@ -47,7 +48,7 @@ fur_layer fur_layer_begin(fur_run *run, int64_t index, int backward)
     layer.shape.compute = run->exec.compute;
     if (layer.at->sinks >= 0) {
         layer.shape.features.sink_H = run->model->data + layer.at->sinks;
-        layer.shape.dsink_H = backward ? run->model->gradient + layer.at->sinks : NULL;
+        layer.shape.dsink_H = backward ? fur_model_gradient(run->model, layer.at->sinks) : NULL;
     }
     if (layer.at->far_query_mean >= 0)
         set_far_constants(run->model, layer.at, backward, &layer.shape);
@@ -67,21 +68,32 @@ fur_layer fur_layer_begin(fur_run *run, int64_t index, int backward)
     return layer;
 }
 
+/* For fur_norm_forward. */
+static int norm_kind(const fur_model_config *c)
+{
+    return c->norm != FUR_NORM_RMSNORM ? FUR_NORM_MEAN : c->norm_offset ? FUR_NORM_RMS_OFFSET : FUR_NORM_RMS;
+}
+
+/* Of heads it is always RMSNorm. */
+static int head_norm_kind(const fur_model_config *c)
+{
+    return c->norm_offset ? FUR_NORM_RMS_OFFSET : FUR_NORM_RMS;
+}
+
 fur_status fur_norm_rows(const fur_exec *exec, const fur_model *model, int64_t w, int64_t b, int64_t tokens,
                          const float *x_TC, float *y_TC)
 {
     const fur_model_config *c = &model->config;
-    return fur_norm_forward(exec, c->norm == FUR_NORM_RMSNORM, tokens, c->width, (float)c->norm_eps, x_TC,
-                            model->data + w, b < 0 ? NULL : model->data + b, y_TC, NULL);
+    return fur_norm_forward(exec, norm_kind(c), tokens, c->width, (float)c->norm_eps, x_TC, model->data + w,
+                            b < 0 ? NULL : model->data + b, y_TC, NULL);
 }
 
 fur_status fur_norm_rows_backward(const fur_exec *exec, const fur_model *model, int64_t w, int64_t b, int64_t tokens,
                                   const float *x_TC, const float *dy_TC, float *dx_TC, int add)
 {
     const fur_model_config *c = &model->config;
-    return fur_norm_backward(exec, c->norm == FUR_NORM_RMSNORM, tokens, c->width, (float)c->norm_eps, x_TC,
-                             model->data + w, NULL, dy_TC, dx_TC, add, model->gradient + w,
-                             b < 0 ? NULL : model->gradient + b);
+    return fur_norm_backward(exec, norm_kind(c), tokens, c->width, (float)c->norm_eps, x_TC, model->data + w, NULL,
+                             dy_TC, dx_TC, add, fur_model_gradient(model, w), fur_model_gradient(model, b));
 }
 
 /* A map whose input is not finite says of which layer it is. */
@@ -111,8 +123,10 @@ fur_status fur_maps_forward(const fur_run *run, int count, const fur_map_offsets
             status = fur_run_catch_up(run, maps[i], &input);
         if (status == FUR_OK && run->use_R && maps[i]->first_row >= 0)
             status = p.kind->count_use(&run->exec, &p, &input, run->use_R + maps[i]->first_row);
+        bool generates = run->shape.purpose == FUR_FOR_GENERATE;
         if (status == FUR_OK)
-            status = p.kind->forward(&run->exec, &p, &input, add, y_TO[i], p.out);
+            status =
+                (generates ? fur_projection_generate : p.kind->forward)(&run->exec, &p, &input, add, y_TO[i], p.out);
     }
     fur_arena_release(run->exec.workspace, mark);
     return named(run, status);
@@ -146,8 +160,8 @@ static fur_status norm_heads(const fur_run *run, int64_t w, int64_t count, int64
     const fur_model_config *c = &run->model->config;
     if (w < 0)
         return FUR_OK;
-    return fur_norm_forward(&run->exec, 1, count * heads, c->head_dim, (float)c->norm_eps, x, run->model->data + w,
-                            NULL, x, NULL);
+    return fur_norm_forward(&run->exec, head_norm_kind(c), count * heads, c->head_dim, (float)c->norm_eps, x,
+                            run->model->data + w, NULL, x, NULL);
 }
 
 fur_status fur_layer_norm_back(fur_run *run, int64_t w, const fur_map_offsets *map, const fur_scratch *s, int64_t count,
@@ -157,8 +171,8 @@ fur_status fur_layer_norm_back(fur_run *run, int64_t w, const fur_map_offsets *m
     if (w < 0)
         return FUR_OK;
     FUR_TRY(fur_map_forward(run, map, count, s->h_BC, 0, s->do_BQ));
-    return fur_norm_backward(&run->exec, 1, count * heads, c->head_dim, (float)c->norm_eps, s->do_BQ,
-                             run->model->data + w, NULL, dx, dx, 0, run->model->gradient + w, NULL);
+    return fur_norm_backward(&run->exec, head_norm_kind(c), count * heads, c->head_dim, (float)c->norm_eps, s->do_BQ,
+                             run->model->data + w, NULL, dx, dx, 0, fur_model_gradient(run->model, w), NULL);
 }
 
 double fur_run_drop_rate(const fur_run *run, fur_drop_place place)
@@ -186,12 +200,48 @@ fur_status fur_run_drop(const fur_run *run, int64_t layer, fur_drop_place place,
                        x_BC);
 }
 
+/* The norm of what a map adds; w -1: none. */
+typedef struct post_norm {
+    int64_t w, b;
+} post_norm;
+
+static post_norm post_norm_of(const fur_layer *layer, fur_drop_place place)
+{
+    const fur_layer_offsets *at = layer->at;
+    return place == FUR_DROP_ATTENTION ? (post_norm){at->post1_w, at->post1_b} : (post_norm){at->post2_w, at->post2_b};
+}
+
+bool fur_layer_has_post_norm(const fur_layer *layer)
+{
+    return layer->at->post1_w >= 0;
+}
+
+fur_status fur_layer_post_norm_back(fur_run *run, const fur_layer *layer, const fur_map_offsets *map,
+                                    fur_drop_place place, const fur_scratch *s, int64_t count, const float *in,
+                                    float *dy_BC)
+{
+    post_norm norm = post_norm_of(layer, place);
+    int64_t width = run->model->config.width, in_width = map->in == 0 ? width : map->in;
+    for (int64_t t = 0; norm.w >= 0 && t < count; t += run->shape.token_tile) {
+        int64_t tokens = fur_min_i64(run->shape.token_tile, count - t);
+        const float *added = in + t * in_width;
+        if (map->in != 0) {
+            FUR_TRY(fur_map_forward(run, map, tokens, added, 0, s->post_tC));
+            added = s->post_tC;
+        }
+        float *dy = dy_BC + t * width;
+        FUR_TRY(fur_norm_rows_backward(&run->exec, run->model, norm.w, norm.b, tokens, added, dy, dy, 0));
+    }
+    return FUR_OK;
+}
+
 fur_status fur_layer_add_map(fur_run *run, const fur_layer *layer, const fur_map_offsets *map, fur_drop_place place,
                              int64_t first, int64_t count, const float *in, const float *x_BC, float *spare_BC,
                              float *out_BC)
 {
     int64_t floats = count * run->model->config.width;
-    if (!(fur_run_drop_rate(run, place) > 0)) {
+    post_norm norm = post_norm_of(layer, place);
+    if (!(fur_run_drop_rate(run, place) > 0) && norm.w < 0) {
         if (out_BC != x_BC)
             memcpy(out_BC, x_BC, (size_t)floats * sizeof(float));
         if (map->in == 0)
@@ -203,6 +253,8 @@ fur_status fur_layer_add_map(fur_run *run, const fur_layer *layer, const fur_map
         memcpy(added, in, (size_t)floats * sizeof(float));
     else
         FUR_TRY(fur_map_forward(run, map, count, in, 0, added));
+    if (norm.w >= 0)
+        FUR_TRY(fur_norm_rows(&run->exec, run->model, norm.w, norm.b, count, added, added));
     FUR_TRY(fur_run_drop(run, layer->index, place, first, count, added));
     return fur_add(&run->exec, floats, added == out_BC ? x_BC : added, out_BC);
 }
@@ -213,7 +265,7 @@ static fur_status rotate(const fur_run *run, const fur_scratch *s, int64_t count
     const fur_model_config *c = &run->model->config;
     if (c->position != FUR_POSITION_ROPE)
         return FUR_OK;
-    fur_rope rope = fur_config_rope(c);
+    fur_rope rope = fur_config_rope(c, run->layer);
     return fur_rope_apply(&run->exec, count, heads, c->head_dim, &rope, s->position_B, inverse, x, heads * c->head_dim);
 }
 
@@ -274,6 +326,8 @@ fur_status fur_layer_activate(const fur_run *run, const fur_layer *layer, int64_
     if (c->activation == FUR_ACTIVATION_NORM)
         return fur_norm_forward(&run->exec, 0, tokens, c->hidden, (float)c->norm_eps, u_TU,
                                 data + layer->at->inner_norm_w, data + layer->at->inner_norm_b, g_TF, NULL);
+    if (c->activation == FUR_ACTIVATION_GEGLU)
+        return fur_geglu_forward(&run->exec, tokens, c->hidden, u_TU, u_TU + c->hidden, 2 * c->hidden, g_TF);
     if (c->activation == FUR_ACTIVATION_SWIGLU)
         return fur_swiglu_forward(&run->exec, tokens, c->hidden, u_TU, u_TU + c->hidden, 2 * c->hidden, g_TF);
     return fur_gelu_forward(&run->exec, tokens * c->hidden, u_TU, g_TF);

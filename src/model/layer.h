@@ -34,7 +34,8 @@ fur_status fur_layer_rotate_back(const fur_run *run, const fur_scratch *s, int64
  * the norm's weight at offset w gathers its own. w < 0: nothing. */
 fur_status fur_layer_norm_back(fur_run *run, int64_t w, const fur_map_offsets *map, const fur_scratch *s, int64_t count,
                                int64_t heads, float *dx);
-/* out = x + dropout(map(in)) of rows first.. ; out may be x, and then, with dropout only, spare is written. */
+/* out = x + dropout(norm(map(in))) of rows first.. ; out may be x, and then, with dropout or a norm only, spare is
+ * written. The norm is the place's, where the model has such. */
 fur_status fur_layer_add_map(fur_run *run, const fur_layer *layer, const fur_map_offsets *map, fur_drop_place place,
                              int64_t first, int64_t count, const float *in, const float *x_BC, float *spare_BC,
                              float *out_BC);
@@ -45,6 +46,13 @@ static inline fur_status fur_layer_middle(fur_run *run, const fur_layer *layer, 
 {
     return fur_layer_add_map(run, layer, &layer->at->o, FUR_DROP_ATTENTION, first, count, o_BQ, x_BC, spare_BC, mid_BC);
 }
+/* Whether what its maps add to the residual stream is normed. */
+bool fur_layer_has_post_norm(const fur_layer *layer);
+/* Back through that norm: dy, the gradient by what is added, becomes that by the map's output, which is computed anew
+ * from `in`. Nothing where there is none. */
+fur_status fur_layer_post_norm_back(fur_run *run, const fur_layer *layer, const fur_map_offsets *map,
+                                    fur_drop_place place, const fur_scratch *s, int64_t count, const float *in,
+                                    float *dy_BC);
 /* g = activation(u) for a token tile. */
 fur_status fur_layer_activate(const fur_run *run, const fur_layer *layer, int64_t tokens, const float *u_TU,
                               float *g_TF);

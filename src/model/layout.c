@@ -42,7 +42,8 @@ fur_attention_shape fur_config_attention_shape(const fur_model_config *c, int64_
     fur_attention_shape shape = {.heads = c->heads,
                                  .kv_heads = c->kv_heads,
                                  .head_dim = c->head_dim,
-                                 .scale = (float)(1.0 / sqrt((double)c->head_dim)),
+                                 .scale =
+                                     (float)(1.0 / sqrt(c->query_scalar > 0 ? c->query_scalar : (double)c->head_dim)),
                                  .causal = c->causal};
     if (fur_config_is_almost_linear(c, layer)) {
         set_far(c, &shape);
@@ -83,8 +84,10 @@ static fur_attention_shape shape_in_work(const fur_exec *exec, const fur_model_c
     return group;
 }
 
-fur_rope fur_config_rope(const fur_model_config *c)
+fur_rope fur_config_rope(const fur_model_config *c, int64_t layer)
 {
+    if (c->rope_local[layer])
+        return (fur_rope){.theta = c->local_rope_theta};
     fur_rope rope = {.theta = c->rope_theta, .scaling = c->rope_scaling};
     if (rope.scaling.type == FUR_ROPE_DYNAMIC) {
         double factor = c->rope_scaling.factor;
@@ -128,6 +131,8 @@ static void layout_scratch(const fur_model_config *c, const fur_run_shape *shape
     if (backward) {
         s->dg_tF = fur_arena_push_f32(arena, tile * c->hidden);
         s->dh_tC = fur_arena_push_f32(arena, tile * c->width);
+        if (c->post_norms)
+            s->post_tC = fur_arena_push_f32(arena, tile * c->width);
     }
 }
 
@@ -158,13 +163,21 @@ static int64_t workspace_bytes(const fur_exec *exec, const fur_model_config *c, 
     for (int i = 0; i < FUR_LAYER_MAPS; i++) { /* of all layers the same */
         const fur_map_offsets *map = fur_layer_map(&table->layers[0], i);
         fur_projection p = fur_map_at(map, NULL);
+        p.coded_parts = shape->coded;
         if (map->in)
             bytes = fur_max_i64(bytes, p.kind->workspace(exec, &p, rows, backward));
+    }
+    if (shape->coded) {
+        fur_projection head = fur_map_at(&table->head, NULL);
+        head.coded_parts = 1;
+        bytes = fur_max_i64(bytes, head.kind->workspace(exec, &head, loss_rows, backward));
     }
     if (c->activation == FUR_ACTIVATION_NORM)
         bytes = fur_max_i64(bytes, fur_norm_workspace(exec, rows, c->hidden));
     bytes = fur_max_i64(bytes, fur_norm_workspace(exec, fur_max_i64(rows, loss_rows), c->width));
-    if (c->bias || c->features) {
+    bool bias = fur_config_has_bias(c, FUR_BIAS_QKV) || fur_config_has_bias(c, FUR_BIAS_O) ||
+                fur_config_has_bias(c, FUR_BIAS_FFN);
+    if (bias || c->features) {
         int64_t widest = fur_max_i64(fur_max_i64(fur_config_inner_width(c), c->width), fur_config_query_width(c));
         bytes = fur_max_i64(bytes, fur_bias_workspace(exec, rows, widest));
     }
@@ -291,7 +304,7 @@ static void layout_gradients(const fur_parameter_table *table, const fur_run_sha
 {
     int64_t elements = shape->row_updates ? table->most_table_elements : table->table_elements;
     int64_t rows = shape->row_updates ? table->most_table_rows : table->table_rows;
-    m->gradient = fur_arena_push_f32(arena, table->first_table + elements);
+    m->gradient = fur_arena_push_f32(arena, table->first_table - table->first_trained + elements);
     if (rows == 0)
         return;
     m->table_gradient = m->gradient ? m->gradient + table->first_table : NULL;
@@ -346,7 +359,7 @@ void fur_run_layout(const fur_exec *exec, const fur_model_config *c, const fur_p
         report(&items, "gradients");
     }
     if (shape->optimizer) {
-        fur_moments_reserve(arena, shape->moments, table->elements, &m->disk_bytes, &m->moments);
+        fur_moments_reserve(arena, shape->moments, fur_trained_elements(table), &m->disk_bytes, &m->moments);
         report(&items, shape->moments == FUR_STORE_DISK ? "optimizer state (on disk: parts in work)"
                                                         : "optimizer state (Adam m, v)");
         layout_row_moments(table, shape, arena, &m->row_moments);

@@ -27,24 +27,30 @@ static fur_status activate_backward(const fur_run *run, const fur_layer *layer, 
         *out = dg_TF;
         return fur_norm_backward(&run->exec, 0, tokens, c->hidden, (float)c->norm_eps, u_TU,
                                  model->data + layer->at->inner_norm_w, NULL, dg_TF, dg_TF, 0,
-                                 model->gradient + layer->at->inner_norm_w, model->gradient + layer->at->inner_norm_b);
+                                 fur_model_gradient(model, layer->at->inner_norm_w),
+                                 fur_model_gradient(model, layer->at->inner_norm_b));
     }
+    if (c->activation == FUR_ACTIVATION_GEGLU)
+        return fur_geglu_backward(&run->exec, tokens, c->hidden, u_TU, u_TU + c->hidden, 2 * c->hidden, dg_TF, u_TU,
+                                  u_TU + c->hidden, 2 * c->hidden, NULL);
     if (c->activation == FUR_ACTIVATION_SWIGLU)
         return fur_swiglu_backward(&run->exec, tokens, c->hidden, u_TU, u_TU + c->hidden, 2 * c->hidden, dg_TF, u_TU,
                                    u_TU + c->hidden, 2 * c->hidden, NULL);
     return fur_gelu_backward(&run->exec, tokens * c->hidden, u_TU, dg_TF, u_TU, NULL);
 }
 
-/* The gradient behind dropout: dy itself without it, else a copy of it in `spare`, less what was dropped. */
-static fur_status drop_backward(const fur_run *run, const fur_layer *layer, fur_drop_place place, int64_t first,
-                                int64_t count, const float *dy_BC, float *spare_BC, const float **out)
+/* The gradient by what `map` makes of `in` before dropout and norm: dy itself without these, else in `spare`. */
+static fur_status added_backward(fur_run *run, const fur_layer *layer, const fur_map_offsets *map, fur_drop_place place,
+                                 int64_t first, int64_t count, const float *in, const float *dy_BC, float *spare_BC,
+                                 const float **out)
 {
     *out = dy_BC;
-    if (!(fur_run_drop_rate(run, place) > 0))
+    if (!(fur_run_drop_rate(run, place) > 0) && !fur_layer_has_post_norm(layer))
         return FUR_OK;
     memcpy(spare_BC, dy_BC, (size_t)(count * run->model->config.width) * sizeof(float));
     *out = spare_BC;
-    return fur_run_drop(run, layer->index, place, first, count, spare_BC);
+    FUR_TRY(fur_run_drop(run, layer->index, place, first, count, spare_BC));
+    return fur_layer_post_norm_back(run, layer, map, place, &run->memory.backward, count, in, spare_BC);
 }
 
 /* dy of rows becomes d(mid) = dy + gradient through the feedforward. mid is the input of norm2. */
@@ -61,9 +67,10 @@ static fur_status feedforward_backward(fur_run *run, const fur_layer *layer, con
         if (!kept)
             FUR_TRY(fur_map_forward(run, &layer->at->up, tokens, s->h_tC, 0, u));
         FUR_TRY(fur_layer_activate(run, layer, tokens, u, s->g_tF));
-        const float *dropped, *du;
-        FUR_TRY(drop_backward(run, layer, FUR_DROP_FEEDFORWARD, first + t, tokens, dy, s->dh_tC, &dropped));
-        FUR_TRY(fur_map_backward(run, &layer->at->down, tokens, s->g_tF, dropped, 0, s->dg_tF));
+        const float *added, *du;
+        FUR_TRY(added_backward(run, layer, &layer->at->down, FUR_DROP_FEEDFORWARD, first + t, tokens, s->g_tF, dy,
+                               s->dh_tC, &added));
+        FUR_TRY(fur_map_backward(run, &layer->at->down, tokens, s->g_tF, added, 0, s->dg_tF));
         FUR_TRY(activate_backward(run, layer, tokens, u, s->dg_tF, &du));
         FUR_TRY(fur_map_backward(run, &layer->at->up, tokens, s->h_tC, du, 0, s->dh_tC));
         FUR_TRY(fur_norm_rows_backward(&run->exec, run->model, layer->at->norm2_w, layer->at->norm2_b, tokens, mid,
@@ -214,11 +221,12 @@ static fur_status output_backward(fur_run *run, fur_layer *layer, const back_blo
     FUR_TRY(fur_layer_middle(run, layer, b->first, b->count, b->o_BQ, b->x_BC, NULL, s->mid_BC));
     FUR_TRY(feedforward_backward(run, layer, s, b->first, b->count, s->mid_BC, dy));
 
-    const float *dropped; /* mid is done */
-    FUR_TRY(drop_backward(run, layer, FUR_DROP_ATTENTION, b->first, b->count, dy, s->mid_BC, &dropped));
+    const float *added; /* mid is done */
+    FUR_TRY(added_backward(run, layer, &layer->at->o, FUR_DROP_ATTENTION, b->first, b->count, b->o_BQ, dy, s->mid_BC,
+                           &added));
     if (layer->at->o.in != 0)
-        return fur_map_backward(run, &layer->at->o, b->count, b->o_BQ, dropped, 0, s->do_BQ);
-    memcpy(s->do_BQ, dropped, (size_t)(b->count * c->width) * sizeof(float)); /* widths are equal */
+        return fur_map_backward(run, &layer->at->o, b->count, b->o_BQ, added, 0, s->do_BQ);
+    memcpy(s->do_BQ, added, (size_t)(b->count * c->width) * sizeof(float)); /* widths are equal */
     return FUR_OK;
 }
 

@@ -9,6 +9,7 @@
 #include "base/size.h"
 #include "io/file.h"
 #include "io/json.h"
+#include "text/gguf_vocabulary.h"
 #include "text/tokenizer_config.h"
 #include "text/tokenizer_files.h"
 #include "text/tokenizer_json.h"
@@ -57,16 +58,38 @@ static fur_status make_from_folder(fur_error *error, const char *folder, fur_tok
     return FUR_OK;
 }
 
+static fur_status make_from_gguf(fur_error *error, const char *path, fur_tokenizer **out)
+{
+    fur_json json = {0}, config = {0};
+    fur_tokenizer *tokenizer = NULL;
+    fur_status status = fur_gguf_vocabulary_open(error, path, &json, &config);
+    if (status == FUR_OK)
+        status = fur_tokenizer_from_json(error, &json, &tokenizer);
+    if (status == FUR_OK)
+        status = fur_tokenizer_set_config(error, &config, tokenizer);
+    fur_json_clear(&json);
+    fur_json_clear(&config);
+    if (status != FUR_OK) {
+        fur_tokenizer_close(tokenizer);
+        return status;
+    }
+    *out = tokenizer;
+    return FUR_OK;
+}
+
 fur_status fur_tokenizer_make(fur_error *error, const char *name, fur_tokenizer **out)
 {
+    bool gguf;
     struct stat about;
     if (!name)
         return fur_error_set(error, FUR_E_ARGUMENT, "no tokenizer named, expected \"bytes\", a folder or a file");
     for (size_t i = 0; i < KIND_COUNT; i++)
         if (strcmp(name, kinds[i].name) == 0)
             return kinds[i].create(error, out);
-    if (stat(name, &about) == 0 && S_ISREG(about.st_mode))
-        return make_from_file(error, name, out);
+    if (stat(name, &about) == 0 && S_ISREG(about.st_mode)) {
+        FUR_TRY(fur_gguf_is(error, name, &gguf));
+        return gguf ? make_from_gguf(error, name, out) : make_from_file(error, name, out);
+    }
     return make_from_folder(error, name, out);
 }
 

@@ -47,13 +47,18 @@ static fur_status read_template(fur_error *error, const fur_json *json, fur_toke
     return FUR_OK;
 }
 
+fur_status fur_tokenizer_set_config(fur_error *error, const fur_json *config, fur_tokenizer *tokenizer)
+{
+    tokenizer->bos = token_at(config, "bos_token", tokenizer);
+    tokenizer->eos = token_at(config, "eos_token", tokenizer);
+    return read_template(error, config, tokenizer);
+}
+
 static fur_status read_json(fur_error *error, const char *path, fur_tokenizer *tokenizer)
 {
     fur_json json = {0};
     FUR_TRY(fur_json_read(error, path, &json));
-    tokenizer->bos = token_at(&json, "bos_token", tokenizer);
-    tokenizer->eos = token_at(&json, "eos_token", tokenizer);
-    fur_status status = read_template(error, &json, tokenizer);
+    fur_status status = fur_tokenizer_set_config(error, &json, tokenizer);
     fur_json_clear(&json);
     return status;
 }

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "text/tokenizer_files.h"
 
+#include <string.h>
 #include <sys/stat.h>
 
 #include "base/alloc.h"
 #include "io/file.h"
 #include "io/json.h"
 #include "text/decoder.h"
+#include "text/gguf_vocabulary.h"
 #include "text/utf8.h"
 
 static json_t *byte_vocabulary(void)
@@ -54,13 +56,35 @@ static fur_status read_file(fur_error *error, const char *path, int i, fur_token
     return fur_file_read(error, path, FUR_JSON_MAX_FILE, &out->content[i], &out->bytes[i]);
 }
 
+/* What the vocabulary of a GGUF file is as the first two of them. */
+static fur_status read_gguf(fur_error *error, const char *path, fur_tokenizer_files *out)
+{
+    fur_json json[2] = {{0}, {0}};
+    fur_status status = fur_gguf_vocabulary_open(error, path, &json[0], &json[1]);
+    for (int i = 0; i < 2 && status == FUR_OK; i++) {
+        out->content[i] = json_dumps(json[i].root, JSON_INDENT(2));
+        if (out->content[i])
+            out->bytes[i] = (int64_t)strlen(out->content[i]);
+        else
+            status = fur_memory_error(error, 4096, path);
+    }
+    fur_json_clear(&json[0]);
+    fur_json_clear(&json[1]);
+    if (status != FUR_OK)
+        fur_tokenizer_files_clear(out);
+    return status;
+}
+
 fur_status fur_tokenizer_files_read(fur_error *error, const char *path, fur_tokenizer_files *out)
 {
+    bool gguf;
     struct stat about;
     fur_status status = FUR_OK;
     *out = (fur_tokenizer_files){0};
-    if (stat(path, &about) == 0 && S_ISREG(about.st_mode))
-        return read_file(error, path, 0, out);
+    if (stat(path, &about) == 0 && S_ISREG(about.st_mode)) {
+        FUR_TRY(fur_gguf_is(error, path, &gguf));
+        return gguf ? read_gguf(error, path, out) : read_file(error, path, 0, out);
+    }
     for (int i = 0; i < FUR_TOKENIZER_FILES && status == FUR_OK; i++) {
         char *file = NULL;
         status = fur_path_join(error, path, fur_tokenizer_file_names[i], &file);

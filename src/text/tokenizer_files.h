@@ -19,7 +19,7 @@ typedef struct fur_tokenizer_files {
     char *content[FUR_TOKENIZER_FILES]; /* in the order of the names; NULL: not there */
     int64_t bytes[FUR_TOKENIZER_FILES];
 } fur_tokenizer_files;
-/* From a folder, or tokenizer.json alone from a file. */
+/* From a folder, or tokenizer.json alone from a file, or what a GGUF file's vocabulary is as such. */
 fur_status fur_tokenizer_files_read(fur_error *error, const char *path, fur_tokenizer_files *out);
 fur_status fur_tokenizer_files_write(fur_error *error, const fur_tokenizer_files *files, const char *folder);
 void fur_tokenizer_files_clear(fur_tokenizer_files *files); /* also of a zeroed struct */

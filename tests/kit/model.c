@@ -11,6 +11,8 @@
 /* clang-format off */
 #define GPT   .norm = FUR_NORM_LAYERNORM, .activation = FUR_ACTIVATION_GELU_TANH, .bias = true, .norm_eps = 1e-5
 #define LLAMA .norm = FUR_NORM_RMSNORM, .activation = FUR_ACTIVATION_SWIGLU, .norm_eps = 1e-5
+#define GEMMA .norm = FUR_NORM_RMSNORM, .activation = FUR_ACTIVATION_GEGLU, .norm_eps = 1e-5, .norm_offset = true, \
+    .scaled_embedding = true
 #define ROPE  .position = FUR_POSITION_ROPE, .rope_theta = 1e4
 #define TABLE .position = FUR_POSITION_LEARNED, .rope_theta = 1e4
 #define FAR(p, B, T, b) \
@@ -69,6 +71,30 @@ const kit_model_case kit_model_cases[] = {
     {"look-up tables of two rows, bidirectional, learned positions, grouped heads",
      {.vocabulary = 50, SHAPE(72, 6, 2, 12, 60), LOOKUP(6, 5), TABLE, .projection_qkvo = 1, .projection_ffn = 1,
       .lookup_two_rows = true, .tied = true}, {90, 40, 70}},
+    {"mistral, one window in all layers",
+     {.vocabulary = 97, SHAPE(32, 4, 2, 8, 88), LLAMA, ROPE, .causal = true, .window = {20, 20, 20}}, {150, 1, 49}},
+    {"qwen 2, biases of q, k and v, a window in the last layers",
+     {.vocabulary = 61, SHAPE(24, 4, 2, 6, 50), LLAMA, ROPE, .bias_qkv = true, .tied = true, .causal = true,
+      .window = {0, 30, 30}}, {70, 1, 64, 65}},
+    {"qwen 3, heads not the width",
+     {.vocabulary = 97, SHAPE(20, 3, 1, 10, 37), LLAMA, ROPE, .qk_norm = true, .causal = true,
+      .rope_scaling = {.type = FUR_ROPE_YARN, .factor = 8, .original_context = 64, .unrounded = true}}, {200}},
+    {"gemma",
+     {.vocabulary = 97, SHAPE(32, 4, 1, 10, 56), GEMMA, ROPE, .tied = true, .causal = true}, {70, 1, 64, 65}},
+    {"gemma 2",
+     {.vocabulary = 97, SHAPE(32, 4, 2, 8, 56), GEMMA, ROPE, .post_norms = true, .softcap = 3, .logit_softcap = 2,
+      .query_scalar = 13, .tied = true, .causal = true, .window = {20, 0, 20}}, {70, 1, 64, 65}},
+    {"gemma 3, a RoPE base of layers with windows, untied",
+     {.vocabulary = 61, SHAPE(24, 3, 1, 12, 50), GEMMA, ROPE, .post_norms = true, .qk_norm = true, .query_scalar = 40,
+      .causal = true, .window = {17, 17, 0}, .rope_local = {true, true}, .local_rope_theta = 300,
+      .rope_scaling = {.type = FUR_ROPE_LINEAR, .factor = 8}}, {150, 1, 49}},
+    {"four LayerNorms, scaled embedding beside learned positions, biases of q, k, v and the feedforward, bidirectional",
+     {.vocabulary = 61, SHAPE(32, 4, 2, 8, 40), TABLE, .norm = FUR_NORM_LAYERNORM, .norm_eps = 1e-5, .post_norms = true,
+      .activation = FUR_ACTIVATION_GEGLU, .bias_qkv = true, .bias_ffn = true, .scaled_embedding = true,
+      .logit_softcap = 5}, {90, 40, 70}},
+    {"norms of what look-up maps add, where there is no o",
+     {.vocabulary = 97, SHAPE(32, 4, 4, 8, 48), LOOKUP(4, 6), ROPE, .post_norms = true, .norm_offset = true,
+      .projection_qkvo = 1, .projection_ffn = 1, .causal = true}, {70, 1, 64, 65}},
 };
 /* clang-format on */
 const int kit_model_case_count = (int)(sizeof kit_model_cases / sizeof kit_model_cases[0]);

@@ -72,8 +72,17 @@ static void find_layer(const oracle *o, int64_t layer, oracle_layer *l)
 {
     const char *const *norm1 =
         STEMS("transformer.h.#.ln_1", "gpt_neox.layers.#.input_layernorm", "model.layers.#.input_layernorm");
-    const char *const *norm2 = STEMS("transformer.h.#.ln_2", "gpt_neox.layers.#.post_attention_layernorm",
-                                     "model.layers.#.post_attention_layernorm");
+    bool four = o->config.post_norms;
+    const char *const *norm2 = four ? STEMS("model.layers.#.pre_feedforward_layernorm")
+                                    : STEMS("transformer.h.#.ln_2", "gpt_neox.layers.#.post_attention_layernorm",
+                                            "model.layers.#.post_attention_layernorm");
+    const char *const *post1 = STEMS("model.layers.#.post_attention_layernorm");
+    const char *const *post2 = STEMS("model.layers.#.post_feedforward_layernorm");
+    const oracle_slice none = {-1, 0};
+    l->post1_w = four ? weight_of(o, post1, layer) : none;
+    l->post1_b = four ? bias_of(o, post1, layer) : none;
+    l->post2_w = four ? weight_of(o, post2, layer) : none;
+    l->post2_b = four ? bias_of(o, post2, layer) : none;
     const char *const *out =
         STEMS("transformer.h.#.attn.c_proj", "gpt_neox.layers.#.attention.dense", "model.layers.#.self_attn.o_proj");
     const char *const *up =
@@ -187,12 +196,14 @@ static void place_tokens(const fur_row *row, int64_t *document_T, int64_t *posit
 /* ---- positions and chance, which need no second precision -------------------------------------------------------- */
 
 /* RoPE frequency of pair i as transformers defines it: interpolated or not by wavelength, each case by itself. */
-static double rope_frequency(const fur_model_config *c, int64_t i, double *magnitude)
+static double rope_frequency(const fur_model_config *c, int64_t layer, int64_t i, double *magnitude)
 {
     const fur_rope_scaling *s = &c->rope_scaling;
+    *magnitude = 1;
+    if (c->rope_local[layer])
+        return 1 / pow(c->local_rope_theta, 2 * (double)i / (double)c->head_dim);
     const double pi = 3.14159265358979323846;
     double D = (double)c->head_dim, base = c->rope_theta, original = (double)s->original_context;
-    *magnitude = 1;
     if (s->type == FUR_ROPE_NTK)
         base *= pow(s->factor, D / (D - 2));
     if (s->type == FUR_ROPE_DYNAMIC)
@@ -210,8 +221,10 @@ static double rope_frequency(const fur_model_config *c, int64_t i, double *magni
     }
     if (s->type == FUR_ROPE_YARN) {
         double fast = s->beta_fast > 0 ? s->beta_fast : 32, slow = s->beta_slow > 0 ? s->beta_slow : 1;
-        double low = floor(D * log(original / (fast * 2 * pi)) / (2 * log(base)));
-        double high = ceil(D * log(original / (slow * 2 * pi)) / (2 * log(base)));
+        double low = D * log(original / (fast * 2 * pi)) / (2 * log(base));
+        double high = D * log(original / (slow * 2 * pi)) / (2 * log(base));
+        low = s->unrounded ? low : floor(low);
+        high = s->unrounded ? high : ceil(high);
         low = low < 0 ? 0 : low;
         high = high > D - 1 ? D - 1 : high;
         double ramp = ((double)i - low) / (low == high ? 0.001 : high - low);

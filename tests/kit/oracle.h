@@ -24,7 +24,8 @@ typedef struct oracle_layer {
     oracle_slice q_norm, k_norm, sinks, far_query_mean, far_key_mean, far_coefficients, far_bias;
     oracle_slice norm1_w, norm1_b, q_w, q_b, k_w, k_b, v_w, v_b, o_w, o_b;
     oracle_slice norm2_w, norm2_b, gate_w, gate_b, up_w, up_b, down_w, down_b;
-    oracle_slice inner_w, inner_b; /* the norm in place of an activation */
+    oracle_slice inner_w, inner_b;                   /* the norm in place of an activation */
+    oracle_slice post1_w, post1_b, post2_w, post2_b; /* of what attention and feedforward add */
 } oracle_layer;
 
 typedef struct oracle {

@@ -5,7 +5,8 @@
 /* What a layer's backward reads, all whole. */
 typedef struct NAME(trace) {
     int64_t index;
-    REAL *q_raw_TQ, *k_raw_TK; /* before the norms of heads */
+    REAL *q_raw_TQ, *k_raw_TK;   /* before the norms of heads */
+    REAL *added1_TC, *added2_TC; /* by attention and feedforward, before their norms */
     REAL *x_TC, *h1_TC, *q_TQ, *k_TK, *v_TK, *p_HTT, *p_sink_HT, *o_TQ, *mid_TC, *h2_TC, *gate_TF, *up_TF, *g_TF;
 } NAME(trace);
 
@@ -32,118 +33,7 @@ static REAL *NAME(weights)(const NAME(state) * s, oracle_slice at, int64_t colum
 }
 
 #include "kit/oracle_maps.h"
-
-/* ---- norms ------------------------------------------------------------------------------------------------------- */
-
-/* A row of `width` numbers: one of a layer's norms, or the LayerNorm inside the feedforward. */
-typedef struct NAME(normed) {
-    int64_t width;
-    int layernorm;
-} NAME(normed);
-
-static NAME(normed) NAME(outer_norm)(const fur_model_config *c)
-{
-    return (NAME(normed)){c->width, c->norm == FUR_NORM_LAYERNORM};
-}
-
-static NAME(normed) NAME(inner_norm)(const fur_model_config *c)
-{
-    return (NAME(normed)){c->hidden, 1};
-}
-
-static void NAME(norm_statistics)(const fur_model_config *c, NAME(normed) rows, const REAL *x_C, REAL *mean, REAL *r)
-{
-    REAL n = (REAL)rows.width, sum = 0, squares = 0;
-    for (int64_t i = 0; i < rows.width; i++)
-        sum += x_C[i];
-    *mean = rows.layernorm ? sum / n : 0;
-    for (int64_t i = 0; i < rows.width; i++)
-        squares += (x_C[i] - *mean) * (x_C[i] - *mean);
-    *r = 1 / R_SQRT(squares / n + (REAL)c->norm_eps);
-}
-
-static void NAME(norm)(const NAME(state) * s, NAME(normed) rows, oracle_slice w_at, oracle_slice b_at, const REAL *x_TC,
-                       REAL *y_TC)
-{
-    const fur_model_config *c = &s->o->config;
-    const REAL *w = NAME(weights)(s, w_at, 1), *b = NAME(weights)(s, b_at, 1);
-    for (int64_t t = 0; t < s->T; t++) {
-        REAL mean, r;
-        NAME(norm_statistics)(c, rows, x_TC + t * rows.width, &mean, &r);
-        for (int64_t i = 0; i < rows.width; i++) {
-            REAL y = (x_TC[t * rows.width + i] - mean) * r * w[i];
-            y_TC[t * rows.width + i] = b ? y + b[i] : y;
-        }
-    }
-}
-
-/* dx += */
-static void NAME(norm_backward)(const NAME(state) * s, NAME(normed) rows, oracle_slice w_at, oracle_slice b_at,
-                                const REAL *x_TC, const REAL *dy_TC, REAL *dx_TC)
-{
-    const fur_model_config *c = &s->o->config;
-    const REAL *w = NAME(weights)(s, w_at, 1);
-    REAL n = (REAL)rows.width;
-    for (int64_t t = 0; t < s->T; t++) {
-        const REAL *x = x_TC + t * rows.width, *dy = dy_TC + t * rows.width;
-        REAL mean, r, g_sum = 0, gx_sum = 0;
-        NAME(norm_statistics)(c, rows, x, &mean, &r);
-        for (int64_t i = 0; i < rows.width; i++) {
-            REAL hat = (x[i] - mean) * r;
-            g_sum += dy[i] * w[i];
-            gx_sum += dy[i] * w[i] * hat;
-            s->dw[w_at.index][i] += dy[i] * hat;
-            s->terms[w_at.index][i] += fabs((double)dy[i] * (double)hat);
-            if (b_at.index >= 0) {
-                s->dw[b_at.index][i] += dy[i];
-                s->terms[b_at.index][i] += fabs((double)dy[i]);
-            }
-        }
-        REAL g_mean = rows.layernorm ? g_sum / n : 0;
-        for (int64_t i = 0; i < rows.width; i++) {
-            REAL hat = (x[i] - mean) * r;
-            dx_TC[t * rows.width + i] += r * (dy[i] * w[i] - g_mean - hat * gx_sum / n);
-        }
-    }
-}
-
-/* RMSNorm of each head, and its gradient by x in place of that by y; nothing without a weight. */
-static void NAME(norm_heads)(const NAME(state) * s, oracle_slice w_at, int64_t heads, const REAL *x_THD, REAL *y_THD)
-{
-    const fur_model_config *c = &s->o->config;
-    int64_t D = c->head_dim;
-    const REAL *w = NAME(weights)(s, w_at, 1);
-    for (int64_t t = 0; w && t < s->T * heads; t++) {
-        REAL squares = 0;
-        for (int64_t d = 0; d < D; d++)
-            squares += x_THD[t * D + d] * x_THD[t * D + d];
-        REAL r = 1 / R_SQRT(squares / (REAL)D + (REAL)c->norm_eps);
-        for (int64_t d = 0; d < D; d++)
-            y_THD[t * D + d] = x_THD[t * D + d] * r * w[d];
-    }
-}
-
-static void NAME(norm_heads_backward)(const NAME(state) * s, oracle_slice w_at, int64_t heads, const REAL *x_THD,
-                                      REAL *dy_THD)
-{
-    const fur_model_config *c = &s->o->config;
-    int64_t D = c->head_dim;
-    const REAL *w = NAME(weights)(s, w_at, 1);
-    for (int64_t t = 0; w && t < s->T * heads; t++) {
-        const REAL *x = x_THD + t * D;
-        REAL *dy = dy_THD + t * D, squares = 0, sum = 0;
-        for (int64_t d = 0; d < D; d++)
-            squares += x[d] * x[d];
-        REAL r = 1 / R_SQRT(squares / (REAL)D + (REAL)c->norm_eps);
-        for (int64_t d = 0; d < D; d++) {
-            s->dw[w_at.index][d] += dy[d] * x[d] * r;
-            s->terms[w_at.index][d] += fabs((double)(dy[d] * x[d] * r));
-            sum += dy[d] * w[d] * x[d] * r;
-        }
-        for (int64_t d = 0; d < D; d++)
-            dy[d] = r * (dy[d] * w[d] - x[d] * r * sum / (REAL)D);
-    }
-}
+#include "kit/oracle_norms.h"
 
 /* ---- dropout ----------------------------------------------------------------------------------------------------- */
 
@@ -156,40 +46,55 @@ static void NAME(drop)(const NAME(state) * s, int64_t layer, int64_t place, REAL
             x_TC[t * c->width + i] *= (REAL)keep_factor(rate, drop_key(s->o, layer, place), (uint64_t)t, i);
 }
 
-/* x += dropout(y w^T + b) */
-static void NAME(linear_dropped)(const NAME(state) * s, int64_t layer, int64_t place, int64_t in, oracle_slice w_at,
-                                 oracle_slice b_at, const REAL *y_TI, REAL *x_TC)
+/* What a layer adds to the residual stream: dropout(norm(y w^T + b)). */
+typedef struct NAME(addend) {
+    int64_t layer, place, in;
+    oracle_slice w, b, norm_w, norm_b;
+    REAL *added_TC; /* y w^T + b */
+} NAME(addend);
+
+/* x += */
+static void NAME(add)(const NAME(state) * s, const NAME(addend) * a, const REAL *y_TI, REAL *x_TC)
 {
-    int64_t C = s->o->config.width;
+    const fur_model_config *c = &s->o->config;
+    int64_t C = c->width;
     REAL *sum = NAME(numbers)(s->T * C);
-    if (w_at.index < 0) /* no map: widths are equal */
+    if (a->w.index < 0) /* no map: widths are equal */
         memcpy(sum, y_TI, (size_t)(s->T * C) * sizeof(REAL));
     else
-        NAME(linear)(s, in, C, w_at, b_at, y_TI, 0, sum);
-    NAME(drop)(s, layer, place, sum);
+        NAME(linear)(s, a->in, C, a->w, a->b, y_TI, 0, sum);
+    memcpy(a->added_TC, sum, (size_t)(s->T * C) * sizeof(REAL));
+    if (a->norm_w.index >= 0)
+        NAME(norm)(s, NAME(outer_norm)(c), a->norm_w, a->norm_b, a->added_TC, sum);
+    NAME(drop)(s, a->layer, a->place, sum);
     for (int64_t i = 0; i < s->T * C; i++)
         x_TC[i] += sum[i];
     free(sum);
 }
 
-static void NAME(linear_dropped_backward)(const NAME(state) * s, int64_t layer, int64_t place, int64_t in,
-                                          oracle_slice w_at, oracle_slice b_at, const REAL *y_TI, const REAL *dx_TC,
-                                          REAL *dy_TI)
+static void NAME(add_backward)(const NAME(state) * s, const NAME(addend) * a, const REAL *y_TI, const REAL *dx_TC,
+                               REAL *dy_TI)
 {
-    int64_t C = s->o->config.width;
-    REAL *dropped = NAME(numbers)(s->T * C);
+    const fur_model_config *c = &s->o->config;
+    int64_t C = c->width;
+    REAL *dropped = NAME(numbers)(s->T * C), *dadded = NAME(numbers)(s->T * C);
     memcpy(dropped, dx_TC, (size_t)(s->T * C) * sizeof(REAL));
-    NAME(drop)(s, layer, place, dropped);
-    for (int64_t i = 0; w_at.index < 0 && i < s->T * C; i++)
-        dy_TI[i] += dropped[i];
-    if (w_at.index >= 0)
-        NAME(linear_backward)(s, in, C, w_at, b_at, y_TI, dropped, dy_TI);
+    NAME(drop)(s, a->layer, a->place, dropped);
+    if (a->norm_w.index >= 0)
+        NAME(norm_backward)(s, NAME(outer_norm)(c), a->norm_w, a->norm_b, a->added_TC, dropped, dadded);
+    else
+        memcpy(dadded, dropped, (size_t)(s->T * C) * sizeof(REAL));
+    for (int64_t i = 0; a->w.index < 0 && i < s->T * C; i++)
+        dy_TI[i] += dadded[i];
+    if (a->w.index >= 0)
+        NAME(linear_backward)(s, a->in, C, a->w, a->b, y_TI, dadded, dy_TI);
     free(dropped);
+    free(dadded);
 }
 
 /* ---- positions --------------------------------------------------------------------------------------------------- */
 
-static void NAME(rotate)(const NAME(state) * s, int64_t heads, int inverse, REAL *x_THD)
+static void NAME(rotate)(const NAME(state) * s, int64_t layer, int64_t heads, int inverse, REAL *x_THD)
 {
     const fur_model_config *c = &s->o->config;
     int64_t D = c->head_dim, half = D / 2;
@@ -197,7 +102,7 @@ static void NAME(rotate)(const NAME(state) * s, int64_t heads, int inverse, REAL
         return;
     for (int64_t t = 0; t < s->T; t++)
         for (int64_t i = 0; i < half; i++) {
-            double magnitude, angle = (double)s->position_T[t] * rope_frequency(c, i, &magnitude);
+            double magnitude, angle = (double)s->position_T[t] * rope_frequency(c, layer, i, &magnitude);
             REAL cosine = (REAL)(magnitude * cos(angle));
             REAL sine = (REAL)(magnitude * (inverse ? -sin(angle) : sin(angle)));
             for (int64_t h = 0; h < heads; h++) {
@@ -339,7 +244,7 @@ static void NAME(attention)(const NAME(state) * s, const NAME(trace) * l)
 {
     const fur_model_config *c = &s->o->config;
     int64_t T = s->T, H = c->heads, K = c->kv_heads, D = c->head_dim, group = H / K;
-    REAL scale = (REAL)(1.0 / sqrt((double)D)), cap = (REAL)c->softcap;
+    REAL scale = (REAL)(1.0 / sqrt(c->query_scalar > 0 ? c->query_scalar : (double)D)), cap = (REAL)c->softcap;
     const REAL *sinks = NAME(weights)(s, s->o->layers[l->index].sinks, 1);
     for (int64_t h = 0; h < H; h++)
         for (int64_t i = 0; i < T; i++) {
@@ -381,7 +286,7 @@ static void NAME(attention_backward)(const NAME(state) * s, const NAME(trace) * 
 {
     const fur_model_config *c = &s->o->config;
     int64_t T = s->T, H = c->heads, K = c->kv_heads, D = c->head_dim, group = H / K;
-    REAL scale = (REAL)(1.0 / sqrt((double)D)), cap = (REAL)c->softcap;
+    REAL scale = (REAL)(1.0 / sqrt(c->query_scalar > 0 ? c->query_scalar : (double)D)), cap = (REAL)c->softcap;
     int64_t sinks = s->o->layers[l->index].sinks.index;
     for (int64_t h = 0; h < H; h++)
         for (int64_t i = 0; i < T; i++) {
@@ -436,6 +341,11 @@ static REAL NAME(silu)(REAL u, REAL *slope)
     return u * sigma;
 }
 
+static bool NAME(is_gated)(const NAME(state) * s)
+{
+    return s->o->config.activation == FUR_ACTIVATION_SWIGLU || s->o->config.activation == FUR_ACTIVATION_GEGLU;
+}
+
 static void NAME(activate)(const NAME(state) * s, const oracle_layer *at, const NAME(trace) * l)
 {
     REAL slope;
@@ -444,8 +354,9 @@ static void NAME(activate)(const NAME(state) * s, const oracle_layer *at, const 
         return;
     }
     for (int64_t i = 0; i < s->T * s->o->config.hidden; i++)
-        l->g_TF[i] = s->o->config.activation == FUR_ACTIVATION_SWIGLU ? NAME(silu)(l->gate_TF[i], &slope) * l->up_TF[i]
-                                                                      : NAME(gelu)(l->up_TF[i], &slope);
+        l->g_TF[i] = s->o->config.activation == FUR_ACTIVATION_SWIGLU  ? NAME(silu)(l->gate_TF[i], &slope) * l->up_TF[i]
+                     : s->o->config.activation == FUR_ACTIVATION_GEGLU ? NAME(gelu)(l->gate_TF[i], &slope) * l->up_TF[i]
+                                                                       : NAME(gelu)(l->up_TF[i], &slope);
 }
 
 static void NAME(activate_backward)(const NAME(state) * s, const oracle_layer *at, const NAME(trace) * l,
@@ -457,8 +368,9 @@ static void NAME(activate_backward)(const NAME(state) * s, const oracle_layer *a
     }
     for (int64_t i = 0; i < s->T * s->o->config.hidden; i++) {
         REAL slope;
-        if (s->o->config.activation == FUR_ACTIVATION_SWIGLU) {
-            dup_TF[i] = dg_TF[i] * NAME(silu)(l->gate_TF[i], &slope);
+        if (NAME(is_gated)(s)) {
+            bool silu = s->o->config.activation == FUR_ACTIVATION_SWIGLU;
+            dup_TF[i] = dg_TF[i] * (silu ? NAME(silu)(l->gate_TF[i], &slope) : NAME(gelu)(l->gate_TF[i], &slope));
             dgate_TF[i] = dg_TF[i] * l->up_TF[i] * slope;
         } else {
             NAME(gelu)(l->up_TF[i], &slope);
@@ -484,6 +396,8 @@ static void NAME(trace_create)(const NAME(state) * s, NAME(trace) * l)
                        .k_raw_TK = NAME(numbers)(T * k),
                        .o_TQ = NAME(numbers)(T * q),
                        .mid_TC = NAME(numbers)(T * c->width),
+                       .added1_TC = NAME(numbers)(T * c->width),
+                       .added2_TC = NAME(numbers)(T * c->width),
                        .h2_TC = NAME(numbers)(T * c->width),
                        .gate_TF = NAME(numbers)(T * c->hidden),
                        .up_TF = NAME(numbers)(T * c->hidden),
@@ -492,10 +406,37 @@ static void NAME(trace_create)(const NAME(state) * s, NAME(trace) * l)
 
 static void NAME(trace_destroy)(NAME(trace) * l)
 {
-    REAL *all[] = {l->x_TC,  l->h1_TC,   l->q_TQ,  l->k_TK, l->v_TK,      l->p_HTT,    l->o_TQ,    l->mid_TC,
-                   l->h2_TC, l->gate_TF, l->up_TF, l->g_TF, l->p_sink_HT, l->q_raw_TQ, l->k_raw_TK};
+    REAL *all[] = {l->x_TC,      l->h1_TC,    l->q_TQ,     l->k_TK,      l->v_TK,     l->p_HTT,
+                   l->o_TQ,      l->mid_TC,   l->h2_TC,    l->gate_TF,   l->up_TF,    l->g_TF,
+                   l->p_sink_HT, l->q_raw_TQ, l->k_raw_TK, l->added1_TC, l->added2_TC};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         free(all[i]);
+}
+
+static NAME(addend) NAME(of_attention)(const NAME(state) * s, int64_t index)
+{
+    const oracle_layer *at = &s->o->layers[index];
+    return (NAME(addend)){.layer = index,
+                          .place = 1,
+                          .in = s->o->config.heads * s->o->config.head_dim,
+                          .w = at->o_w,
+                          .b = at->o_b,
+                          .norm_w = at->post1_w,
+                          .norm_b = at->post1_b,
+                          .added_TC = s->layers[index].added1_TC};
+}
+
+static NAME(addend) NAME(of_feedforward)(const NAME(state) * s, int64_t index)
+{
+    const oracle_layer *at = &s->o->layers[index];
+    return (NAME(addend)){.layer = index,
+                          .place = 2,
+                          .in = s->o->config.hidden,
+                          .w = at->down_w,
+                          .b = at->down_b,
+                          .norm_w = at->post2_w,
+                          .norm_b = at->post2_b,
+                          .added_TC = s->layers[index].added2_TC};
 }
 
 /* s->x becomes the layer's output. */
@@ -504,6 +445,7 @@ static void NAME(layer)(const NAME(state) * s, int64_t index)
     const fur_model_config *c = &s->o->config;
     const oracle_layer *at = &s->o->layers[index];
     const NAME(trace) *l = &s->layers[index];
+    const NAME(addend) attention = NAME(of_attention)(s, index), feedforward = NAME(of_feedforward)(s, index);
     int64_t C = c->width, q = c->heads * c->head_dim, k = c->kv_heads * c->head_dim;
     size_t bytes = (size_t)(s->T * C) * sizeof(REAL);
     memcpy(l->x_TC, s->x_TC, bytes);
@@ -515,17 +457,17 @@ static void NAME(layer)(const NAME(state) * s, int64_t index)
     memcpy(l->k_raw_TK, l->k_TK, (size_t)(s->T * k) * sizeof(REAL));
     NAME(norm_heads)(s, at->q_norm, c->heads, l->q_raw_TQ, l->q_TQ);
     NAME(norm_heads)(s, at->k_norm, c->kv_heads, l->k_raw_TK, l->k_TK);
-    NAME(rotate)(s, c->heads, 0, l->q_TQ);
-    NAME(rotate)(s, c->kv_heads, 0, l->k_TK);
+    NAME(rotate)(s, index, c->heads, 0, l->q_TQ);
+    NAME(rotate)(s, index, c->kv_heads, 0, l->k_TK);
     NAME(attention)(s, l);
-    NAME(linear_dropped)(s, index, 1, q, at->o_w, at->o_b, l->o_TQ, s->x_TC);
+    NAME(add)(s, &attention, l->o_TQ, s->x_TC);
     memcpy(l->mid_TC, s->x_TC, bytes);
     NAME(norm)(s, NAME(outer_norm)(&s->o->config), at->norm2_w, at->norm2_b, l->mid_TC, l->h2_TC);
-    if (c->activation == FUR_ACTIVATION_SWIGLU)
+    if (NAME(is_gated)(s))
         NAME(linear)(s, C, c->hidden, at->gate_w, at->gate_b, l->h2_TC, 0, l->gate_TF);
     NAME(linear)(s, C, c->hidden, at->up_w, at->up_b, l->h2_TC, 0, l->up_TF);
     NAME(activate)(s, at, l);
-    NAME(linear_dropped)(s, index, 2, c->hidden, at->down_w, at->down_b, l->g_TF, s->x_TC);
+    NAME(add)(s, &feedforward, l->g_TF, s->x_TC);
 }
 
 /* s->dx, gradient by the layer's output, becomes that by its input. */
@@ -534,20 +476,21 @@ static void NAME(layer_backward)(const NAME(state) * s, int64_t index)
     const fur_model_config *c = &s->o->config;
     const oracle_layer *at = &s->o->layers[index];
     const NAME(trace) *l = &s->layers[index];
+    const NAME(addend) attention = NAME(of_attention)(s, index), feedforward = NAME(of_feedforward)(s, index);
     int64_t T = s->T, C = c->width, q = c->heads * c->head_dim, k = c->kv_heads * c->head_dim;
     REAL *dg = NAME(numbers)(T * c->hidden), *dgate = NAME(numbers)(T * c->hidden), *dup = NAME(numbers)(T * c->hidden);
     REAL *dh2 = NAME(numbers)(T * C), *dh1 = NAME(numbers)(T * C), *grad = NAME(numbers)(T * q);
     REAL *dq = NAME(numbers)(T * q), *dk = NAME(numbers)(T * k), *dv = NAME(numbers)(T * k);
-    NAME(linear_dropped_backward)(s, index, 2, c->hidden, at->down_w, at->down_b, l->g_TF, s->dx_TC, dg);
+    NAME(add_backward)(s, &feedforward, l->g_TF, s->dx_TC, dg);
     NAME(activate_backward)(s, at, l, dg, dgate, dup);
-    if (c->activation == FUR_ACTIVATION_SWIGLU)
+    if (NAME(is_gated)(s))
         NAME(linear_backward)(s, C, c->hidden, at->gate_w, at->gate_b, l->h2_TC, dgate, dh2);
     NAME(linear_backward)(s, C, c->hidden, at->up_w, at->up_b, l->h2_TC, dup, dh2);
     NAME(norm_backward)(s, NAME(outer_norm)(&s->o->config), at->norm2_w, at->norm2_b, l->mid_TC, dh2, s->dx_TC);
-    NAME(linear_dropped_backward)(s, index, 1, q, at->o_w, at->o_b, l->o_TQ, s->dx_TC, grad);
+    NAME(add_backward)(s, &attention, l->o_TQ, s->dx_TC, grad);
     NAME(attention_backward)(s, l, grad, dq, dk, dv);
-    NAME(rotate)(s, c->heads, 1, dq);
-    NAME(rotate)(s, c->kv_heads, 1, dk);
+    NAME(rotate)(s, index, c->heads, 1, dq);
+    NAME(rotate)(s, index, c->kv_heads, 1, dk);
     NAME(norm_heads_backward)(s, at->q_norm, c->heads, l->q_raw_TQ, dq);
     NAME(norm_heads_backward)(s, at->k_norm, c->kv_heads, l->k_raw_TK, dk);
     NAME(linear_backward)(s, C, q, at->q_w, at->q_b, l->h1_TC, dq, dh1);
@@ -570,6 +513,11 @@ static REAL *NAME(real_input)(const NAME(state) * s)
     return x;
 }
 
+static REAL NAME(embedding_scale)(const fur_model_config *c)
+{
+    return c->scaled_embedding ? (REAL)sqrt((double)c->width) : 1;
+}
+
 static void NAME(input)(const NAME(state) * s)
 {
     const fur_model_config *c = &s->o->config;
@@ -581,18 +529,19 @@ static void NAME(input)(const NAME(state) * s)
     for (int64_t t = 0; t < s->T; t++)
         for (int64_t i = 0; i < c->width; i++) {
             if (!c->features)
-                s->x_TC[t * c->width + i] = s->w[s->o->embedding.index][s->row->ids_T[t] * c->width + i];
+                s->x_TC[t * c->width + i] =
+                    NAME(embedding_scale)(c) * s->w[s->o->embedding.index][s->row->ids_T[t] * c->width + i];
             if (c->position == FUR_POSITION_LEARNED)
                 s->x_TC[t * c->width + i] += s->w[s->o->positions.index][s->position_T[t] * c->width + i];
         }
 }
 
-static void NAME(add_row)(const NAME(state) * s, int64_t index, int64_t row, const REAL *dx_C)
+static void NAME(add_row)(const NAME(state) * s, int64_t index, int64_t row, REAL scale, const REAL *dx_C)
 {
     int64_t C = s->o->config.width;
     for (int64_t i = 0; i < C; i++) {
-        s->dw[index][row * C + i] += dx_C[i];
-        s->terms[index][row * C + i] += fabs((double)dx_C[i]);
+        s->dw[index][row * C + i] += scale * dx_C[i];
+        s->terms[index][row * C + i] += fabs((double)scale * (double)dx_C[i]);
     }
 }
 
@@ -602,9 +551,9 @@ static void NAME(input_backward)(const NAME(state) * s, double *dx_TI)
     for (int64_t t = 0; t < s->T; t++) {
         const REAL *dx = s->dx_TC + t * c->width;
         if (!c->features)
-            NAME(add_row)(s, s->o->embedding.index, s->row->ids_T[t], dx);
+            NAME(add_row)(s, s->o->embedding.index, s->row->ids_T[t], NAME(embedding_scale)(c), dx);
         if (c->position == FUR_POSITION_LEARNED)
-            NAME(add_row)(s, s->o->positions.index, s->position_T[t], dx);
+            NAME(add_row)(s, s->o->positions.index, s->position_T[t], 1, dx);
     }
     int64_t wide = c->features ? c->features : c->width;
     REAL *dx = s->dx_TC;
@@ -693,6 +642,9 @@ static double NAME(loss)(const NAME(state) * s, oracle_loss_fn loss, void *user,
     REAL *dy = NAME(numbers)(s->T * outputs);
     value =
         s->o->config.features ? NAME(squared_error)(s, weight, dy, nll_T) : NAME(cross_entropy)(s, weight, dy, nll_T);
+    REAL logit_cap = (REAL)s->o->config.logit_softcap;
+    for (int64_t i = 0; logit_cap > 0 && i < s->T * outputs; i++)
+        dy[i] *= 1 - s->y_TO[i] / logit_cap * (s->y_TO[i] / logit_cap);
     NAME(linear_backward)(s, s->o->config.width, outputs, s->o->head, (oracle_slice){-1, 0}, s->h_TC, dy, dh_TC);
     free(dy);
     return value;
@@ -702,7 +654,10 @@ static void NAME(head)(const NAME(state) * s, oracle_output *out)
 {
     int64_t C = s->o->config.width, O = out->outputs;
     const REAL *w = NAME(weights)(s, s->o->head, C);
+    REAL cap = (REAL)s->o->config.logit_softcap;
     NAME(linear)(s, C, O, s->o->head, (oracle_slice){-1, 0}, s->h_TC, 0, s->y_TO);
+    for (int64_t i = 0; cap > 0 && i < s->T * O; i++)
+        s->y_TO[i] = cap * R_TANH(s->y_TO[i] / cap);
     for (int64_t t = 0; t < s->T; t++)
         for (int64_t j = 0; j < O; j++) {
             out->y_TO[t * O + j] = (double)s->y_TO[t * O + j];

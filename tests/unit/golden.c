@@ -152,8 +152,8 @@ static void check(golden *g, int64_t superblock, fur_keep keep)
 static void gradient_and_logits_of_each_family(void **state)
 {
     (void)state;
-    static const char *const families[] = {"gpt2", "llama", "gpt_neox"};
-    for (int i = 0; i < 3; i++) {
+    static const char *const families[] = {"gpt2", "llama", "gpt_neox", "qwen2", "qwen3", "gemma2", "gemma3_text"};
+    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
         golden g;
         golden_open(families[i], &g);
         check(&g, 37, FUR_KEEP_NOTHING);

@@ -101,6 +101,25 @@ static void qk_norm(combination *x)
 {
     x->config.qk_norm = true;
 }
+static void logit_softcap(combination *x)
+{
+    x->config.logit_softcap = 2;
+}
+static void post_norms(combination *x)
+{
+    x->config.post_norms = true;
+}
+static void gemma(combination *x)
+{
+    x->config.norm_offset = x->config.scaled_embedding = true;
+    x->config.activation = FUR_ACTIVATION_GEGLU;
+    x->config.query_scalar = 13;
+}
+static void local_rope(combination *x)
+{
+    x->config.rope_local[0] = x->config.rope_local[2] = true;
+    x->config.local_rope_theta = 300;
+}
 static void bidirectional(combination *x)
 {
     x->config.causal = false;
@@ -156,6 +175,10 @@ static const feature features[] = {
     {"learned positions", POSITIONS, learned},
     {"softcap", ALONE, softcap},
     {"q/k norms", ALONE, qk_norm},
+    {"logit softcap", ALONE, logit_softcap},
+    {"post norms", ALONE, post_norms},
+    {"gemma's norms, embedding, gate, scale", ALONE, gemma},
+    {"local rope base", POSITIONS, local_rope},
     {"bidirectional", ALONE, bidirectional},
     {"dropout", ALONE, dropout},
     {"attention dropout", ALONE, attention_dropout},

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""make_golden.py [FOLDER]: tests/golden, from PyTorch and transformers (tools/golden/requirements.txt).
+"""make_golden.py [FOLDER [FAMILY...]]: tests/golden, from PyTorch and transformers (tools/golden/requirements.txt).
 
 For each family a small random model in Hugging Face form, one packed row of documents (block-diagonal mask, positions
 that restart), and from transformers in float64: loss, logits of every fourth position, and the gradient of every
@@ -23,7 +23,6 @@ import safetensors.numpy
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "bench" / "peers"))
 from peer import torch  # noqa: E402
 import transformers  # noqa: E402
-from transformers.models.llama import modeling_llama  # noqa: E402
 
 SEED = 20260101
 DOCUMENTS = [350, 5, 320, 325]
@@ -32,6 +31,9 @@ VOCABULARY = 64
 LOGITS_EVERY = 4  # of positions 3, 7, 11, ...
 
 COMMON = dict(vocab_size=VOCABULARY, use_cache=False)
+ROTARY = dict(**COMMON, max_position_embeddings=512, hidden_size=32, num_hidden_layers=3, num_attention_heads=4,
+              num_key_value_heads=2, intermediate_size=72, rms_norm_eps=1e-5, bos_token_id=0, eos_token_id=0,
+              pad_token_id=None)  # of a padding token Gemma's embedding gets no gradient
 CASES = {
     "gpt2": transformers.GPT2Config(
         **COMMON, n_positions=360, n_embd=32, n_layer=3, n_head=4, n_inner=128, activation_function="gelu_new",
@@ -46,6 +48,19 @@ CASES = {
         tie_word_embeddings=False, rope_parameters=dict(rope_type="default", rope_theta=10000.0,
                                                         partial_rotary_factor=1.0),
         attention_dropout=0.0, hidden_dropout=0.0, bos_token_id=0, eos_token_id=0),
+    "qwen2": transformers.Qwen2Config(
+        **ROTARY, tie_word_embeddings=True, use_sliding_window=True, sliding_window=50, max_window_layers=1,
+        rope_parameters=dict(rope_type="default", rope_theta=20000.0)),
+    "qwen3": transformers.Qwen3Config(
+        **ROTARY, head_dim=10, tie_word_embeddings=False, rope_parameters=dict(rope_type="default", rope_theta=20000.0)),
+    "gemma2": transformers.Gemma2Config(
+        **ROTARY, head_dim=12, sliding_window=60, query_pre_attn_scalar=9, attn_logit_softcapping=4.0,
+        final_logit_softcapping=3.0, rope_parameters=dict(rope_type="default", rope_theta=10000.0)),
+    "gemma3_text": transformers.Gemma3TextConfig(
+        **ROTARY, head_dim=12, sliding_window=60, query_pre_attn_scalar=9,
+        layer_types=["sliding_attention", "sliding_attention", "full_attention"],
+        rope_parameters=dict(full_attention=dict(rope_type="linear", rope_theta=20000.0, factor=4.0),
+                             sliding_attention=dict(rope_type="default", rope_theta=500.0))),
 }
 
 
@@ -74,7 +89,7 @@ def randomize(model, generator):
             if parameter.dim() > 1:
                 parameter.copy_(0.15 * noise)
             elif name.endswith("weight"):
-                parameter.copy_(1 + 0.2 * noise)
+                parameter.copy_(float(not model.config.model_type.startswith("gemma")) + 0.2 * noise)
             else:
                 parameter.copy_(0.2 * noise)
 
@@ -82,14 +97,14 @@ def randomize(model, generator):
 class Exact:
     """The formulas without transformers' casts, in the type of their input."""
 
-    sees = None
-
     @staticmethod
-    def attention(module, query, key, value, attention_mask, scaling=None, **_):
+    def attention(module, query, key, value, attention_mask, scaling=None, softcap=None, **_):
         repeat = query.shape[1] // key.shape[1]
         key, value = key.repeat_interleave(repeat, 1), value.repeat_interleave(repeat, 1)
         scores = query @ key.transpose(2, 3) * (scaling or query.shape[-1] ** -0.5)
-        weights = scores.masked_fill(~Exact.sees, -torch.inf).softmax(-1)
+        if softcap:
+            scores = softcap * torch.tanh(scores / softcap)
+        weights = scores.masked_fill(attention_mask < 0, -torch.inf).softmax(-1)
         return (weights @ value).transpose(1, 2).contiguous(), weights
 
     @staticmethod
@@ -97,10 +112,16 @@ class Exact:
         return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon))
 
     @staticmethod
-    def rotary(self, x, position_ids):
-        theta = self.config.rope_parameters["rope_theta"]
-        width = self.inv_freq.shape[0] * 2
-        frequency = theta ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+    def gemma_norm(self, x):
+        return (1 + self.weight) * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps))
+
+    @staticmethod
+    def rotary(self, x, position_ids, layer_type=None):
+        parameters = self.config.rope_parameters
+        parameters = parameters[layer_type] if layer_type else parameters
+        width = getattr(self.config, "head_dim", None) or self.config.hidden_size // self.config.num_attention_heads
+        frequency = parameters["rope_theta"] ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+        frequency /= parameters.get("factor", 1)  # linear
         angle = position_ids[..., None].double() * frequency
         angle = torch.cat([angle, angle], -1)
         return angle.cos().to(x.dtype), angle.sin().to(x.dtype)
@@ -116,13 +137,18 @@ def run(config, state, row, dtype, attention, exact_angles):
     model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation=attention).eval()
     model.load_state_dict(state)
     model = model.to(dtype)
-    Exact.sees = sees
     for module in model.modules():
         if exact_angles and type(module).__name__.endswith("RotaryEmbedding"):
             module.forward = Exact.rotary.__get__(module)
-        if dtype is torch.float64 and isinstance(module, modeling_llama.LlamaRMSNorm):
-            module.forward = Exact.rms_norm.__get__(module)
-    mask = torch.zeros(TOKENS, TOKENS, dtype=dtype).masked_fill(~sees, torch.finfo(dtype).min)[None, None]
+        if dtype is torch.float64 and type(module).__name__.endswith("RMSNorm"):
+            norm = Exact.gemma_norm if config.model_type.startswith("gemma") else Exact.rms_norm
+            module.forward = norm.__get__(module)
+    order, window = numpy.arange(TOKENS), getattr(config, "sliding_window", None)
+    full = torch.zeros(TOKENS, TOKENS, dtype=dtype).masked_fill(~sees, torch.finfo(dtype).min)[None, None]
+    mask = full
+    if window:
+        near = torch.from_numpy(order[:, None] - order[None, :] < window)
+        mask = {"full_attention": full, "sliding_attention": full.masked_fill(~near, torch.finfo(dtype).min)}
     logits = model(input_ids=torch.from_numpy(ids).long()[None], position_ids=positions[None], attention_mask=mask,
                    use_cache=False).logits[0]
     if logits.dtype != dtype:
@@ -160,7 +186,7 @@ def make(name, config, folder):
     state = {key: value.clone() for key, value in model.state_dict().items()}
     loss, logits, gradients = run(config, state, row, torch.float64, "exact", True)
     figures = {"loss": loss, "counted": int((row[1] >= 0).sum()), "float32": {}}
-    for attention in ("sdpa", "eager"):
+    for attention in ("eager",) if config.model_type == "gemma2" else ("sdpa", "eager"):  # sdpa has no softcap
         for angles in ("float32", "double"):
             loss_32, logits_32, gradients_32 = run(config, state, row, torch.float32, attention, angles == "double")
             figures["float32"][f"{attention}, angles in {angles}"] = {
@@ -189,8 +215,8 @@ def main():
     transformers.logging.disable_progress_bar()
     torch.use_deterministic_algorithms(True)
     torch.set_num_threads(2)
-    for name, config in CASES.items():
-        folder = target / name
+    for name in sys.argv[2:] or CASES:
+        config, folder = CASES[name], target / name
         folder.mkdir(parents=True, exist_ok=True)
         make(name, config, folder)
 

@@ -23,6 +23,7 @@ CASES = [
     dict(rope_type="yarn", rope_theta=5e5, factor=40.0, original_max_position_embeddings=4096, beta_fast=16.0,
          beta_slow=2.0, attention_factor=1.25),
     dict(rope_type="yarn", rope_theta=500.0, factor=2.0, original_max_position_embeddings=64),
+    dict(rope_type="yarn", rope_theta=150000.0, factor=32.0, original_max_position_embeddings=4096, truncate=False),
     dict(rope_type="llama3", rope_theta=5e5, factor=8.0, original_max_position_embeddings=8192, low_freq_factor=1.0,
          high_freq_factor=4.0),
     dict(rope_type="llama3", rope_theta=1e4, factor=32.0, original_max_position_embeddings=512, low_freq_factor=2.0,
@@ -44,7 +45,7 @@ for case in CASES:
     numbers = [factor, case.get("original_max_position_embeddings", 0), case.get("attention_factor", 0),
                case.get("beta_fast", 0), case.get("beta_slow", 0), case.get("low_freq_factor", 0),
                case.get("high_freq_factor", 0)]
-    fields = ", ".join(repr(n) for n in numbers)
+    fields = ", ".join(repr(n) for n in numbers) + (", false" if case.get("truncate", True) else ", true")
     lines.append("{{%r, {FUR_ROPE_%s, %s}}, %d, %r," % (case["rope_theta"], NAMES[case["rope_type"]], fields, DIM,
                                                         float(magnitude)))
     lines.append("    {" + ", ".join("%.17g" % f for f in frequency.double().tolist()) + "}},")

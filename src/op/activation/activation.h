@@ -6,6 +6,9 @@
  *   swiglu  g = gate s(gate) up
  *           dup = dg gate s(gate),  dgate = dg up (s + gate s (1 - s))
  *
+ *   geglu   g = gelu(gate) up
+ *           dup = dg gelu(gate),  dgate = dg up gelu'(gate)
+ *
  * gelu in the form u s(z) keeps its relative accuracy for negative u, where 1 + tanh cancels. Large |u| give 0 or u,
  * and gradients 0 or dg; NaN stays NaN; u = -infinity gives NaN, as -infinity times 0 does. Elementwise, so that
  * results do not depend on threads. Any output may be one of the inputs, if they start at the same element with the
@@ -30,5 +33,13 @@ fur_status fur_swiglu_forward(const fur_exec *exec, int64_t T, int64_t F, const 
 fur_status fur_swiglu_backward(const fur_exec *exec, int64_t T, int64_t F, const float *gate_TF, const float *up_TF,
                                int64_t ld, const float *dg_TF, float *dgate_TF, float *dup_TF, int64_t ldd,
                                float *g_out);
+
+/* The same with gelu for the gate's function. */
+fur_status fur_geglu_forward(const fur_exec *exec, int64_t T, int64_t F, const float *gate_TF, const float *up_TF,
+                             int64_t ld, float *g_TF);
+
+fur_status fur_geglu_backward(const fur_exec *exec, int64_t T, int64_t F, const float *gate_TF, const float *up_TF,
+                              int64_t ld, const float *dg_TF, float *dgate_TF, float *dup_TF, int64_t ldd,
+                              float *g_out);
 
 #endif

@@ -6,4 +6,6 @@
 const fur_activation_kernel fur_activation_avx512 = {.gelu_forward = gelu_forward,
                                                      .gelu_backward = gelu_backward,
                                                      .swiglu_forward = swiglu_forward,
-                                                     .swiglu_backward = swiglu_backward};
+                                                     .swiglu_backward = swiglu_backward,
+                                                     .geglu_forward = geglu_forward,
+                                                     .geglu_backward = geglu_backward};

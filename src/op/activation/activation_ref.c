@@ -50,7 +50,30 @@ static void swiglu_backward(int64_t count, const float *gate, const float *up, c
     }
 }
 
+static void geglu_forward(int64_t count, const float *gate, const float *up, float *g)
+{
+    for (int64_t i = 0; i < count; i++) {
+        double x = (double)gate[i];
+        g[i] = (float)(x * sigmoid(two_c * (x + cubic * x * x * x)) * (double)up[i]);
+    }
+}
+
+static void geglu_backward(int64_t count, const float *gate, const float *up, const float *dg, float *dgate, float *dup,
+                           float *g_out)
+{
+    for (int64_t i = 0; i < count; i++) {
+        double x = (double)gate[i], b = (double)up[i], d = (double)dg[i];
+        double s = sigmoid(two_c * (x + cubic * x * x * x)), gelu = x * s;
+        dgate[i] = (float)(d * b * (s + gelu * (1.0 - s) * two_c * (1.0 + 3.0 * cubic * x * x)));
+        dup[i] = (float)(d * gelu);
+        if (g_out)
+            g_out[i] = (float)(gelu * b);
+    }
+}
+
 const fur_activation_kernel fur_activation_ref = {.gelu_forward = gelu_forward,
                                                   .gelu_backward = gelu_backward,
                                                   .swiglu_forward = swiglu_forward,
-                                                  .swiglu_backward = swiglu_backward};
+                                                  .swiglu_backward = swiglu_backward,
+                                                  .geglu_forward = geglu_forward,
+                                                  .geglu_backward = geglu_backward};

@@ -94,3 +94,39 @@ static void swiglu_backward(int64_t count, const float *gate, const float *up, c
             vstore_part(g_out + i, n, vmul(silu, b));
     }
 }
+
+static void geglu_forward(int64_t count, const float *gate, const float *up, float *g)
+{
+    int64_t i = 0;
+    for (; i + VL <= count; i += VL) {
+        V x = vload(gate + i);
+        vstore(g + i, vmul(vmul(x, gelu_s(x)), vload(up + i)));
+    }
+    if (i < count) {
+        int64_t n = count - i;
+        V x = vload_part(gate + i, n);
+        vstore_part(g + i, n, vmul(vmul(x, gelu_s(x)), vload_part(up + i, n)));
+    }
+}
+
+static void geglu_backward(int64_t count, const float *gate, const float *up, const float *dg, float *dgate, float *dup,
+                           float *g_out)
+{
+    int64_t i = 0;
+    for (; i + VL <= count; i += VL) {
+        V x = vload(gate + i), b = vload(up + i), d = vload(dg + i), s = gelu_s(x), gelu = vmul(x, s);
+        vstore(dgate + i, vmul(vmul(d, b), gelu_slope(x, s, gelu)));
+        vstore(dup + i, vmul(d, gelu));
+        if (g_out)
+            vstore(g_out + i, vmul(gelu, b));
+    }
+    if (i < count) {
+        int64_t n = count - i;
+        V x = vload_part(gate + i, n), b = vload_part(up + i, n), d = vload_part(dg + i, n);
+        V s = gelu_s(x), gelu = vmul(x, s);
+        vstore_part(dgate + i, n, vmul(vmul(d, b), gelu_slope(x, s, gelu)));
+        vstore_part(dup + i, n, vmul(d, gelu));
+        if (g_out)
+            vstore_part(g_out + i, n, vmul(gelu, b));
+    }
+}

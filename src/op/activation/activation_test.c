@@ -111,7 +111,17 @@ static void check_gelu(int64_t n, fur_isa isa)
     kit_guard_free_all();
 }
 
-static void check_swiglu(int64_t T, int64_t F, fur_isa isa)
+/* The two gated functions. */
+static const struct {
+    const char *name;
+    int gelu;
+    fur_status (*forward)(const fur_exec *, int64_t, int64_t, const float *, const float *, int64_t, float *);
+    fur_status (*backward)(const fur_exec *, int64_t, int64_t, const float *, const float *, int64_t, const float *,
+                           float *, float *, int64_t, float *);
+} gated[] = {{"swiglu", 0, fur_swiglu_forward, fur_swiglu_backward},
+             {"geglu", 1, fur_geglu_forward, fur_geglu_backward}};
+
+static void check_gated(int which, int64_t T, int64_t F, fur_isa isa)
 {
     int64_t n = T * F, ld = 2 * F, wide = T * ld;
     size_t bytes = (size_t)n * sizeof(float), wide_bytes = (size_t)wide * sizeof(float);
@@ -120,14 +130,14 @@ static void check_swiglu(int64_t T, int64_t F, fur_isa isa)
         kit_exec kit;
         kit_exec_init(&kit, isa, threads, FUR_ARENA_ALIGN);
         float *g = kit_guard_f32(n), *again = kit_guard_f32(n), *dboth = kit_guard_f32(wide);
-        assert_int_equal(fur_swiglu_forward(&kit.exec, T, F, both, both + F, ld, g), FUR_OK);
-        assert_int_equal(fur_swiglu_backward(&kit.exec, T, F, both, both + F, ld, dg, dboth, dboth + F, ld, again),
+        assert_int_equal(gated[which].forward(&kit.exec, T, F, both, both + F, ld, g), FUR_OK);
+        assert_int_equal(gated[which].backward(&kit.exec, T, F, both, both + F, ld, dg, dboth, dboth + F, ld, again),
                          FUR_OK);
         kit_check_same_bits("g of backward", again, g, bytes);
         float *place = kit_guard_copy(both, wide);
         memcpy(again, dg, bytes);
-        assert_int_equal(fur_swiglu_backward(&kit.exec, T, F, place, place + F, ld, again, place, place + F, ld, again),
-                         FUR_OK);
+        assert_int_equal(
+            gated[which].backward(&kit.exec, T, F, place, place + F, ld, again, place, place + F, ld, again), FUR_OK);
         kit_check_same_bits("gradients in place", place, dboth, wide_bytes);
         kit_check_same_bits("g in dg's place", again, g, bytes);
         g1 = g1 ? g1 : g;
@@ -138,9 +148,9 @@ static void check_swiglu(int64_t T, int64_t F, fur_isa isa)
     }
     for (int64_t i = 0; i < n; i++) {
         int64_t at = i / F * ld + i % F;
-        value v = value_of((double)both[at], 0);
+        value v = value_of((double)both[at], gated[which].gelu);
         double b = (double)both[at + F], d = (double)dg[i];
-        check_one("swiglu", i, g1[i], v.g * b, fabs(b) * (v.g_bound + KIT_U * fabs(v.g)) + TINY);
+        check_one(gated[which].name, i, g1[i], v.g * b, fabs(b) * (v.g_bound + KIT_U * fabs(v.g)) + TINY);
         check_one("dup", i, dboth1[at + F], d * v.g, fabs(d) * (v.g_bound + KIT_U * fabs(v.g)) + TINY);
         check_one("dgate", i, dboth1[at], d * b * v.slope,
                   fabs(d * b) * (v.slope_bound + 2 * KIT_U * fabs(v.slope)) + TINY);
@@ -156,14 +166,15 @@ static void test_gelu(void **state)
             check_gelu(sizes[i], isa);
 }
 
-static void test_swiglu(void **state)
+static void test_gated(void **state)
 {
     (void)state;
-    for (fur_isa isa = FUR_ISA_REF; isa <= kit_best_isa(); isa++) {
-        for (int i = 0; i < SIZES; i++)
-            check_swiglu(1 + i % 3, sizes[i], isa);
-        check_swiglu(100, 333, isa);
-    }
+    for (int which = 0; which < 2; which++)
+        for (fur_isa isa = FUR_ISA_REF; isa <= kit_best_isa(); isa++) {
+            for (int i = 0; i < SIZES; i++)
+                check_gated(which, 1 + i % 3, sizes[i], isa);
+            check_gated(which, 100, 333, isa);
+        }
 }
 
 /* The exponential over the whole range where it is a normal number, without a z whose own error hides it. */
@@ -231,8 +242,10 @@ static void test_refused(void **state)
     assert_int_equal(fur_gelu_forward(&kit.exec, -1, x, x), FUR_E_SHAPE);
     assert_int_equal(fur_gelu_backward(&kit.exec, -1, x, x, x, NULL), FUR_E_SHAPE);
     assert_int_equal(fur_swiglu_forward(&kit.exec, 1, 4, x, x, 3, x), FUR_E_SHAPE);
+    assert_int_equal(fur_geglu_forward(&kit.exec, -1, 4, x, x, 4, x), FUR_E_SHAPE);
+    assert_int_equal(fur_geglu_backward(&kit.exec, 1, 4, x, x, 4, x, x, x, 3, NULL), FUR_E_SHAPE);
     assert_int_equal(fur_swiglu_backward(&kit.exec, 1, 4, x, x, 4, x, x, x, 3, NULL), FUR_E_SHAPE);
-    assert_string_equal(kit.error.text, "swiglu of 1 rows of 4 columns, 4 and 3 apart");
+    assert_string_equal(kit.error.text, "gated function of 1 rows of 4 columns, 4 and 3 apart");
     kit_exec_clear(&kit);
 }
 
@@ -241,7 +254,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_slopes_are_differences),
         cmocka_unit_test(test_gelu),
-        cmocka_unit_test(test_swiglu),
+        cmocka_unit_test(test_gated),
         cmocka_unit_test(test_exponential),
         cmocka_unit_test(test_special_values),
         cmocka_unit_test(test_refused),

@@ -23,6 +23,7 @@
 
 #include "op/attention/attention_kernel.h"
 #include "op/simd/panel.h"
+#include "op/simd/simd_math.h"
 
 enum {
     KEYS = FUR_ATTENTION_KEYS,
@@ -50,27 +51,6 @@ FUR_ALWAYS_INLINE V vexp2(V t)
     p = vfma(p, r, vset(6.93147215e-1f));
     p = vfma(p, r, vset(1.0f));
     return vscale_above(t, vset(-126.0f), p, n);
-}
-
-/* tanh from e^(2 x) - 1, whose relative error is below 4 u: 2 x = n ln 2 + r, e^r - 1 by its series to r^8 / 8!, then
- * 2^n (e^r - 1) + (2^n - 1). Relative error below 10 u; NaN stays NaN. */
-FUR_ALWAYS_INLINE V vtanh(V x)
-{
-    V y = vmax(vset(-40.0f), vmin(vset(40.0f), vadd(x, x)));
-    V n = vround(vmul(y, vset(LOG2_E)));
-    V r = vfnma(n, vset(0.693359375f), y);
-    r = vfnma(n, vset(-2.12194440e-4f), r);
-    V p = vset(1.0f / 40320);
-    p = vfma(p, r, vset(1.0f / 5040));
-    p = vfma(p, r, vset(1.0f / 720));
-    p = vfma(p, r, vset(1.0f / 120));
-    p = vfma(p, r, vset(1.0f / 24));
-    p = vfma(p, r, vset(1.0f / 6));
-    p = vfma(p, r, vset(0.5f));
-    p = vfma(vmul(p, r), r, r);
-    V power = vscale(vset(1.0f), n);
-    V e = vfma(p, power, vsub(power, vset(1.0f)));
-    return vdiv(e, vadd(e, vset(2.0f)));
 }
 
 FUR_ALWAYS_INLINE V vabsolute(V x)

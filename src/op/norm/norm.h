@@ -4,6 +4,7 @@
  *   m = mean(x) (0 for rms),  r = 1 / sqrt(mean((x - m)^2) + eps),  xh = (x - m) r,  y = xh w + b   (no b for rms)
  * backward, with g = dy w, a = mean(g) (0 for rms), c = mean(g xh):
  *   dx = r (g - a - xh c),   dw += sum over rows of dy xh,   db += sum over rows of dy
+ * With FUR_NORM_RMS_OFFSET w + 1 takes w's place: what is stored is less 1 (Gemma).
  *
  * T rows, C columns, contiguous. Backward reads x, w, dy and, if given, the statistics of forward; without them it
  * computes the same bits anew. dw and db are summed in chunks of rows that depend on T alone, then in order: the same
@@ -12,6 +13,9 @@
 #define FUR_OP_NORM_H
 
 #include "base/exec.h"
+
+/* What `rms` says: true is RMSNorm. */
+enum { FUR_NORM_MEAN = 0, FUR_NORM_RMS = 1, FUR_NORM_RMS_OFFSET = 2 };
 
 /* y_TC may be x_TC. b_C: NULL for rms. stat_T2: (m, r) of each row, or NULL. 4 C flops and 8 C bytes a row.
  * Errors: FUR_E_SHAPE (T < 0, C < 1, b_C missing). */

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stddef.h>
 
+#include "op/norm/norm.h"
 #include "op/norm/norm_kernel.h"
 
 static void statistics(int rms, int64_t C, float eps, const float *x_C, double *mean, double *rstd)
@@ -16,6 +17,11 @@ static void statistics(int rms, int64_t C, float eps, const float *x_C, double *
     *rstd = 1.0 / sqrt(squares / (double)C + (double)eps);
 }
 
+static double weight(int rms, float w)
+{
+    return rms == FUR_NORM_RMS_OFFSET ? 1.0 + (double)w : (double)w;
+}
+
 static void forward(int rms, int64_t T, int64_t C, float eps, const float *x_TC, const float *w_C, const float *b_C,
                     float *y_TC, float *stat_T2)
 {
@@ -23,7 +29,7 @@ static void forward(int rms, int64_t T, int64_t C, float eps, const float *x_TC,
         double mean, rstd;
         statistics(rms, C, eps, x_TC, &mean, &rstd);
         for (int64_t c = 0; c < C; c++)
-            y_TC[c] = (float)(((double)x_TC[c] - mean) * rstd * (double)w_C[c] + (rms ? 0.0 : (double)b_C[c]));
+            y_TC[c] = (float)(((double)x_TC[c] - mean) * rstd * weight(rms, w_C[c]) + (rms ? 0.0 : (double)b_C[c]));
         if (stat_T2) {
             stat_T2[2 * t] = (float)mean;
             stat_T2[2 * t + 1] = (float)rstd;
@@ -42,7 +48,7 @@ static void backward(int rms, int64_t T, int64_t C, float eps, const float *x_TC
         rstd = stat_T2 ? (double)stat_T2[2 * t + 1] : (double)(float)rstd;
         double sum_g = 0, sum_gx = 0;
         for (int64_t c = 0; c < C; c++) {
-            double xh = ((double)x_TC[c] - mean) * rstd, dy = (double)dy_TC[c], g = dy * (double)w_C[c];
+            double xh = ((double)x_TC[c] - mean) * rstd, dy = (double)dy_TC[c], g = dy * weight(rms, w_C[c]);
             sum_g += g;
             sum_gx += g * xh;
             dw_C[c] += (float)(dy * xh);
@@ -51,7 +57,7 @@ static void backward(int rms, int64_t T, int64_t C, float eps, const float *x_TC
         }
         double mean_g = rms ? 0.0 : sum_g / (double)C, mean_gx = sum_gx / (double)C;
         for (int64_t c = 0; c < C; c++) {
-            double xh = ((double)x_TC[c] - mean) * rstd, g = (double)dy_TC[c] * (double)w_C[c];
+            double xh = ((double)x_TC[c] - mean) * rstd, g = (double)dy_TC[c] * weight(rms, w_C[c]);
             double dx = rstd * (g - mean_g - xh * mean_gx);
             dx_TC[c] = (float)(add ? (double)dx_TC[c] + dx : dx);
         }

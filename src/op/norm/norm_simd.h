@@ -4,7 +4,14 @@
 #include <math.h>
 #include <stddef.h>
 
+#include "op/norm/norm.h"
 #include "op/norm/norm_kernel.h"
+
+/* Added to stored weights. */
+static inline V weight_offset(int rms)
+{
+    return vset(rms == FUR_NORM_RMS_OFFSET ? 1.0f : 0.0f);
+}
 
 static inline float row_sum(const float *x_C, int64_t C)
 {
@@ -62,13 +69,15 @@ static void forward(int rms, int64_t T, int64_t C, float eps, const float *x_TC,
             stat_T2[2 * t] = mean;
             stat_T2[2 * t + 1] = rstd;
         }
-        V m = vset(mean), r = vset(rstd);
+        V m = vset(mean), r = vset(rstd), one = weight_offset(rms);
         int64_t c = 0;
         if (rms) {
             for (; c + VL <= C; c += VL)
-                vstore(y_TC + c, vmul(vmul(vload(x_TC + c), r), vload(w_C + c)));
-            if (c < C)
-                vstore_part(y_TC + c, C - c, vmul(vmul(vload_part(x_TC + c, C - c), r), vload_part(w_C + c, C - c)));
+                vstore(y_TC + c, vmul(vmul(vload(x_TC + c), r), vadd(vload(w_C + c), one)));
+            if (c < C) {
+                V w = vadd(vload_part(w_C + c, C - c), one);
+                vstore_part(y_TC + c, C - c, vmul(vmul(vload_part(x_TC + c, C - c), r), w));
+            }
             continue;
         }
         for (; c + VL <= C; c += VL)
@@ -84,12 +93,12 @@ static void forward(int rms, int64_t T, int64_t C, float eps, const float *x_TC,
 static inline void backward_sums(int rms, int64_t C, const float *x_C, const float *w_C, const float *dy_C, float mean,
                                  float rstd, float *dw_C, float *db_C, float *sum_g, float *sum_gx)
 {
-    V m = vset(mean), r = vset(rstd), a0 = vset(0), b0 = a0, a1 = a0, b1 = a0;
+    V one = weight_offset(rms), m = vset(mean), r = vset(rstd), a0 = vset(0), b0 = a0, a1 = a0, b1 = a0;
     int64_t c = 0;
     for (; c + 2 * VL <= C; c += 2 * VL) {
         V xh0 = vmul(vsub(vload(x_C + c), m), r), xh1 = vmul(vsub(vload(x_C + c + VL), m), r);
         V dy0 = vload(dy_C + c), dy1 = vload(dy_C + c + VL);
-        V g0 = vmul(dy0, vload(w_C + c)), g1 = vmul(dy1, vload(w_C + c + VL));
+        V g0 = vmul(dy0, vadd(vload(w_C + c), one)), g1 = vmul(dy1, vadd(vload(w_C + c + VL), one));
         a0 = vadd(a0, g0);
         a1 = vadd(a1, g1);
         b0 = vfma(g0, xh0, b0);
@@ -104,7 +113,7 @@ static inline void backward_sums(int rms, int64_t C, const float *x_C, const flo
     while (c < C) {
         int64_t n = C - c < VL ? C - c : VL;
         V xh = vkeep_part(vmul(vsub(vload_part(x_C + c, n), m), r), n), dy = vload_part(dy_C + c, n);
-        V g = vmul(dy, vload_part(w_C + c, n));
+        V g = vmul(dy, vadd(vload_part(w_C + c, n), one));
         a0 = vadd(a0, g);
         b0 = vfma(g, xh, b0);
         vstore_part(dw_C + c, n, vfma(dy, xh, vload_part(dw_C + c, n)));
@@ -128,17 +137,19 @@ static void backward(int rms, int64_t T, int64_t C, float eps, const float *x_TC
             statistics(rms, C, eps, x_TC, &mean, &rstd);
         }
         backward_sums(rms, C, x_TC, w_C, dy_TC, mean, rstd, dw_C, db_C, &sum_g, &sum_gx);
-        V m = vset(mean), r = vset(rstd), a = vset(rms ? 0.0f : sum_g / (float)C), k = vset(sum_gx / (float)C);
+        V one = weight_offset(rms), m = vset(mean), r = vset(rstd), a = vset(rms ? 0.0f : sum_g / (float)C),
+          k = vset(sum_gx / (float)C);
         int64_t c = 0;
         for (; c + VL <= C; c += VL) {
-            V xh = vmul(vsub(vload(x_TC + c), m), r), g = vmul(vload(dy_TC + c), vload(w_C + c));
+            V xh = vmul(vsub(vload(x_TC + c), m), r), g = vmul(vload(dy_TC + c), vadd(vload(w_C + c), one));
             V dx = vfnma(xh, k, vsub(g, a));
             vstore(dx_TC + c, add ? vfma(dx, r, vload(dx_TC + c)) : vmul(dx, r));
         }
         if (c < C) {
             int64_t n = C - c;
             V xh = vmul(vsub(vload_part(x_TC + c, n), m), r);
-            V dx = vfnma(xh, k, vsub(vmul(vload_part(dy_TC + c, n), vload_part(w_C + c, n)), a));
+            V g = vmul(vload_part(dy_TC + c, n), vadd(vload_part(w_C + c, n), one));
+            V dx = vfnma(xh, k, vsub(g, a));
             vstore_part(dx_TC + c, n, add ? vfma(dx, r, vload_part(dx_TC + c, n)) : vmul(dx, r));
         }
     }

@@ -53,13 +53,19 @@ static void row_statistics(int rms, int64_t C, const double *x, double *mean, do
     *rstd = 1 / sqrt(squares / (double)C + (double)eps);
 }
 
+/* What is stored, and what multiplies. */
+static double weight(int rms, float w)
+{
+    return rms == FUR_NORM_RMS_OFFSET ? 1 + (double)w : (double)w;
+}
+
 /* sum over c of dy y: what the differences are taken of */
 static double row_loss(int rms, int64_t C, const double *x, const float *w, const float *b, const float *dy)
 {
     double mean, rstd, loss = 0;
     row_statistics(rms, C, x, &mean, &rstd);
     for (int64_t c = 0; c < C; c++)
-        loss += (double)dy[c] * ((x[c] - mean) * rstd * (double)w[c] + (rms ? 0 : (double)b[c]));
+        loss += (double)dy[c] * ((x[c] - mean) * rstd * weight(rms, w[c]) + (rms ? 0 : (double)b[c]));
     return loss;
 }
 
@@ -89,11 +95,11 @@ static void expect_row(int rms, const test_case *c, int64_t t, arrays *a)
     row_statistics(rms, C, x, &mean, &rstd);
     double *e = doubles(C);
     for (int64_t i = 0; i < C; i++) {
-        double xh = (x[i] - mean) * rstd, kar = k * u * size * rstd, g = (double)dy[i] * (double)a->w[i];
+        double xh = (x[i] - mean) * rstd, kar = k * u * size * rstd, g = (double)dy[i] * weight(rms, a->w[i]);
         e[i] = k * u * (size * rstd + fabs(xh)) + fabs(xh) * kar * kar;
-        double w = fabs((double)a->w[i]), b = rms ? 0 : (double)a->b[i];
-        a->y[t * C + i] = xh * (double)a->w[i] + b;
-        a->y_bound[t * C + i] = w * e[i] + 2 * u * (fabs(xh) * w + fabs(b));
+        double w = fabs(weight(rms, a->w[i])), b = rms ? 0 : (double)a->b[i];
+        a->y[t * C + i] = xh * weight(rms, a->w[i]) + b;
+        a->y_bound[t * C + i] = w * e[i] + (rms == FUR_NORM_RMS_OFFSET ? 3 : 2) * u * (fabs(xh) * w + fabs(b));
         mean_g += rms ? 0 : fabs(g) / (double)C;
         mean_gx += fabs(g * xh) / (double)C;
         mean_ge += fabs(g) * e[i] / (double)C;
@@ -106,7 +112,8 @@ static void expect_row(int rms, const test_case *c, int64_t t, arrays *a)
     /* step of the differences: small against both x's spread and the scale sqrt(eps) on which r changes */
     double h = 1e-3 * fmax(1 / rstd, 1e-3);
     for (int64_t i = 0; i < C; i++) {
-        double xh = (x[i] - mean) * rstd, g = fabs((double)dy[i] * (double)a->w[i]), old = (double)a->dx_old[t * C + i];
+        double xh = (x[i] - mean) * rstd, g = fabs((double)dy[i] * weight(rms, a->w[i])),
+               old = (double)a->dx_old[t * C + i];
         double terms = g + mean_g + fabs(xh) * mean_gx;
         a->dx[t * C + i] = derivative(rms, C, x, i, h, a->w, a->b, dy);
         a->dx_bound[t * C + i] = rstd * (2 * k * u * terms + e[i] * fabs(sum_gx) + fabs(xh) * mean_ge) +
@@ -219,6 +226,12 @@ static void test_rms(void **state)
     check_kind(1);
 }
 
+static void test_rms_offset(void **state)
+{
+    (void)state;
+    check_kind(FUR_NORM_RMS_OFFSET);
+}
+
 /* add: old + gradient, the gradient itself being tested above */
 static void test_add(void **state)
 {
@@ -249,7 +262,7 @@ static void test_nan_stays_in_its_row(void **state)
     (void)state;
     enum { T = 3, C = 35, N = T * C };
     for (fur_isa isa = FUR_ISA_REF; isa <= kit_best_isa(); isa++) {
-        for (int rms = 0; rms < 2; rms++) {
+        for (int rms = 0; rms <= FUR_NORM_RMS_OFFSET; rms++) {
             kit_exec kit;
             kit_exec_init(&kit, isa, 1, fur_norm_workspace(NULL, T, C) + FUR_ARENA_ALIGN);
             float *x = kit_guard_filled(N, KIT_NORMAL, 1), *w = kit_guard_filled(C, KIT_NORMAL, 2);
@@ -294,9 +307,13 @@ static void test_workspace_grows(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_layer),   cmocka_unit_test(test_rms),
-        cmocka_unit_test(test_add),     cmocka_unit_test(test_nan_stays_in_its_row),
-        cmocka_unit_test(test_refused), cmocka_unit_test(test_workspace_grows),
+        cmocka_unit_test(test_layer),
+        cmocka_unit_test(test_rms),
+        cmocka_unit_test(test_rms_offset),
+        cmocka_unit_test(test_add),
+        cmocka_unit_test(test_nan_stays_in_its_row),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_workspace_grows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

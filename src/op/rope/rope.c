@@ -36,14 +36,16 @@ static double or_else(double value, double otherwise)
 }
 
 /* YaRN: 1 where a pair turns more than beta_fast times within the original context, 0 below beta_slow, linear in i
- * between (arXiv 2309.00071, equations 19 to 23; bounds rounded to whole pairs as in its published code). */
+ * between (arXiv 2309.00071, equations 19 to 23; bounds rounded to whole pairs as in its published code, unless asked).
+ */
 static void mix_yarn(const fur_rope *rope, int64_t head_dim, double *frequency)
 {
     const fur_rope_scaling *s = &rope->scaling;
     double D = (double)head_dim, turns = (double)s->original_context / 6.283185307179586;
     double unit = D / (2 * log(rope->theta));
-    double low = fmax(0, floor(unit * log(turns / or_else(s->beta_fast, 32))));
-    double high = fmin(D - 1, ceil(unit * log(turns / or_else(s->beta_slow, 1))));
+    double low = unit * log(turns / or_else(s->beta_fast, 32)), high = unit * log(turns / or_else(s->beta_slow, 1));
+    low = fmax(0, s->unrounded ? low : floor(low));
+    high = fmin(D - 1, s->unrounded ? high : ceil(high));
     double width = high == low ? 0.001 : high - low;
     for (int64_t i = 0; i < head_dim / 2; i++) {
         double stretched = fmin(1, fmax(0, ((double)i - low) / width));

@@ -80,7 +80,7 @@ static void test_bits_of_a_token_alone(void **state)
 {
     (void)state;
     enum { T = 100, D = 64, N = T * D };
-    const fur_rope rope = {.theta = 5e5, .scaling = {FUR_ROPE_YARN, 8, 4096, 0, 0, 0, 0, 0}};
+    const fur_rope rope = {.theta = 5e5, .scaling = {FUR_ROPE_YARN, 8, 4096, 0, 0, 0, 0, 0, false}};
     for (fur_isa isa = FUR_ISA_REF; isa <= kit_best_isa(); isa++) {
         kit_exec kit;
         kit_exec_init(&kit, isa, 1, 1 << 20);

@@ -51,10 +51,11 @@ fur_status fur_xent_statistics(const fur_exec *exec, int64_t T, int64_t V, const
 }
 
 fur_status fur_xent_gradient(const fur_exec *exec, int64_t T, int64_t V, float *logits_TV, int64_t ld,
-                             const float *lse_T, int64_t first_v, const int32_t *target_T, float weight)
+                             const float *lse_T, int64_t first_v, const int32_t *target_T, float weight, float cap)
 {
     FUR_TRY(check(exec, T, V, ld));
     const fur_xent_kernel *kernel = kernel_of(exec);
+    float inverse_cap = cap > 0 ? 1 / cap : 0;
 #pragma omp parallel for schedule(static) num_threads(exec->threads) if (T > 1)
     for (int64_t t = 0; t < T; t++) {
         float *row = logits_TV + t * ld;
@@ -66,11 +67,12 @@ fur_status fur_xent_gradient(const fur_exec *exec, int64_t T, int64_t V, float *
         int64_t at = in_tile(target_T[t], first_v, V) ? target_T[t] - first_v : -1;
         float target = 0;
         if (at >= 0) {
+            float ratio = cap > 0 ? row[at] * inverse_cap : 0, slope = 1.0f - ratio * ratio;
             target = row[at];
-            kernel->gradient(1, &target, lse_T[t], 1.0f);
-            target = weight * (target - 1.0f);
+            kernel->gradient(1, &target, lse_T[t], 1.0f, 0);
+            target = weight * (target - 1.0f) * slope;
         }
-        kernel->gradient(V, row, lse_T[t], weight);
+        kernel->gradient(V, row, lse_T[t], weight, inverse_cap);
         if (at >= 0)
             row[at] = target;
     }

@@ -7,7 +7,8 @@
 
 typedef struct fur_xent_kernel {
     void (*statistics)(int64_t V, const float *logits_V, float *max, float *sum);
-    void (*gradient)(int64_t V, float *logits_V, float lse, float weight); /* without the target's -1 */
+    /* without the target's -1; inverse_cap 0: no cap */
+    void (*gradient)(int64_t V, float *logits_V, float lse, float weight, float inverse_cap);
 } fur_xent_kernel;
 
 extern const fur_xent_kernel fur_xent_ref, fur_xent_avx2, fur_xent_avx512;

@@ -18,10 +18,12 @@ static void statistics(int64_t V, const float *logits_V, float *max, float *sum)
     *sum = (float)total;
 }
 
-static void gradient(int64_t V, float *logits_V, float lse, float weight)
+static void gradient(int64_t V, float *logits_V, float lse, float weight, float inverse_cap)
 {
-    for (int64_t v = 0; v < V; v++)
-        logits_V[v] = (float)((double)weight * exp((double)logits_V[v] - (double)lse));
+    for (int64_t v = 0; v < V; v++) {
+        double t = inverse_cap > 0 ? (double)logits_V[v] * (double)inverse_cap : 0; /* it may be infinite without */
+        logits_V[v] = (float)((double)weight * exp((double)logits_V[v] - (double)lse) * (1 - t * t));
+    }
 }
 
 const fur_xent_kernel fur_xent_ref = {.statistics = statistics, .gradient = gradient};

@@ -46,12 +46,22 @@ static void statistics(int64_t count, const float *logits_V, float *max, float *
     *sum = before + vsum(vadd(vadd(a, b), vadd(c, d)));
 }
 
-static void gradient(int64_t count, float *logits_V, float lse, float weight)
+/* weight e^(x - lse) (1 - (x / cap)^2) */
+static inline V slope(V x, V lse, V weight, float inverse_cap)
+{
+    V p = vmul(weight, vexp(vsub(x, lse)));
+    if (!(inverse_cap > 0)) /* x may be infinite then */
+        return p;
+    V t = vmul(x, vset(inverse_cap));
+    return vmul(p, vfnma(t, t, vset(1.0f)));
+}
+
+static void gradient(int64_t count, float *logits_V, float lse, float weight, float inverse_cap)
 {
     V l = vset(lse), w = vset(weight);
     int64_t v = 0;
     for (; v + VL <= count; v += VL)
-        vstore(logits_V + v, vmul(w, vexp(vsub(vload(logits_V + v), l))));
+        vstore(logits_V + v, slope(vload(logits_V + v), l, w, inverse_cap));
     if (v < count)
-        vstore_part(logits_V + v, count - v, vmul(w, vexp(vsub(vload_part(logits_V + v, count - v), l))));
+        vstore_part(logits_V + v, count - v, slope(vload_part(logits_V + v, count - v), l, w, inverse_cap));
 }
