@@ -364,10 +364,13 @@ static fur_status add_word(fur_error *error, fur_pipeline *pipeline, const char 
         return FUR_OK;
     }
     int64_t before = out->length;
-    if (pipeline->model == FUR_MODEL_UNIGRAM)
-        FUR_TRY(fur_unigram_encode(error, &pipeline->unigram, text, bytes, out));
-    else
-        FUR_TRY(fur_bpe_encode(error, &pipeline->bpe, text, bytes, out));
+    fur_status status = pipeline->model == FUR_MODEL_UNIGRAM
+                            ? fur_unigram_encode(error, &pipeline->unigram, text, bytes, out)
+                            : fur_bpe_encode(error, &pipeline->bpe, text, bytes, out);
+    if (status != FUR_OK) {
+        (void)fur_error_prefix(error, "%s", pipeline->name);
+        return status;
+    }
     fur_word_cache_keep(&pipeline->cache, text, bytes, out->data + before, out->length - before);
     return FUR_OK;
 }
@@ -407,9 +410,21 @@ static int64_t given_bytes(const fur_encoding *input, bool replace, int64_t byte
     }
 }
 
-static fur_status encode_window(fur_error *error, fur_pipeline *pipeline, const fur_encoding *input, fur_ids *out,
+/* A character that goes on beyond the window is left to the next one. */
+static int64_t settled_bytes(const fur_encoding *input)
+{
+    for (int64_t back = 1; !input->ends && back <= 3 && back <= input->bytes; back++)
+        if ((unsigned char)input->text[input->bytes - back] >= 0xc0)
+            return input->bytes - back;
+    return input->bytes;
+}
+
+static fur_status encode_window(fur_error *error, fur_pipeline *pipeline, const fur_encoding *given, fur_ids *out,
                                 int64_t *used)
 {
+    fur_encoding settled = *given;
+    const fur_encoding *input = &settled;
+    settled.bytes = settled_bytes(given);
     int64_t broken, valid = fur_utf8_check(input->text, input->bytes, &broken);
     bool whole = valid == input->bytes, replace = !keeps_bytes(pipeline);
     window w = {.text = input->text, .bytes = input->bytes, .begins = input->begins, .more = !input->ends};

@@ -7,7 +7,7 @@
 #include "io/file.h"
 #include "text/vocabulary.h"
 
-#define SETS 16384 /* of two words, 3.9 MB together */
+#define SETS 16384 /* of two words, 2 MB together */
 
 fur_status fur_word_cache_init(fur_error *error, fur_word_cache *cache)
 {

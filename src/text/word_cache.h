@@ -7,8 +7,8 @@
 
 #include "text/buffer.h"
 
-#define FUR_WORD_BYTES 44 /* longer words, or words of more tokens, are not kept */
-#define FUR_WORD_IDS   18
+#define FUR_WORD_BYTES 30 /* longer words, or words of more tokens, are not kept; an entry is 64 bytes */
+#define FUR_WORD_IDS   8
 
 typedef struct fur_word {
     uint8_t bytes, count; /* bytes 0: a free slot */
