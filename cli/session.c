@@ -234,7 +234,7 @@ char *cli_model_folder(const cli_session *session, const char *name)
                          name);
         return NULL;
     }
-    if (exists(name, "config.json"))
+    if (exists(name, "config.json") || exists(name, "adapter_config.json"))
         return cli_copy(name);
     char *latest = exists(name, "latest") ? latest_of(name) : NULL;
     if (latest == NULL)
@@ -243,41 +243,52 @@ char *cli_model_folder(const cli_session *session, const char *name)
     return latest;
 }
 
-/* A GGUF file's weights are a multiple of its bytes once they are f32: what cannot fit is refused before it is read. */
-int cli_weights_fit(const cli_session *session, const char *model)
+int cli_weights_fit(const cli_session *session, const char *model, bool used)
 {
     fur_model_config config;
-    int64_t limit;
+    int64_t limit, weights = 0;
     char needed[CLI_UNIT], given[CLI_UNIT];
-    if (!fur_is_gguf(model))
-        return CLI_OK;
     fur_status status = fur_config_read(session->context, model, &config);
+    if (status == FUR_OK && used)
+        status = fur_model_open_bytes(session->context, model, &weights);
     if (status != FUR_OK)
         return cli_fail_input(session, status);
     int code = cli_memory_limit(session, &limit, NULL);
-    int64_t weights = fur_config_parameter_count(&config) * (int64_t)sizeof(float); /* at most 2^40 of them */
+    if (!used)
+        weights = fur_config_parameter_count(&config) * (int64_t)sizeof(float); /* at most 2^40 of them */
     if (code != CLI_OK || weights <= limit)
         return code;
-    return cli_refuse(session, CLI_DOES_NOT_FIT, "%s: its weights need %s as f32, more than %s", model,
-                      cli_bytes(needed, weights), cli_bytes(given, limit));
+    return cli_refuse(session, CLI_DOES_NOT_FIT, "%s: its weights need %s%s, more than %s", model,
+                      cli_bytes(needed, weights), used ? "" : " as f32", cli_bytes(given, limit));
 }
 
-int cli_with_model(cli_session *session, int (*run)(cli_session *session, fur_model *model))
+/* used: the model is neither trained nor changed, so that its weights stay as the file has them. */
+static int with_model(cli_session *session, bool used, int (*run)(cli_session *session, fur_model *model))
 {
     fur_model *model = NULL;
     int code = cli_session_open(session);
     char *folder = code == CLI_OK ? cli_model_folder(session, session->options->model) : NULL;
     if (folder == NULL)
         return code != CLI_OK ? code : CLI_BAD_INPUT;
-    code = cli_weights_fit(session, folder);
+    code = cli_weights_fit(session, folder, used);
     if (code == CLI_OK) {
-        fur_status status = fur_model_load(session->context, folder, &model);
+        fur_status status = (used ? fur_model_open : fur_model_load)(session->context, folder, &model);
         code = status != FUR_OK ? cli_fail_input(session, status) : run(session, model);
     }
     if (model != NULL)
         fur_model_destroy(model);
     cli_free(folder);
     return code;
+}
+
+int cli_with_model(cli_session *session, int (*run)(cli_session *session, fur_model *model))
+{
+    return with_model(session, false, run);
+}
+
+int cli_with_used_model(cli_session *session, int (*run)(cli_session *session, fur_model *model))
+{
+    return with_model(session, true, run);
 }
 
 char *cli_tokenizer_name(const cli_session *session)

@@ -90,6 +90,13 @@ int verb_plan(cli_session *session)
         code = cli_tokenizer_vocabulary(session, options->tokenizer, &config.vocabulary);
     if (code != CLI_OK)
         return code;
+    if (options->lora_rank > 0) {
+        double alpha = 2.0 * (double)options->lora_rank; /* of no meaning to bytes and seconds */
+        fur_status status =
+            fur_config_set_lora(session->context, &config, options->lora_rank, alpha, options->lora_targets);
+        if (status != FUR_OK)
+            return cli_fail(session, status);
+    }
     fur_plan_request_defaults(&request);
     code = cli_memory_limit(session, &request.memory_bytes, NULL);
     if (code != CLI_OK)

@@ -187,8 +187,10 @@ static int read_numbers(const cli_session *session, id_list *list)
         at += strspn(at, " \t\r\n,[]");
         errno = 0;
         long long id = strtoll(at, &end, 10);
+        int word = (int)strcspn(at, " \t\r\n,");
         if (end == at || errno != 0 || id < 0 || id > INT32_MAX)
-            code = cli_refuse(session, CLI_BAD_INPUT, "%s: \"%.20s\", expected a token id", path, at);
+            code = cli_refuse(session, CLI_BAD_INPUT, "%s: \"%.*s\", expected a token id", path, word < 20 ? word : 20,
+                              at);
         make_room(list, 1);
         if (code == CLI_OK)
             list->ids[list->count++] = (int32_t)id;

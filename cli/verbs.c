@@ -28,6 +28,20 @@ const cli_verb_info cli_verbs[CLI_VERBS] = {
          "furlong train -f corpus/ --preset gpt2-124m -c 16K --dry-run\twhat it would take\n"
          "furlong train --resume\tgoes on with the newest run",
          false},
+    [CLI_FINETUNE] =
+        {"finetune", NULL, "-m FOLDER -f FILE [options]", "trains a model further, as a whole or by adapters",
+         "As train, but from a model that is there, with other defaults: adapters of rank 16 beside every map of the layers "
+         "(LoRA) are trained and nothing else, once through the text. --lora-rank 0 trains the whole model.\n\n"
+         "Lines of a .jsonl file are documents: {\"text\": ...}, or {\"prompt\": ..., \"completion\": ...}, of which the prompt "
+         "is read and the completion learnt. Short documents are packed into one row and do not see each other. The last tenth "
+         "is held out, or --eval-file is evaluated on.\n\n"
+         "Adapters are saved in PEFT's form (adapter_config.json, adapter_model.safetensors), with the folder of the model that "
+         "they belong to; every verb reads such a folder. convert writes the model with its adapters merged in.",
+         "furlong finetune -m model -f book.txt -c 16K --memory 8G\tadapters, on a long text\n"
+         "furlong finetune -m model -f pairs.jsonl --lora-rank 8 --lora-targets q_proj,v_proj\tas PEFT would\n"
+         "furlong finetune -m model -f book.txt --lora-rank 0 --lr 1e-5\tthe whole model\n"
+         "furlong convert -m runs/book-1 -o book\tthe result as one model",
+         false},
     [CLI_EVAL] =
         {"eval", NULL, "-m FOLDER (-f FILE | --task ITEMS) [options]",
          "loss of a model on a text, in all and by position; accuracy on multiple-choice items",
@@ -57,6 +71,16 @@ const cli_verb_info cli_verbs[CLI_VERBS] = {
          "Prints the prompt and its continuation as it comes. With --json, one object with the text at the end.",
          "furlong generate -m runs/book-1 -p 'In the beginning' -n 400\tcontinues a prompt\n"
          "furlong generate -m runs/book-1 --temp 0 -f prompt.txt\tthe likeliest continuation of a file",
+         false},
+    [CLI_CHAT] =
+        {"chat", NULL, "-m FOLDER [options]", "a conversation with a model that was taught one",
+         "Reads a line, answers, and so on until the input ends; /clear begins anew. Messages are written by the chat "
+         "template that came with the model's tokenizer; a model without one is refused, never guessed at. The conversation "
+         "goes on in its key/value cache: only what is new goes through the model. It ends where the context is full.\n\n"
+         "With -p or -f, one message and its answer; with --json as one object.",
+         "furlong chat -m model\ttalks\n"
+         "furlong chat -m model.gguf --system 'Answer in one sentence.' --temp 0.3\tand of a GGUF file\n"
+         "furlong chat -m model -p 'What is a furlong?' --json\tone answer",
          false},
     [CLI_CONVERT] =
         {"convert", NULL, "-m MODEL -o FOLDER | FILE.gguf [options]",

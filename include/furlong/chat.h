@@ -27,8 +27,8 @@ FUR_API fur_status fur_chat_render(fur_context *context, const fur_tokenizer *to
                                    int64_t variable_bytes, char *text, int64_t capacity, int64_t *bytes,
                                    fur_chat_span *spans, int64_t span_capacity, int64_t *span_count);
 
-/* The ids of that text, and for each whether it is part of an answer (1) or not (0). A tokenizer that changes text, so
- * that no token can be found in it again, is refused where spans are to be found. */
+/* The ids of that text, and for each whether it is part of an answer (1) or not (0); answer NULL: not wanted. A
+ * tokenizer that changes text, so that no token can be found in it again, is refused where spans are to be found. */
 FUR_API fur_status fur_chat_encode(fur_context *context, const fur_tokenizer *tokenizer, const char *variables,
                                    int64_t variable_bytes, int32_t *ids, unsigned char *answer, int64_t capacity,
                                    int64_t *count);

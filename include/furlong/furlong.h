@@ -2,7 +2,7 @@
 /* Furlong: trains, fits and runs transformers over long sequences inside a memory limit that you give.
  *
  * Reading order: status.h, context.h, config.h, tokenizer.h, data.h, plan.h, loss.h, model.h, train.h, chat.h,
- * choices.h, convert.h, fit.h, bench.h.
+ * choices.h, convert.h, fit.h, operators.h, bench.h.
  * Shapes are part of names: T tokens, S keys, C model width, H query heads, K key heads, D head width, F hidden width,
  * V vocabulary, L layers, I input features, O outputs. Row-major, last letter contiguous. dx_TC is the gradient of the
  * loss by x_TC. Sizes are int64_t elements unless the name says _bytes. */
@@ -20,6 +20,7 @@
 #include "furlong/fit.h"
 #include "furlong/loss.h"
 #include "furlong/model.h"
+#include "furlong/operators.h"
 #include "furlong/plan.h"
 #include "furlong/status.h"
 #include "furlong/table_use.h"

@@ -89,15 +89,17 @@ static fur_status write_vocabulary(fur_context *context, const char *from, const
 }
 
 /* Weights in the types they had. A file of another family says of itself what we may have no words for: it is kept. */
-static fur_status write_model(fur_error *error, const fur_model *model, const char *from, const char *to)
+/* merged: weights are sums that the types of `from` would round, and the config may be another one. */
+static fur_status write_model(fur_error *error, const fur_model *model, const char *from, bool merged, const char *to)
 {
     char *path = NULL;
     fur_status status = fur_path_join(error, to, "model.safetensors", &path);
     if (status == FUR_OK)
-        status = fur_weights_write_as(error, model, from, path);
+        status = merged ? fur_weights_write(error, model, model->data, path, NULL)
+                        : fur_weights_write_as(error, model, from, path);
     fur_free(path);
     FUR_TRY(status);
-    if (*model->config.family && !is_file(from))
+    if (*model->config.family && !merged && !is_file(from))
         return copy_from(error, from, "config.json", to);
     fur_json_setup();
     return fur_json_put(error, to, "config.json", fur_config_to_json(&model->config));
@@ -181,8 +183,8 @@ static fur_status measure_all(fur_context *context, const fur_model *model, cons
     return FUR_OK;
 }
 
-static fur_status write_folder(fur_context *context, const fur_model *model, const char *from, const char *to,
-                               fur_conversion *out)
+static fur_status write_folder(fur_context *context, const fur_model *model, const char *from, bool merged,
+                               const char *to, fur_conversion *out)
 {
     fur_error *error = &context->error;
     char *parent = NULL, *staging = NULL;
@@ -192,7 +194,7 @@ static fur_status write_folder(fur_context *context, const fur_model *model, con
     if (status == FUR_OK)
         status = fur_folder_begin(error, to, &staging);
     if (status == FUR_OK) {
-        status = write_model(error, model, from, staging);
+        status = write_model(error, model, from, merged, staging);
         if (status == FUR_OK)
             status = is_file(from) ? write_vocabulary(context, from, staging) : copy_companions(error, from, staging);
         if (status == FUR_OK)
@@ -214,19 +216,27 @@ fur_status fur_model_convert(fur_context *context, const char *from, const char 
 {
     fur_error *error = &context->error;
     fur_model *model;
+    char *base = NULL; /* of adapters, which become part of the maps */
     memset(out, 0, sizeof *out);
     if (fur_path_exists(to))
         return fur_error_set(error, FUR_E_ARGUMENT, "%s exists already", to);
     FUR_TRY(fur_model_open(context, from, &model));
     fur_status status = find_type(error, model, from, table_type, &out->table_type);
+    if (status == FUR_OK && model->base && !(base = fur_format("%s", model->base)))
+        status = fur_memory_error(error, 4096, from);
+    if (base)
+        from = base;
+    if (status == FUR_OK)
+        status = fur_model_merge(context, &model);
     if (status == FUR_OK)
         status = tensor_bytes(error, from, &out->bytes_before);
     if (status == FUR_OK)
         status = measure_all(context, model, to, on_table, user, out);
     if (status == FUR_OK) {
         model->config.table_type = out->table_type; /* what is written; its rows know what they are */
-        status = write_folder(context, model, from, to, out);
+        status = write_folder(context, model, from, base != NULL, to, out);
     }
     fur_model_destroy(model);
+    fur_free(base);
     return status;
 }

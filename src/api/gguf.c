@@ -97,7 +97,15 @@ fur_status fur_model_write_gguf(fur_context *context, const char *from, const ch
     if (fur_path_exists(to))
         return fur_error_set(error, FUR_E_ARGUMENT, "%s exists already", to);
     FUR_TRY(fur_model_load(context, from, &model));
-    fur_status status = write_model(context, model, from, to, at, out);
+    char *base = NULL; /* of adapters, which become part of the maps */
+    fur_status status = FUR_OK;
+    if (model->base && !(base = fur_format("%s", model->base)))
+        status = fur_memory_error(error, 4096, from);
+    if (status == FUR_OK)
+        status = fur_model_merge(context, &model);
+    if (status == FUR_OK)
+        status = write_model(context, model, base ? base : from, to, at, out);
+    fur_free(base);
     if (status == FUR_OK) {
         out->architecture = fur_gguf_family_of(&model->config)->gguf;
         out->tensors = model->table.count;

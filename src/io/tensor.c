@@ -98,7 +98,7 @@ fur_status fur_tensor_map_make(fur_error *error, const fur_tensor *tensor, fur_d
     *out = (fur_tensor_map){0};
     FUR_TRY(check_exact(error, tensor, dtype, rank, shape));
     const fur_tensor_info *info = tensor->info;
-    if (info->offset % fur_dtype_bytes(dtype))
+    if (fur_dtype_block(dtype) == 1 && info->offset % fur_dtype_bytes(dtype))
         return fur_error_set(
             error, FUR_E_FORMAT, NAME_FORMAT "begins at byte %lld of the file, expected a multiple of %lld",
             tensor->input->path, tensor->name, (long long)info->offset, (long long)fur_dtype_bytes(dtype));

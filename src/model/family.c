@@ -396,7 +396,7 @@ static fur_status config_from(fur_context *context, const char *path, fur_model_
     return status;
 }
 
-fur_status fur_config_read(fur_context *context, const char *path, fur_model_config *out)
+fur_status fur_family_config(fur_context *context, const char *path, fur_model_config *out)
 {
     fur_model_config config = {0};
     FUR_TRY(config_from(context, path, &config));

@@ -15,9 +15,9 @@
 fur_status fur_gguf_config_json(fur_error *error, const fur_gguf *file, json_t **out);
 /* Weights into an allocated model whose config was read from the same file. */
 fur_status fur_gguf_weights_read(fur_error *error, const fur_tensor_source *source, fur_model *model);
-/* The tensor that a parameter is there; NULL: none. */
+/* The tensor that a parameter is there, and how it is laid out; NULL: none. */
 const fur_tensor_info *fur_gguf_tensor_of(const fur_tensor_source *source, const fur_model_config *config,
-                                          const fur_parameter *p);
+                                          const fur_parameter *p, fur_file_layout *layout);
 
 /* Values of a config, as fur_gguf_config_json reads them, into `to`; FUR_E_UNSUPPORTED naming what no architecture of
  * GGUF, or none of its readers, knows. */

@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "base/size.h"
 #include "io/file.h"
+#include "model/coded.h"
 #include "model/config.h"
 #include "model/family.h"
 #include "model/gguf.h"
@@ -44,9 +45,11 @@ static place place_of(const fur_model_config *c, const fur_family *family, const
 }
 
 const fur_tensor_info *fur_gguf_tensor_of(const fur_tensor_source *source, const fur_model_config *config,
-                                          const fur_parameter *p)
+                                          const fur_parameter *p, fur_file_layout *layout)
 {
-    return fur_tensor_source_find(source, place_of(config, fur_family_find(config->family), p).name);
+    place at = place_of(config, fur_family_find(config->family), p);
+    *layout = at.layout;
+    return fur_tensor_source_find(source, at.name);
 }
 
 /* ---- reading ----------------------------------------------------------------------------------------------------- */
@@ -56,6 +59,9 @@ static fur_status read_parameter(fur_error *error, const fur_tensor_source *sour
                                  const fur_parameter *p, fur_model *model)
 {
     float *data = model->data + p->offset;
+    const fur_tensor_info *info = fur_tensor_source_find(source, at->name);
+    if (fur_coded_takes(model, p, info, at->layout))
+        return fur_coded_open(error, source, info, p, at->layout, model);
     FUR_TRY(fur_tensor_source_read_f32(error, source, at->name, p->rank, p->shape, true, data));
     for (int64_t i = 0; at->above > 0 && i < p->count; i++)
         data[i] -= at->above;
@@ -76,7 +82,10 @@ fur_status fur_gguf_weights_read(fur_error *error, const fur_tensor_source *sour
 {
     const fur_family *family = fur_family_find(model->config.family);
     int64_t read = fur_tensor_source_find(source, ROPE_FACTORS) != NULL; /* by the config */
-    for (int64_t i = 0; i < model->table.count; i++, read++) {
+    for (int64_t i = 0; i < model->table.count; i++) {
+        if (model->table.list[i].adapter)
+            continue;
+        read++;
         place at = place_of(&model->config, family, &model->table.list[i]);
         FUR_TRY(read_parameter(error, source, &at, &model->table.list[i], model));
     }
@@ -86,7 +95,8 @@ fur_status fur_gguf_weights_read(fur_error *error, const fur_tensor_source *sour
         const char *name = fur_tensor_source_at(source, i)->name;
         bool known = strcmp(name, ROPE_FACTORS) == 0;
         for (int64_t k = 0; !known && k < model->table.count; k++)
-            known = strcmp(name, place_of(&model->config, family, &model->table.list[k]).name) == 0;
+            known = !model->table.list[k].adapter &&
+                    strcmp(name, place_of(&model->config, family, &model->table.list[k]).name) == 0;
         if (!known)
             return fur_error_set(error, FUR_E_FORMAT, "%s: tensor '%.200s' is not part of this model",
                                  fur_tensor_source_path(source), name);

@@ -250,7 +250,8 @@ fur_status fur_chat_encode(fur_context *context, const fur_tokenizer *tokenizer,
     int64_t written = fur_min_i64(capacity, all.length);
     if (status == FUR_OK && written > 0) {
         memcpy(ids, all.data, (size_t)written * sizeof *ids);
-        memcpy(answer, marks.data, (size_t)written);
+        if (answer)
+            memcpy(answer, marks.data, (size_t)written);
     }
     *count = all.length;
     fur_ids_clear(&all);

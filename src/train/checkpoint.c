@@ -96,17 +96,24 @@ typedef struct moment_entries {
     int64_t count;
 } moment_entries;
 
+static bool is_frozen(const fur_model *model, const fur_parameter *p)
+{
+    return !p->table && fur_trained_at(&model->table, p->offset) < 0;
+}
+
 static void list_moments(const fur_model *model, const fur_run *run, moment_entries *out)
 {
     for (int64_t i = 0; i < model->table.count; i++) {
         const fur_parameter *p = &model->table.list[i];
+        if (is_frozen(model, p))
+            continue;
         raw_tensor raw[MOST_TENSORS] = {{.prefix = "exp_avg"}, {.prefix = "exp_avg_sq"}};
         int tensors = p->table ? table_tensors(p, &run->memory.row_moments, model->table.first_table, raw) : 2;
         for (int k = 0; k < tensors; k++) {
             fur_tensor_entry *entry = &out->list[out->count];
             moment *source = &out->sources[out->count];
             name_tensor(&out->names[out->count], raw[k].prefix, p);
-            *source = (moment){&run->memory.moments, k != 0, p->offset};
+            *source = (moment){&run->memory.moments, k != 0, fur_trained_at(&model->table, p->offset)};
             *entry = (fur_tensor_entry){.name = out->names[out->count++].text};
             if (p->table) {
                 entry->dtype = raw[k].dtype;
@@ -166,8 +173,9 @@ static fur_status read_moment(fur_error *error, const fur_safetensors *file, fur
     moment_name name = {0};
     name_tensor(&name, v ? "exp_avg_sq" : "exp_avg", p);
     float *in_memory = v ? moments->v_P : moments->m_P, *to = in_memory ? in_memory : model->gradient;
-    FUR_TRY(fur_safetensors_read_f32(error, file, name.text, p->rank, p->shape, true, to + p->offset));
-    return in_memory ? FUR_OK : fur_moments_write(error, moments, v, p->offset, p->count, to + p->offset);
+    int64_t at = fur_trained_at(&model->table, p->offset);
+    FUR_TRY(fur_safetensors_read_f32(error, file, name.text, p->rank, p->shape, true, to + at));
+    return in_memory ? FUR_OK : fur_moments_write(error, moments, v, at, p->count, to + at);
 }
 
 fur_status fur_checkpoint_read_moments(fur_context *context, const char *folder, fur_model *model, fur_run *run)
@@ -180,6 +188,8 @@ fur_status fur_checkpoint_read_moments(fur_context *context, const char *folder,
     fur_free(path);
     for (int64_t i = 0; status == FUR_OK && i < model->table.count; i++) {
         const fur_parameter *p = &model->table.list[i];
+        if (is_frozen(model, p))
+            continue;
         if (p->table) {
             status = read_table_moments(error, file, model, run, p);
             continue;
@@ -193,7 +203,9 @@ fur_status fur_checkpoint_read_moments(fur_context *context, const char *folder,
 
 /* ---- manifest --------------------------------------------------------------------------------------------- */
 
-static const char *const own_files[] = {"config.json", "model.safetensors", "trainer.json", "optimizer.safetensors"};
+static const char *const own_files[] = {"config.json",         "model.safetensors",
+                                        "adapter_config.json", "adapter_model.safetensors",
+                                        "trainer.json",        "optimizer.safetensors"};
 enum { OWN_FILES = sizeof own_files / sizeof own_files[0], LISTED_FILES = OWN_FILES + FUR_TOKENIZER_FILES };
 
 static const char *listed_file(int i)

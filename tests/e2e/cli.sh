@@ -39,7 +39,7 @@ grep -q '^usage: furlong VERB' out || fail "no usage without a verb"
 # ---- help, man pages, completion ----------------------------------------------------------------------------------
 expect 0 help
 verbs=$(sed -n '/^Verbs$/,/^More$/s/^  \([a-z]*\) .*/\1/p' out)
-[ "$(echo "$verbs" | wc -l)" -eq 12 ] || fail "verbs of the help: $verbs"
+[ "$(echo "$verbs" | wc -l)" -eq 14 ] || fail "verbs of the help: $verbs"
 for verb in $verbs; do
     expect 0 help "$verb"
     cp out help

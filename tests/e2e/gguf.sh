@@ -61,7 +61,7 @@ expect 0 eval -m onwards -f text -c 64 -t 1 --json
 
 # ---- too large, and damaged ----------------------------------------------------------------------------------------
 
-refused 4 f32.gguf "its weights need" "as f32, more than" -- generate -m f32.gguf -p x -n 4 --memory 1M -t 1
+refused 4 f32.gguf "its weights need" -- generate -m f32.gguf -p x -n 4 --memory 1M -t 1
 refused 4 f32.gguf "its weights need" -- eval -m f32.gguf -f text -c 64 --memory 1M -t 1
 expect 4 plan -m f32.gguf -c 64 --memory 1M
 # damaged BYTES OFFSET WORD...: those bytes there, for every verb that reads models
