@@ -10,7 +10,7 @@
 static fur_status grow(fur_error *error, void **data, int64_t length, int64_t *capacity, int64_t more, int64_t element)
 {
     int64_t needed, bytes;
-    if (more <= *capacity - length)
+    if (*data && more <= *capacity - length) /* room for nothing is a place too */
         return FUR_OK;
     if (!fur_add_ok(length, more, &needed) || !fur_mul_ok(fur_max_i64(needed, 64), 2 * element, &bytes))
         return fur_memory_error(error, INT64_MAX, "a text");

@@ -28,7 +28,7 @@ typedef struct fur_spans {
     int64_t length, capacity;
 } fur_spans;
 
-/* Makes room for `more` beyond length. */
+/* Makes room for `more` beyond length; data is not NULL then. */
 fur_status fur_string_reserve(fur_error *error, fur_string *string, int64_t more);
 fur_status fur_string_add(fur_error *error, fur_string *string, const char *text, int64_t bytes);
 void fur_string_clear(fur_string *string);

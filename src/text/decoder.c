@@ -206,6 +206,8 @@ fur_status fur_decoder_piece(fur_error *error, const fur_decoder *decoder, const
 
 void fur_decoder_finish(const fur_decoder *decoder, fur_string *text, int64_t from)
 {
+    if (text->length == from)
+        return;
     const char *start = text->data + from;
     int64_t bytes = text->length - from;
     for (int64_t i = decoder->whole_from; i < decoder->count; i++)

@@ -117,8 +117,12 @@ static fur_status parse_if(fur_jparser *p, fur_jnode *node)
     FUR_TRY(close_tag(p, true));
     FUR_TRY(parse_body(p, ends, &node->b));
     if (fur_jis_word(p, "elif")) {
+        if (++p->depth > FUR_JDEPTH)
+            return fur_jparse_refuse(p, FUR_E_UNSUPPORTED, "blocks nested too deep");
         FUR_TRY(fur_jnode_new(p, JN_IF, &node->c));
-        return parse_if(p, node->c);
+        FUR_TRY(parse_if(p, node->c));
+        p->depth--;
+        return FUR_OK;
     }
     if (fur_jis_word(p, "else")) {
         FUR_TRY(end_block(p));

@@ -158,7 +158,7 @@ static fur_status run_strip(fur_error *error, const fur_normal_step *step, const
         if (!step->right || !space)
             end = at + length;
     }
-    return end > first ? fur_string_add(error, out, text + first, end - first) : FUR_OK;
+    return end > first ? fur_string_add(error, out, text + first, end - first) : fur_string_reserve(error, out, 0);
 }
 
 static fur_status run_step(fur_error *error, const fur_normal_step *step, const char *text, int64_t bytes, bool begins,

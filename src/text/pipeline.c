@@ -304,6 +304,7 @@ static fur_status find_pieces(fur_error *error, fur_pipeline *pipeline, const wi
     fur_string *normal = &pipeline->normal;
     int64_t mark = 0;
     outer->length = inner->length = normal->length = 0;
+    FUR_TRY(fur_string_reserve(error, normal, 0)); /* where it is all tokens */
     FUR_TRY(fur_added_split(error, &pipeline->added, false, specials, w->text, 0, w->bytes, outer));
     for (int64_t i = 0; i < outer->length; i++) {
         fur_span span = outer->data[i];
@@ -379,12 +380,12 @@ static fur_status add_pieces(fur_error *error, fur_pipeline *pipeline, bool stra
 {
     for (int64_t i = 0; i < pipeline->inner.length; i++) {
         fur_span span = pipeline->inner.data[i];
-        const char *text = pipeline->normal.data + span.first;
-        int64_t bytes = span.end - span.first;
         if (span.id >= 0) {
             FUR_TRY(fur_ids_add(error, out, span.id));
             continue;
         }
+        const char *text = pipeline->normal.data + span.first;
+        int64_t bytes = span.end - span.first;
         if (strays && pipeline->byte_level) {
             pipeline->word.length = 0;
             FUR_TRY(fur_utf8_restore(error, text, bytes, &pipeline->word));

@@ -223,6 +223,11 @@ static void test_refused(void **state)
     char deep[1024] = "{{ ";
     memset(deep + 3, '(', 500);
     refuse(deep, FUR_E_UNSUPPORTED, "nested too deep");
+    char many[4096];
+    size_t length = 0;
+    for (int i = 0; i < 200; i++)
+        length += (size_t)snprintf(many + length, sizeof many - length, i ? "{%% elif a %%}" : "{%% if a %%}");
+    refuse(many, FUR_E_UNSUPPORTED, "nested too deep");
 }
 
 static void test_public(void **state)
