@@ -12,19 +12,12 @@
 extern char **environ;
 
 static int (*const runs[CLI_VERBS])(cli_session *) = {
-    [CLI_DEMO] = verb_demo,
-    [CLI_TRAIN] = verb_train,
-    [CLI_EVAL] = verb_eval,
-    [CLI_AUDIT] = verb_audit,
-    [CLI_GENERATE] = verb_generate,
-    [CLI_PLAN] = verb_plan,
-    [CLI_BENCH] = verb_bench,
-    [CLI_CONVERT] = verb_convert,
-    [CLI_INSPECT] = verb_inspect,
-    [CLI_DOCTOR] = verb_doctor,
-    [CLI_VERSION] = verb_version,
-    [CLI_LONG_STEP] = verb_long_step,
-    [CLI_FIT_ATTENTION] = verb_fit_attention,
+    [CLI_DEMO] = verb_demo,           [CLI_TRAIN] = verb_train,         [CLI_FINETUNE] = verb_finetune,
+    [CLI_EVAL] = verb_eval,           [CLI_AUDIT] = verb_audit,         [CLI_GENERATE] = verb_generate,
+    [CLI_CHAT] = verb_chat,           [CLI_PLAN] = verb_plan,           [CLI_BENCH] = verb_bench,
+    [CLI_CONVERT] = verb_convert,     [CLI_INSPECT] = verb_inspect,     [CLI_DOCTOR] = verb_doctor,
+    [CLI_VERSION] = verb_version,     [CLI_LONG_STEP] = verb_long_step, [CLI_FIT_ATTENTION] = verb_fit_attention,
+    [CLI_TOKENIZER] = verb_tokenizer,
 };
 
 /* Whether this machine has AVX-512, as the library sees it. */

@@ -6,10 +6,13 @@
 
 #define AT(field) offsetof(cli_options, field)
 #define DEMO      (1u << CLI_DEMO)
-#define TRAIN     (1u << CLI_TRAIN)
+#define NEW       (1u << CLI_TRAIN) /* what shapes a new model */
+#define FINETUNE  (1u << CLI_FINETUNE)
+#define TRAIN     (NEW | FINETUNE)
 #define EVAL      (1u << CLI_EVAL)
 #define AUDIT     (1u << CLI_AUDIT)
-#define GENERATE  (1u << CLI_GENERATE)
+#define CHAT      (1u << CLI_CHAT)
+#define GENERATE  ((1u << CLI_GENERATE) | CHAT)
 #define CONVERT   (1u << CLI_CONVERT)
 #define PLAN      (1u << CLI_PLAN)
 #define BENCH     (1u << CLI_BENCH)
@@ -18,6 +21,7 @@
 #define VERSION   (1u << CLI_VERSION)
 #define FIT       (1u << CLI_FIT_ATTENTION)
 #define LONG_STEP (1u << CLI_LONG_STEP)
+#define TOKENIZER (1u << CLI_TOKENIZER)
 #define ALL_VERBS ((1u << CLI_VERBS) - 1u)
 #define RUNS      (DEMO | TRAIN | EVAL | AUDIT | GENERATE | PLAN | BENCH | DOCTOR | FIT | LONG_STEP)
 
@@ -26,56 +30,60 @@
 /* clang-format off */
 static const cli_option table[] = {
     {"model", 'm', NULL, CLI_TEXT, "FOLDER", NULL, NULL, 0, 0, "Model",
-     "model in Hugging Face form (config.json, model.safetensors), or an output folder of train, whose latest "
-     "checkpoint is taken; for train: the weights to start from",
-     TRAIN | EVAL | AUDIT | GENERATE | CONVERT | PLAN | BENCH | INSPECT | FIT | LONG_STEP, "FURLONG_MODEL", AT(model)},
+     "model in Hugging Face form (config.json, model.safetensors), a GGUF file, or an output folder of train, whose "
+     "latest checkpoint is taken; for train: the weights to start from",
+     TRAIN | EVAL | AUDIT | GENERATE | CONVERT | PLAN | BENCH | INSPECT | FIT | LONG_STEP | TOKENIZER,
+     "FURLONG_MODEL", AT(model)},
     {"preset", 0, NULL, CLI_TEXT, "NAME", "(bytes-1m)", NULL, 0, 0, "Model",
      "shape of a new model: bytes-1m, bytes-4m, gpt2-124m, llama-135m, llama-1b; with -almost-linear behind it, heads of 32 "
      "and all but every fourth layer almost-linear; with -lookup, tables for all maps; with -hybrid, for the feedforward; "
      "mf-tiny, mf-small",
-     TRAIN | PLAN | BENCH, "FURLONG_PRESET", AT(preset)},
+     NEW | PLAN | BENCH, "FURLONG_PRESET", AT(preset)},
     {"ctx-size", 'c', "context", CLI_COUNT, "TOKENS", "(chosen)", NULL, 1, TEBI, "Model",
      "longest document: tokens that see each other. Longer ones are cut into pieces of this length, and counted",
-     TRAIN | EVAL | AUDIT | PLAN | BENCH | INSPECT | FIT | LONG_STEP, "FURLONG_CTX_SIZE", AT(context)},
+     TRAIN | EVAL | AUDIT | CHAT | PLAN | BENCH | INSPECT | FIT | LONG_STEP, "FURLONG_CTX_SIZE", AT(context)},
     {"layers", 0, NULL, CLI_INT, "COUNT", "(the preset's)", NULL, 1, 512, "Model",
-     "layers of a preset instead of its own number", TRAIN | PLAN | BENCH, NULL, AT(layers)},
+     "layers of a preset instead of its own number", NEW | PLAN | BENCH, NULL, AT(layers)},
     {"attention", 0, NULL, CLI_TEXT, "KINDS", "(the preset's)", NULL, 0, 0, "Model",
-     "attention of the layers: one kind for all, or kind@first-last,...", TRAIN | PLAN | BENCH, NULL, AT(attention)},
+     "attention of the layers: one kind for all, or kind@first-last,...", NEW | PLAN | BENCH, NULL, AT(attention)},
     {"projection", 0, NULL, CLI_TEXT, "KINDS", "(the preset's)", NULL, 0, 0, "Model",
      "kind of a layer's maps, dense or lookup: one for all, or ffn=kind,qkvo=kind. lookup: signs of the input pick rows "
-     "of learned tables, which take far more memory and far fewer multiplications", TRAIN | PLAN, NULL, AT(projection)},
+     "of learned tables, which take far more memory and far fewer multiplications", NEW | PLAN, NULL, AT(projection)},
     {"lookup-bits", 0, NULL, CLI_INT, "BITS", "(8)", NULL, 1, 12, "Model",
      "look-up maps: signs that pick a row of a table, which has 2^BITS rows; the feedforward's second map has two more",
-     TRAIN | PLAN | BENCH, NULL, AT(lookup_bits)},
+     NEW | PLAN | BENCH, NULL, AT(lookup_bits)},
     {"lookup-temperature", 0, NULL, CLI_REAL, "T", "(none)", NULL, 0, 1000, "Model",
      "look-up maps: rows are weighted by their probability at this temperature, not by the released score",
-     TRAIN | PLAN, NULL, AT(lookup_temperature)},
+     NEW | PLAN, NULL, AT(lookup_temperature)},
     {"lookup-rows", 0, NULL, CLI_INT, "COUNT", "(the preset's)", NULL, 1, 2, "Model",
      "look-up maps: rows read of a table; the second lies across the nearest change of sign, so that outputs do not jump "
      "there. Models with tables for the feedforward alone learn from the start with 2, which is their default",
-     TRAIN | PLAN, NULL, AT(lookup_rows)},
+     NEW | PLAN, NULL, AT(lookup_rows)},
     {"table-type", 0, NULL, CLI_CHOICE, "TYPE", "(as they are)", "f32|bf16|int8", 0, 0, "Model",
      "what look-up tables are stored as: bf16 takes half the bytes of f32, int8 with a scale a row about a quarter",
      CONVERT | BENCH, NULL, AT(table_type)},
+    {"type", 0, NULL, CLI_CHOICE, "TYPE", "f32", "f32|bf16|q8_0", 0, 0, "Model",
+     "what matrices are stored as in a GGUF file: q8_0 has 8 bits and for 32 numbers a scale of 16; vectors stay f32",
+     CONVERT, NULL, AT(type)},
     {"window", 0, NULL, CLI_TEXT, "TOKENS", "(none)", NULL, 0, 0, "Model",
      "tokens that a token sees, itself among them: one number for all layers, or 4096@0-9,none@10-11; for bench one "
      "number. Of almost-linear layers: tokens before the own chunk that are seen one by one", TRAIN | PLAN | BENCH, NULL, AT(window)},
     {"degree", 0, NULL, CLI_INT, "P", "(2)", NULL, 1, 6, "Model",
-     "almost-linear: degree of the polynomial in place of the exponential of far keys", TRAIN | PLAN | BENCH | AUDIT,
+     "almost-linear: degree of the polynomial in place of the exponential of far keys", NEW | PLAN | BENCH | AUDIT,
      NULL, AT(degree)},
     {"bound", 0, NULL, CLI_REAL, "B", "(1)", NULL, 1e-6, 16, "Model",
-     "almost-linear: far logits are at most this in size; near ones are not bounded", TRAIN | PLAN | BENCH, NULL,
+     "almost-linear: far logits are at most this in size; near ones are not bounded", NEW | PLAN | BENCH, NULL,
      AT(bound)},
     {"chunk", 0, NULL, CLI_COUNT, "TOKENS", "(128)", NULL, 16, 4096, "Model",
      "almost-linear: tokens of a chunk, which see each other one by one, and --window tokens before it",
-     TRAIN | PLAN | BENCH | AUDIT, NULL, AT(chunk)},
+     NEW | PLAN | BENCH | AUDIT, NULL, AT(chunk)},
     {"far-bias", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Model",
-     "almost-linear: each head learns a number that is added to its far logits", TRAIN | PLAN, NULL, AT(far_bias)},
+     "almost-linear: each head learns a number that is added to its far logits", NEW | PLAN, NULL, AT(far_bias)},
     {"fine-gradient", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Model",
      "almost-linear: gradients by a polynomial of one degree more, as near those of exact attention as the output is",
-     TRAIN | PLAN, NULL, AT(fine_gradient)},
+     NEW | PLAN, NULL, AT(fine_gradient)},
     {"max-features", 0, NULL, CLI_COUNT, "COUNT", "(64K)", NULL, 1, 1048576, "Model",
-     "almost-linear: most features, C(head width + degree, degree)", TRAIN | PLAN | BENCH | AUDIT, NULL,
+     "almost-linear: most features, C(head width + degree, degree)", NEW | PLAN | BENCH | AUDIT, NULL,
      AT(max_features)},
     {"max-error", 0, NULL, CLI_REAL, "SHARE", "(none; 0.001 for audit)", NULL, 1e-9, 999999, "Model",
      "almost-linear: a head whose output is off by more than this share of the exact one sees its far keys one by one "
@@ -83,27 +91,34 @@ static const cli_option table[] = {
     {"sink-tokens", 0, NULL, CLI_COUNT, "TOKENS", "(0)", NULL, 0, TEBI, "Model",
      "first tokens of a document that are seen in spite of --window", TRAIN | PLAN, NULL, AT(sink_tokens)},
     {"sink-logits", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Model",
-     "each head learns a logit that takes part of the attention, as in gpt-oss", TRAIN | PLAN, NULL, AT(sink_logits)},
+     "each head learns a logit that takes part of the attention, as in gpt-oss", NEW | PLAN, NULL, AT(sink_logits)},
     {"position", 0, NULL, CLI_CHOICE, "NAME", "(the preset's)", "learned|rope|alibi", 0, 0, "Model",
-     "how a new model knows positions", TRAIN | PLAN, NULL, AT(position)},
+     "how a new model knows positions", NEW | PLAN, NULL, AT(position)},
     {"rope-scaling", 0, NULL, CLI_TEXT, "SCALING", "(none)", NULL, 0, 0, "Model",
      "angles for a context longer than the one first trained on: linear:FACTOR, ntk:FACTOR, dynamic:FACTOR:ORIGINAL, "
      "yarn:FACTOR:ORIGINAL, llama3:FACTOR:ORIGINAL", TRAIN | PLAN, NULL, AT(rope_scaling)},
     {"softcap", 0, NULL, CLI_REAL, "VALUE", "(none)", NULL, 0, 999999, "Model",
      "attention scores stay below it in size, by a tanh; 0: none", TRAIN | PLAN, NULL, AT(softcap)},
     {"qk-norm", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Model",
-     "RMSNorm of each head's queries and keys, as in Qwen 3", TRAIN | PLAN, NULL, AT(qk_norm)},
+     "RMSNorm of each head's queries and keys, as in Qwen 3", NEW | PLAN, NULL, AT(qk_norm)},
     {"dropout", 0, NULL, CLI_REAL, "RATE", "(0)", NULL, 0, 0.999, "Training",
      "share of embeddings, and of what each layer adds, that is left out in training", TRAIN | PLAN, NULL,
      AT(dropout)},
     {"attention-dropout", 0, NULL, CLI_REAL, "RATE", "(0)", NULL, 0, 0.999, "Training",
      "share of attention's weights that is left out in training", TRAIN | PLAN, NULL, AT(attention_dropout)},
-    {"tokenizer", 0, NULL, CLI_CHOICE, "NAME", "(bytes)", "bytes", 0, 0, "Data",
-     "how text becomes tokens. Every preset accepts bytes", TRAIN | EVAL | AUDIT | GENERATE | PLAN | FIT, NULL, AT(tokenizer)},
+    {"tokenizer", 0, NULL, CLI_TEXT, "PATH", "(the model's, else bytes)", NULL, 0, 0, "Data",
+     "how text becomes tokens: bytes, a tokenizer.json, or a folder that holds one. A new model's vocabulary becomes that of "
+     "the tokenizer", TRAIN | EVAL | AUDIT | GENERATE | PLAN | FIT | TOKENIZER, NULL, AT(tokenizer)},
+    {"action", 0, NULL, CLI_CHOICE, "ACTION", "inspect", "train|encode|decode|inspect", 0, 0, "Data",
+     "what to do; the word after tokenizer", TOKENIZER, NULL, AT(action)},
+    {"vocab-size", 0, NULL, CLI_COUNT, "TOKENS", "8192", NULL, 257, 4000000, "Data",
+     "tokens to learn: 256 bytes, merges, and one for the end of a text", TOKENIZER, NULL, AT(vocabulary)},
+    {"add-special-tokens", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Data",
+     "encode with the tokens that the tokenizer puts around a text, such as its first", TOKENIZER, NULL, AT(add_special_tokens)},
 
     {"file", 'f', NULL, CLI_LIST, "PATH", NULL, NULL, 0, 0, "Data",
      "text, .jsonl with a field \"text\", .npy, any of these as .zst, a folder, or - for standard input; repeats",
-     DEMO | TRAIN | EVAL | AUDIT | GENERATE | INSPECT | FIT | LONG_STEP, NULL, AT(files)},
+     DEMO | TRAIN | EVAL | AUDIT | GENERATE | INSPECT | FIT | LONG_STEP | TOKENIZER, NULL, AT(files)},
     {"eval-file", 0, NULL, CLI_LIST, "PATH", NULL, NULL, 0, 0, "Data",
      "text to evaluate on instead of the held-out end of --file; repeats", TRAIN, NULL, AT(eval_files)},
     {"held-out", 0, NULL, CLI_REAL, "SHARE", "0.1", NULL, 0, 0.9, "Data",
@@ -115,11 +130,14 @@ static const cli_option table[] = {
     {"skip-bad", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Data",
      "skip lines of a .jsonl that do not parse, and count them, instead of stopping at the first",
      TRAIN | EVAL | AUDIT, NULL, AT(skip_bad)},
+    {"stride", 0, NULL, CLI_COUNT, "TOKENS", "(the context)", NULL, 1, TEBI, "Data",
+     "tokens from the beginning of one piece to that of the next, which then overlap: each token is predicted once, with at "
+     "least --ctx-size less this many before it", EVAL, NULL, AT(stride)},
     {"max-tokens", 0, NULL, CLI_COUNT, "TOKENS", "(all)", NULL, 0, TEBI, "Data",
      "evaluate, or record for a fit, at most this many tokens", EVAL | AUDIT | INSPECT | FIT, NULL, AT(max_tokens)},
 
     {"prompt", 'p', NULL, CLI_TEXT, "TEXT", NULL, NULL, 0, 0, "Generation",
-     "text to continue (or --file, or standard input)", GENERATE, NULL, AT(prompt)},
+     "text to continue, or to encode (or --file, or standard input)", GENERATE | TOKENIZER, NULL, AT(prompt)},
     {"n-predict", 'n', NULL, CLI_COUNT, "TOKENS", "(256, or what the context leaves)", NULL, 1, TEBI, "Generation",
      "tokens to generate", GENERATE, NULL, AT(predict)},
     {"temp", 0, "temperature", CLI_REAL, "VALUE", "0.8", NULL, 0, 100, "Generation",
@@ -128,6 +146,22 @@ static const cli_option table[] = {
      "sample among the likeliest COUNT tokens only; 0: all", GENERATE, NULL, AT(top_k)},
     {"top-p", 0, NULL, CLI_REAL, "SHARE", "1", NULL, 1e-6, 1, "Generation",
      "sample among the likeliest tokens that make up this probability", GENERATE, NULL, AT(top_p)},
+    {"min-p", 0, NULL, CLI_REAL, "SHARE", "0", NULL, 0, 1, "Generation",
+     "sample among tokens of at least this share of the likeliest one's probability; 0: all", GENERATE, NULL, AT(min_p)},
+    {"repeat-penalty", 0, NULL, CLI_REAL, "FACTOR", "1", NULL, 1e-3, 100, "Generation",
+     "logits of tokens that were there become smaller by this factor; 1: none", GENERATE, NULL, AT(repeat_penalty)},
+    {"presence-penalty", 0, NULL, CLI_REAL, "VALUE", "0", NULL, -100, 100, "Generation",
+     "and by this much", GENERATE, NULL, AT(presence_penalty)},
+    {"frequency-penalty", 0, NULL, CLI_REAL, "VALUE", "0", NULL, -100, 100, "Generation",
+     "and by this much for each time", GENERATE, NULL, AT(frequency_penalty)},
+    {"repeat-last-n", 0, NULL, CLI_INT, "TOKENS", "64", NULL, -1, 1e9, "Generation",
+     "tokens that count as having been there; -1: all", GENERATE, NULL, AT(repeat_last_n)},
+    {"ignore-eos", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Generation",
+     "go on where the model ends its text", GENERATE, NULL, AT(ignore_eos)},
+    {"system", 0, "system-prompt", CLI_TEXT, "TEXT", NULL, NULL, 0, 0, "Generation",
+     "what the model is told before the conversation", CHAT, NULL, AT(system)},
+    {"reverse-prompt", 'r', "stop", CLI_LIST, "TEXT", NULL, NULL, 0, 0, "Generation",
+     "end where this text comes, without it; repeats", GENERATE, NULL, AT(stops)},
 
     {"batch-tokens", 'b', "batch-size", CLI_COUNT, "TOKENS", "(the context, at least 8K)", NULL, 1, TEBI, "Training",
      "tokens of one packed row: documents laid end to end that do not see each other",
@@ -138,17 +172,27 @@ static const cli_option table[] = {
      TRAIN, NULL, AT(ramp)},
     {"max-steps", 0, NULL, CLI_INT, "STEPS", "1000", NULL, 1, 1e12, "Training", "optimizer steps",
      DEMO | TRAIN, NULL, AT(max_steps)},
-    {"lr", 0, "learning-rate", CLI_REAL, "RATE", "(0.003 x 128 / width)", NULL, 0, 10, "Training",
-     "highest learning rate, after the warm-up", TRAIN, NULL, AT(lr)},
+    {"epochs", 0, NULL, CLI_REAL, "COUNT", "(1 for finetune without --max-steps)", NULL, 1e-3, 1e6, "Training",
+     "how often the text is gone through, in place of --max-steps", TRAIN, NULL, AT(epochs)},
+    {"lr", 0, "learning-rate", CLI_REAL, "RATE", "(0.003 x 128 / width; for finetune 2e-4, 2e-5 without adapters)", NULL, 0, 10,
+     "Training", "highest learning rate, after the warm-up", TRAIN, NULL, AT(lr)},
+    {"lora-rank", 0, NULL, CLI_INT, "RANK", "(16 for finetune, else 0)", NULL, 0, 1024, "Training",
+     "train adapters of this rank beside the model's maps, and nothing else, in a fraction of the memory; 0: the whole model",
+     TRAIN | PLAN, NULL, AT(lora_rank)},
+    {"lora-alpha", 0, NULL, CLI_REAL, "ALPHA", "(twice the rank)", NULL, 1e-6, 1e6, "Training",
+     "strength of the adapters: what they add is times alpha / rank", TRAIN, NULL, AT(lora_alpha)},
+    {"lora-targets", 0, NULL, CLI_TEXT, "MODULES", "all-linear", NULL, 0, 0, "Training",
+     "maps that get adapters: all-linear, or modules as PEFT names them, q_proj,v_proj", TRAIN | PLAN, NULL,
+     AT(lora_targets)},
     {"min-lr", 0, NULL, CLI_REAL, "RATE", "(a tenth of --lr)", NULL, 0, 10, "Training",
      "learning rate at the end of the cosine", TRAIN, NULL, AT(min_lr)},
     {"table-lr", 0, NULL, CLI_REAL, "FACTOR", "1", NULL, 0, 1000, "Training",
-     "look-up maps: learning rate of tables, as a multiple of --lr", TRAIN, NULL, AT(table_lr)},
+     "look-up maps: learning rate of tables, as a multiple of --lr", NEW, NULL, AT(table_lr)},
     {"table-optimizer", 0, NULL, CLI_CHOICE, "NAME", "lazy", "lazy|adam", 0, 0, "Training",
      "look-up maps: lazy moves rows when a step uses them, with bf16 momentum and one second moment a row; adam moves all "
-     "in every step, with 6 more bytes a number", TRAIN | PLAN, NULL, AT(table_optimizer)},
+     "in every step, with 6 more bytes a number", NEW | PLAN, NULL, AT(table_optimizer)},
     {"weight-decay", 0, NULL, CLI_REAL, "VALUE", "0.1", NULL, 0, 10, "Training",
-     "decay of matrices, decoupled (AdamW)", TRAIN, NULL, AT(weight_decay)},
+     "decay of matrices, decoupled (AdamW); for finetune 0 unless given", TRAIN, NULL, AT(weight_decay)},
     {"warmup-steps", 0, NULL, CLI_INT, "STEPS", "(a twentieth of --max-steps)", NULL, 0, 1e12, "Training",
      "steps over which the learning rate rises from 0", TRAIN, NULL, AT(warmup_steps)},
     {"grad-accum", 0, NULL, CLI_INT, "ROWS", "1", NULL, 1, 1e6, "Training",
@@ -171,7 +215,7 @@ static const cli_option table[] = {
     {"log-steps", 0, NULL, CLI_INT, "STEPS", "1", NULL, 1, 1e12, "Training",
      "steps between lines of metrics.jsonl", TRAIN, NULL, AT(log_steps)},
     {"output-dir", 'o', NULL, CLI_TEXT, "FOLDER", "(runs/NAME-N)", NULL, 0, 0, "Training",
-     "folder of the run, or of the model that audit or convert makes; never overwrites another",
+     "folder of the run, or of the model that audit or convert makes, or convert's X.gguf; never overwrites another",
      DEMO | TRAIN | AUDIT | CONVERT | LONG_STEP, "FURLONG_OUTPUT_DIR", AT(output_dir)},
     {"resume", 0, NULL, CLI_TEXT, "[latest|PATH]", NULL, NULL, 0, 0, "Training",
      "go on from a checkpoint: the latest of --output-dir (without one: of the newest run), or the step folder PATH; "
@@ -216,10 +260,10 @@ static const cli_option table[] = {
 
     {"input", 'i', NULL, CLI_TEXT, "FILE", NULL, NULL, 0, 0, "Fit",
      ".npz or .safetensors with x (or a1, a2, a3) and b, [n, d] or [sequences, n, d]; optional lengths, segments, "
-     "weights, and a start q, k", FIT, NULL, AT(input)},
+     "weights, and a start q, k; of tokenizer decode: .npy of token ids", FIT | TOKENIZER, NULL, AT(input)},
     {"output", 'o', NULL, CLI_TEXT, "FILE", NULL, NULL, 0, 0, "Fit",
-     ".safetensors for q, k, v, and x, y in f64; written for every end of a run, over what was there", FIT, NULL,
-     AT(output)},
+     ".safetensors for q, k, v, and x, y in f64; written for every end of a run, over what was there. Of tokenizer: a folder "
+     "(train), .npy of token ids (encode) or the text (decode)", FIT | TOKENIZER, NULL, AT(output)},
     {"causal", 0, NULL, CLI_FLAG, NULL, NULL, NULL, 0, 0, "Fit", "a row sees those of its sequence up to its own",
      FIT, NULL, AT(causal)},
     {"rank", 0, NULL, CLI_INT, "RANK", "(full)", NULL, 1, 8192, "Fit",

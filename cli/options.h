@@ -13,9 +13,11 @@
 typedef enum cli_verb {
     CLI_DEMO,
     CLI_TRAIN,
+    CLI_FINETUNE,
     CLI_EVAL,
     CLI_AUDIT,
     CLI_GENERATE,
+    CLI_CHAT,
     CLI_CONVERT,
     CLI_PLAN,
     CLI_BENCH,
@@ -23,6 +25,7 @@ typedef enum cli_verb {
     CLI_DOCTOR,
     CLI_VERSION,
     CLI_FIT_ATTENTION,
+    CLI_TOKENIZER,
     CLI_LONG_STEP, /* hidden: one step of the demo in a process of its own */
     CLI_VERBS
 } cli_verb;
@@ -81,7 +84,7 @@ typedef struct cli_option {
 /* Weakest first. A file named by --config was asked for in this very command, so it wins over the environment. */
 typedef enum cli_source { CLI_FROM_DEFAULT = 0, CLI_FROM_ENVIRONMENT, CLI_FROM_CONFIG, CLI_FROM_COMMAND } cli_source;
 
-#define CLI_MAX_OPTIONS 144
+#define CLI_MAX_OPTIONS 176
 
 typedef struct cli_options {
     cli_verb verb;
@@ -101,7 +104,7 @@ typedef struct cli_options {
     double bound, max_error;
     int64_t lookup_bits, lookup_rows;
     double lookup_temperature, table_lr;
-    const char *table_optimizer, *table_type;
+    const char *table_optimizer, *table_type, *type;
     bool far_bias, fine_gradient;
     int64_t context, row_tokens;
     cli_ramp ramp;
@@ -112,14 +115,20 @@ typedef struct cli_options {
     int64_t layers, disk;
     const char *isa, *dtype, *keep, *disk_dir, *store, *store_dtype;
     /* training */
-    double lr, min_lr, weight_decay, grad_clip;
+    double lr, min_lr, weight_decay, grad_clip, epochs, lora_alpha;
+    int64_t lora_rank;
+    const char *lora_targets;
     int64_t warmup_steps, max_steps, grad_accum, save_steps, eval_steps, log_steps, error_steps, keep_checkpoints,
         eval_tokens;
     const char *output_dir, *resume, *config;
     bool skip_nonfinite, dry_run;
     /* generation and evaluation */
-    int64_t predict, top_k, max_tokens;
-    double temperature, top_p;
+    int64_t predict, top_k, max_tokens, stride;
+    double temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
+    int64_t repeat_last_n;
+    cli_list stops;
+    bool ignore_eos;
+    const char *system;
     /* plan, bench, demo */
     const char *purpose, *mode, *kind, *codes;
     bool longest, bidirectional, quick, cold;
@@ -132,6 +141,10 @@ typedef struct cli_options {
     bool causal, continuation, factored, capture;
     int64_t layer, head;
     const char *install;
+    /* tokenizer */
+    const char *action;
+    int64_t vocabulary;
+    bool add_special_tokens;
     /* output */
     bool json, help;
 } cli_options;

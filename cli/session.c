@@ -225,12 +225,16 @@ char *cli_model_folder(const cli_session *session, const char *name)
         (void)cli_refuse(session, CLI_BAD_INPUT, "%s: %s", name, strerror(errno));
         return NULL;
     }
+    if (!S_ISDIR(info.st_mode) && fur_is_gguf(name))
+        return cli_copy(name);
     if (!S_ISDIR(info.st_mode)) {
         (void)cli_refuse(session, CLI_BAD_INPUT,
-                         "%s: expected a folder with config.json and model.safetensors, found a file", name);
+                         "%s: expected a GGUF file, or a folder with config.json and model.safetensors, found another "
+                         "file",
+                         name);
         return NULL;
     }
-    if (exists(name, "config.json"))
+    if (exists(name, "config.json") || exists(name, "adapter_config.json"))
         return cli_copy(name);
     char *latest = exists(name, "latest") ? latest_of(name) : NULL;
     if (latest == NULL)
@@ -239,31 +243,91 @@ char *cli_model_folder(const cli_session *session, const char *name)
     return latest;
 }
 
-int cli_with_model(cli_session *session, int (*run)(cli_session *session, fur_model *model))
+int cli_weights_fit(const cli_session *session, const char *model, bool used)
+{
+    fur_model_config config;
+    int64_t limit, weights = 0;
+    char needed[CLI_UNIT], given[CLI_UNIT];
+    fur_status status = fur_config_read(session->context, model, &config);
+    if (status == FUR_OK && used)
+        status = fur_model_open_bytes(session->context, model, &weights);
+    if (status != FUR_OK)
+        return cli_fail_input(session, status);
+    int code = cli_memory_limit(session, &limit, NULL);
+    if (!used)
+        weights = fur_config_parameter_count(&config) * (int64_t)sizeof(float); /* at most 2^40 of them */
+    if (code != CLI_OK || weights <= limit)
+        return code;
+    return cli_refuse(session, CLI_DOES_NOT_FIT, "%s: its weights need %s%s, more than %s", model,
+                      cli_bytes(needed, weights), used ? "" : " as f32", cli_bytes(given, limit));
+}
+
+/* used: the model is neither trained nor changed, so that its weights stay as the file has them. */
+static int with_model(cli_session *session, bool used, int (*run)(cli_session *session, fur_model *model))
 {
     fur_model *model = NULL;
     int code = cli_session_open(session);
     char *folder = code == CLI_OK ? cli_model_folder(session, session->options->model) : NULL;
     if (folder == NULL)
         return code != CLI_OK ? code : CLI_BAD_INPUT;
-    fur_status status = fur_model_load(session->context, folder, &model);
-    code = status != FUR_OK ? cli_fail_input(session, status) : run(session, model);
+    code = cli_weights_fit(session, folder, used);
+    if (code == CLI_OK) {
+        fur_status status = (used ? fur_model_open : fur_model_load)(session->context, folder, &model);
+        code = status != FUR_OK ? cli_fail_input(session, status) : run(session, model);
+    }
     if (model != NULL)
         fur_model_destroy(model);
     cli_free(folder);
     return code;
 }
 
+int cli_with_model(cli_session *session, int (*run)(cli_session *session, fur_model *model))
+{
+    return with_model(session, false, run);
+}
+
+int cli_with_used_model(cli_session *session, int (*run)(cli_session *session, fur_model *model))
+{
+    return with_model(session, true, run);
+}
+
+char *cli_tokenizer_name(const cli_session *session)
+{
+    const cli_options *options = session->options;
+    if (options->tokenizer != NULL || options->model == NULL)
+        return cli_copy(options->tokenizer != NULL ? options->tokenizer : "bytes");
+    char *folder = cli_model_folder(session, options->model);
+    if (folder == NULL || fur_is_gguf(folder) || exists(folder, "tokenizer.json"))
+        return folder;
+    cli_free(folder);
+    return cli_copy("bytes");
+}
+
+int cli_tokenizer_vocabulary(const cli_session *session, const char *name, int64_t *vocabulary)
+{
+    fur_tokenizer *tokenizer;
+    fur_status status = fur_tokenizer_open(session->context, name, &tokenizer);
+    if (status != FUR_OK)
+        return cli_fail_input(session, status);
+    *vocabulary = fur_tokenizer_vocabulary(tokenizer);
+    fur_tokenizer_close(tokenizer);
+    return CLI_OK;
+}
+
 int cli_corpus_open(const cli_session *session, const cli_list *files, int64_t vocabulary, fur_corpus **corpus)
 {
+    char *tokenizer = cli_tokenizer_name(session);
+    if (tokenizer == NULL)
+        return CLI_BAD_INPUT;
     fur_corpus_settings settings;
     fur_corpus_settings_defaults(&settings);
     settings.paths = files->items;
     settings.path_count = files->count;
-    settings.tokenizer = session->options->tokenizer != NULL ? session->options->tokenizer : "bytes";
+    settings.tokenizer = tokenizer;
     settings.vocabulary = vocabulary;
     settings.skip_bad = session->options->skip_bad;
     fur_status status = fur_corpus_open(session->context, &settings, corpus);
+    cli_free(tokenizer);
     return status == FUR_OK ? CLI_OK : cli_fail_input(session, status);
 }
 
@@ -386,9 +450,7 @@ static int open_folder(const cli_session *session, int64_t longest, fur_model_co
     char *folder = cli_model_folder(session, options->model);
     if (folder == NULL)
         return CLI_BAD_INPUT;
-    char *path = cli_path(folder, "config.json");
-    fur_status status = fur_config_read(session->context, path, config);
-    cli_free(path);
+    fur_status status = fur_config_read(session->context, folder, config);
     cli_free(folder);
     if (status != FUR_OK)
         return cli_fail_input(session, status);

@@ -61,8 +61,20 @@ int cli_disk_limit(const cli_session *session, const char *folder, cli_disk *out
 /* Folder that holds the model meant by `name`: itself, or the latest checkpoint of a run. NULL with one line said. */
 char *cli_model_folder(const cli_session *session, const char *name);
 
+/* Ends with code 4 where the weights alone, as f32 or, of a model that is only used, as they are held, are more than the
+ * memory limit: before they are read. */
+int cli_weights_fit(const cli_session *session, const char *model, bool used);
 /* Opens the session and the model of --model, which must be given, and runs on it. */
 int cli_with_model(cli_session *session, int (*run)(cli_session *session, fur_model *model));
+/* The same where nothing of the model changes, so that weights stay as their file has them. */
+int cli_with_used_model(cli_session *session, int (*run)(cli_session *session, fur_model *model));
+
+/* What --tokenizer names, else the folder of --model where that holds a tokenizer, else "bytes". The caller frees it;
+ * NULL with one line said where the model's folder is none. */
+char *cli_tokenizer_name(const cli_session *session);
+
+/* Tokens of the tokenizer of that name. */
+int cli_tokenizer_vocabulary(const cli_session *session, const char *name, int64_t *vocabulary);
 
 /* Corpus of --file (or another list). vocabulary 0: the tokenizer's own. */
 int cli_corpus_open(const cli_session *session, const cli_list *files, int64_t vocabulary, fur_corpus **corpus);

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -129,7 +130,7 @@ static bool ends_with(const char *text, const char *end)
     return a >= b && strcmp(text + a - b, end) == 0;
 }
 
-/* Files of ids bring their own vocabulary; anything else is text, and text is bytes here. */
+/* Files of ids bring their own vocabulary; anything else is text. */
 static bool all_arrays(const cli_list *files)
 {
     for (int64_t i = 0; i < files->count; i++)
@@ -171,9 +172,15 @@ static void choose_rows(const cli_options *options, const fur_corpus_info *info,
 static void choose_rates(const cli_options *options, fur_train_settings *settings)
 {
     settings->max_steps = options->max_steps;
-    settings->lr = cli_given(options, "lr") ? options->lr : cli_default_lr(&settings->model);
+    if (cli_given(options, "lr"))
+        settings->lr = options->lr;
+    else if (options->verb == CLI_FINETUNE)
+        settings->lr = settings->model.lora_rank > 0 || settings->lora_rank > 0 ? 2e-4 : 2e-5;
+    else
+        settings->lr = cli_default_lr(&settings->model);
     settings->min_lr = cli_given(options, "min-lr") ? options->min_lr : 0.1 * settings->lr;
-    settings->weight_decay = options->weight_decay;
+    settings->weight_decay =
+        options->verb == CLI_FINETUNE && !cli_given(options, "weight-decay") ? 0 : options->weight_decay;
     settings->table_lr = options->table_lr;
     settings->table_adam = strcmp(options->table_optimizer, "adam") == 0;
     settings->grad_clip = options->grad_clip;
@@ -201,12 +208,36 @@ static int check_resumed(const cli_session *session)
         "window",    "sink-tokens",   "sink-logits", "position",           "rope-scaling",
         "softcap",   "qk-norm",       "dropout",     "superblock",         "attention-dropout",
         "degree",    "bound",         "chunk",       "far-bias",           "max-features",
-        "max-error", "fine-gradient", "lookup-bits", "lookup-temperature", "lookup-rows"};
+        "max-error", "fine-gradient", "lookup-bits", "lookup-temperature", "lookup-rows",
+        "lora-rank", "lora-alpha",    "lora-targets"};
     for (size_t i = 0; i < sizeof shaping / sizeof shaping[0]; i++)
         if (session->options->resume != NULL && cli_source_of(session->options, shaping[i]) == CLI_FROM_COMMAND)
             return cli_refuse(session, CLI_USAGE, "--%s: a resumed run keeps its model; start a new one with --model",
                               shaping[i]);
     return CLI_OK;
+}
+
+/* Fresh adapters; none where the model brings its own. */
+static int choose_lora(const cli_session *session, fur_train_settings *settings)
+{
+    const cli_options *options = session->options;
+    const fur_model_config *config = &settings->model;
+    bool given = cli_given(options, "lora-rank");
+    if (config->lora_rank > 0 || options->resume != NULL)
+        return given && options->resume == NULL
+                   ? cli_refuse(session, CLI_USAGE,
+                                "--lora-rank: the model has adapters of rank %" PRId64 ", which training goes on with",
+                                config->lora_rank)
+                   : CLI_OK;
+    settings->lora_rank = given ? options->lora_rank : options->verb == CLI_FINETUNE ? 16 : 0;
+    settings->lora_alpha = cli_given(options, "lora-alpha") ? options->lora_alpha : 2.0 * (double)settings->lora_rank;
+    settings->lora_targets = options->lora_targets;
+    if (settings->lora_rank > 0 && settings->init_from == NULL)
+        return cli_refuse(session, CLI_USAGE, "--lora-rank: expected a model to add adapters to, -m FOLDER");
+    fur_model_config with = *config;
+    fur_status status =
+        fur_config_set_lora(session->context, &with, settings->lora_rank, settings->lora_alpha, settings->lora_targets);
+    return status == FUR_OK ? CLI_OK : cli_fail(session, status);
 }
 
 static int choose_model(cli_session *session, cli_train_setup *setup, int64_t longest)
@@ -228,11 +259,34 @@ static int choose_model(cli_session *session, cli_train_setup *setup, int64_t lo
         fur_config_use_vectors(config, info->features, info->features);
     } else if (setup->bytes && strncmp(config->name, "bytes", 5) != 0) {
         cli_say(session, "%s over bytes: its vocabulary is 256 here", config->name);
+    } else if (strcmp(setup->tokenizer, "bytes") != 0) {
+        code = cli_tokenizer_vocabulary(session, setup->tokenizer, &config->vocabulary);
+        if (code != CLI_OK)
+            return code;
+        cli_say(session, "%s over the tokens of %s: its vocabulary is %" PRId64 " here", config->name, setup->tokenizer,
+                config->vocabulary);
     }
+    if (strcmp(setup->tokenizer, "bytes") != 0)
+        setup->settings.tokenizer = setup->tokenizer;
     if (info->features == 0 && info->vocabulary > config->vocabulary)
-        return cli_refuse(session, CLI_BAD_INPUT, "%s: token id %" PRId64 ", but the model's vocabulary is %" PRId64,
-                          session->options->files.items[0], info->vocabulary - 1, config->vocabulary);
-    return CLI_OK;
+        return cli_refuse(session, CLI_BAD_INPUT,
+                          "%s: token ids up to %" PRId64 " (%s), but the model's vocabulary is %" PRId64,
+                          session->options->files.items[0], info->vocabulary - 1, setup->tokenizer, config->vocabulary);
+    return choose_lora(session, &setup->settings);
+}
+
+/* Steps that go through what is trained on so many times; rows are taken as full. */
+static void choose_steps(const cli_options *options, const fur_corpus_info *info, fur_train_settings *s)
+{
+    bool default_epoch = options->verb == CLI_FINETUNE && !cli_given(options, "max-steps");
+    double epochs = cli_given(options, "epochs") ? options->epochs : default_epoch ? 1 : 0;
+    if (!(epochs > 0))
+        return;
+    double tokens = (double)info->tokens * (1 - s->held_out) * epochs;
+    double steps = tokens / (double)(s->row_tokens * s->grad_accum);
+    s->max_steps = steps < 1 ? 1 : (int64_t)ceil(steps);
+    if (!cli_given(options, "warmup-steps"))
+        s->warmup_steps = s->max_steps / 20;
 }
 
 /* ---- run.json ----------------------------------------------------------------------------------------------- */
@@ -316,6 +370,11 @@ char *cli_train_options_json(const cli_session *session, const fur_train_setting
     if (cli_given(o, "projection"))
         cli_json_text(object, "projection", o->projection);
     add_attention(object, o);
+    if (s->tokenizer != NULL) {
+        char *whole = realpath(s->tokenizer, NULL);
+        cli_json_text(object, "tokenizer", whole != NULL ? whole : s->tokenizer);
+        free(whole);
+    }
     if (o->isa != NULL)
         cli_json_text(object, "isa", o->isa);
     cli_json_text(object, "dtype", fur_context_dtype(session->context));
@@ -326,6 +385,11 @@ char *cli_train_options_json(const cli_session *session, const fur_train_setting
     cli_json_real(object, "lr", s->lr);
     cli_json_real(object, "min-lr", s->min_lr);
     cli_json_real(object, "weight-decay", s->weight_decay);
+    if (s->lora_rank > 0) {
+        cli_json_int(object, "lora-rank", s->lora_rank);
+        cli_json_real(object, "lora-alpha", s->lora_alpha);
+        cli_json_text(object, "lora-targets", s->lora_targets);
+    }
     if (cli_given(o, "table-lr"))
         cli_json_real(object, "table-lr", s->table_lr);
     if (cli_given(o, "table-optimizer"))
@@ -369,12 +433,15 @@ static int open_files(cli_session *session, cli_train_setup *setup)
     cli_options *options = session->options;
     if (options->files.count == 0)
         return cli_refuse(session, CLI_USAGE, "--file: expected a text to train on, such as -f book.txt");
+    setup->tokenizer = cli_tokenizer_name(session);
+    if (setup->tokenizer == NULL)
+        return CLI_BAD_INPUT;
     int code = cli_corpus_open(session, &options->files, 0, &setup->corpus);
     if (code == CLI_OK && options->eval_files.count > 0)
         code = cli_corpus_open(session, &options->eval_files, 0, &setup->eval);
     if (code == CLI_OK)
         fur_corpus_info_read(setup->corpus, &setup->info);
-    setup->bytes = setup->info.features == 0 && !all_arrays(&options->files);
+    setup->bytes = setup->info.features == 0 && !all_arrays(&options->files) && strcmp(setup->tokenizer, "bytes") == 0;
     return code;
 }
 
@@ -443,6 +510,8 @@ int cli_train_setup_make(cli_session *session, cli_train_setup *setup)
     settings->output_dir = setup->output_dir;
     settings->resume = options->resume;
     code = fit_rows(session, setup, longest);
+    if (options->resume == NULL || cli_source_of(options, "epochs") == CLI_FROM_COMMAND)
+        choose_steps(options, &setup->info, settings);
     setup->run_json = cli_train_options_json(session, settings, &options->files, &options->eval_files);
     settings->run_json = setup->run_json;
     return code;
@@ -456,6 +525,7 @@ void cli_train_setup_clear(cli_train_setup *setup)
         fur_corpus_close(setup->eval);
     cli_free(setup->output_dir);
     cli_free(setup->init_from);
+    cli_free(setup->tokenizer);
     cli_free(setup->run_json);
     memset(setup, 0, sizeof *setup);
 }

@@ -9,8 +9,9 @@ typedef struct cli_train_setup {
     fur_train_settings settings;
     fur_corpus *corpus, *eval;
     fur_corpus_info info;
-    bool bytes;       /* a token is a byte */
-    char *output_dir; /* owned, as are the two below; settings points to them */
+    bool bytes;      /* a token is a byte */
+    char *tokenizer; /* as fur_tokenizer_open takes it; owned, as are those below; settings points to them */
+    char *output_dir;
     char *init_from;
     char *run_json;
 } cli_train_setup;

@@ -7,9 +7,11 @@
 
 int verb_demo(cli_session *session);
 int verb_train(cli_session *session);
+int verb_finetune(cli_session *session);
 int verb_eval(cli_session *session);
 int verb_audit(cli_session *session);
 int verb_generate(cli_session *session);
+int verb_chat(cli_session *session);
 int verb_convert(cli_session *session);
 int verb_plan(cli_session *session);
 int verb_bench(cli_session *session);
@@ -17,6 +19,7 @@ int verb_inspect(cli_session *session);
 int verb_doctor(cli_session *session);
 int verb_version(cli_session *session);
 int verb_fit_attention(cli_session *session);
+int verb_tokenizer(cli_session *session);
 int verb_long_step(cli_session *session);
 
 #endif

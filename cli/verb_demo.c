@@ -350,8 +350,11 @@ static int measure_positions(demo *d, fur_model *model, int64_t tokens)
     while (tokens > held_out)
         tokens /= 2;
     cli_live_text(&d->watch.live, "loss by position on held-out text");
-    fur_status status =
-        fur_evaluate(d->session->context, model, d->held_out, tokens, d->pace.position_tokens, 0, &d->positions);
+    fur_eval_settings settings;
+    fur_eval_settings_defaults(&settings);
+    settings.context_tokens = tokens;
+    settings.max_tokens = d->pace.position_tokens;
+    fur_status status = fur_evaluate(d->session->context, model, d->held_out, &settings, &d->positions);
     cli_live_clear(&d->watch.live);
     if (status != FUR_OK)
         return cli_fail(d->session, status);

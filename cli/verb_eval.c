@@ -71,9 +71,17 @@ static int evaluate(cli_session *session, fur_model *model)
     if (context > config->context)
         code = cli_refuse(session, CLI_USAGE, "--ctx-size: the model has positions up to %" PRId64 ", got %" PRId64,
                           config->context, context);
+    if (code == CLI_OK && options->stride > context)
+        code = cli_refuse(session, CLI_USAGE, "--stride: %" PRId64 ", expected at most the context of %" PRId64,
+                          options->stride, context);
     if (code == CLI_OK) {
-        fur_status status =
-            fur_evaluate(session->context, model, corpus, context, options->max_tokens, memory, &result);
+        fur_eval_settings settings;
+        fur_eval_settings_defaults(&settings);
+        settings.context_tokens = context;
+        settings.stride = options->stride;
+        settings.max_tokens = options->max_tokens;
+        settings.memory_bytes = memory;
+        fur_status status = fur_evaluate(session->context, model, corpus, &settings, &result);
         if (status != FUR_OK)
             code = cli_fail_data(session, status);
     }
@@ -84,6 +92,8 @@ static int evaluate(cli_session *session, fur_model *model)
         cli_json_real(object, "bits_per_byte", result.bits_per_byte);
         cli_json_int(object, "tokens", result.tokens);
         cli_json_int(object, "context", context);
+        if (options->stride > 0)
+            cli_json_int(object, "stride", options->stride);
         (void)json_object_set_new(object, "by_position", positions_json(&result));
         cli_json_real(object, "seconds", result.seconds);
         cli_json_int(object, "peak_rss_bytes", result.peak_rss_bytes);
@@ -160,9 +170,12 @@ static int score(cli_session *session, fur_model *model)
     fur_choices_settings_defaults(&settings);
     settings.path = options->task;
     settings.skip_bad = options->skip_bad;
-    if (options->tokenizer != NULL)
-        settings.tokenizer = options->tokenizer;
+    char *tokenizer = cli_tokenizer_name(session);
+    if (tokenizer == NULL)
+        return CLI_BAD_INPUT;
+    settings.tokenizer = tokenizer;
     fur_status status = fur_choices_open(session->context, &settings, &choices);
+    cli_free(tokenizer);
     if (status != FUR_OK)
         return cli_fail_input(session, status);
     fur_choices_info_read(choices, &info);
@@ -181,12 +194,12 @@ static int score(cli_session *session, fur_model *model)
 
 static int verb_eval_task(cli_session *session)
 {
-    static const char *const others[] = {"file", "ctx-size", "max-tokens"};
+    static const char *const others[] = {"file", "ctx-size", "stride", "max-tokens"};
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
         if (cli_source_of(session->options, others[i]) == CLI_FROM_COMMAND)
             return cli_refuse(session, CLI_USAGE, "--task and --%s: expected one of them, since items are read whole",
                               others[i]);
-    return cli_with_model(session, score);
+    return cli_with_used_model(session, score);
 }
 
 int verb_eval(cli_session *session)
@@ -198,5 +211,5 @@ int verb_eval(cli_session *session)
         return verb_eval_task(session);
     if (options->files.count == 0)
         return cli_refuse(session, CLI_USAGE, "--file: expected a text to evaluate on, such as -f book.txt, or --task");
-    return cli_with_model(session, evaluate);
+    return cli_with_used_model(session, evaluate);
 }

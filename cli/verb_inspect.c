@@ -168,6 +168,76 @@ static void print_text(const cli_session *session, const char *folder, const fur
     cli_table_clear(&table);
 }
 
+/* ---- a GGUF file, as it is stored ------------------------------------------------------------------------------- */
+
+typedef struct file_view {
+    cli_table values, tensors; /* for people */
+    json_t *value_list, *tensor_list;
+    int64_t bytes;
+} file_view;
+
+static void on_item(void *user, const fur_gguf_item *item)
+{
+    file_view *view = user;
+    char shape[4 * CLI_UNIT] = "", count[CLI_UNIT], size[CLI_UNIT];
+    json_t *object = json_object();
+    cli_json_text(object, item->tensor ? "name" : "key", item->name);
+    cli_json_text(object, item->tensor ? "dtype" : "type", item->type);
+    if (!item->tensor) {
+        cli_json_text(object, "value", item->text);
+        cli_json_int(object, "count", item->count);
+        (void)json_array_append_new(view->value_list, object);
+        cli_table_row(&view->values, item->name, item->type, cli_thousands(count, item->count), item->text);
+        return;
+    }
+    json_t *sizes = json_array();
+    for (int axis = 0; axis < item->rank; axis++) {
+        size_t used = strlen(shape);
+        (void)snprintf(shape + used, sizeof shape - used, "%s%" PRId64, axis > 0 ? " x " : "", item->shape[axis]);
+        (void)json_array_append_new(sizes, json_integer(item->shape[axis]));
+    }
+    (void)json_object_set_new(object, "shape", sizes);
+    cli_json_int(object, "bytes", item->bytes);
+    (void)json_array_append_new(view->tensor_list, object);
+    cli_table_row(&view->tensors, item->name, shape, item->type, cli_bytes(size, item->bytes));
+    view->bytes += item->bytes;
+}
+
+/* What the model is comes from its values; what it holds is not read. */
+static int inspect_file(cli_session *session, const char *path)
+{
+    file_view view = {.value_list = json_array(), .tensor_list = json_array()};
+    fur_model_config config;
+    char size[CLI_UNIT];
+    cli_table_init(&view.values, "llrl", "key", "type", "elements", "value");
+    cli_table_init(&view.tensors, "lrlr", "tensor", "shape", "type", "bytes");
+    fur_status status = fur_gguf_describe(session->context, path, on_item, &view);
+    if (status == FUR_OK)
+        status = fur_config_read(session->context, path, &config);
+    if (status == FUR_OK && session->options->json) {
+        json_t *object = json_object();
+        cli_json_text(object, "file", path);
+        cli_json_int(object, "parameters", fur_config_parameter_count(&config));
+        (void)json_object_set_new(object, "config", config_json(&config));
+        (void)json_object_set(object, "values", view.value_list);
+        (void)json_object_set(object, "tensors", view.tensor_list);
+        cli_json_print(stdout, object);
+    } else if (status == FUR_OK) {
+        cli_string line = {NULL, 0, 0};
+        cli_config_line(&line, &config);
+        printf("%s\n%s\n", path, line.text);
+        cli_string_clear(&line);
+        cli_table_print(&view.values, stdout, &session->out);
+        cli_table_print(&view.tensors, stdout, &session->out);
+        printf("tensors take %s\n", cli_bytes(size, view.bytes));
+    }
+    cli_table_clear(&view.values);
+    cli_table_clear(&view.tensors);
+    json_decref(view.value_list);
+    json_decref(view.tensor_list);
+    return status == FUR_OK ? CLI_OK : cli_fail_input(session, status);
+}
+
 /* ---- how a text uses the rows of tables --------------------------------------------------------------------- */
 
 static void print_use(const cli_session *session, const fur_table_use *use, int64_t count)
@@ -254,6 +324,11 @@ int verb_inspect(cli_session *session)
     char *folder = code == CLI_OK ? cli_model_folder(session, session->options->model) : NULL;
     if (folder == NULL)
         return code != CLI_OK ? code : CLI_BAD_INPUT;
+    if (fur_is_gguf(folder)) {
+        code = inspect_file(session, folder);
+        cli_free(folder);
+        return code;
+    }
     fur_status status = fur_model_load(session->context, folder, &model);
     if (status != FUR_OK)
         code = cli_fail_input(session, status);

@@ -80,13 +80,23 @@ int verb_plan(cli_session *session)
     const cli_options *options = session->options;
     fur_model_config config;
     fur_plan_request request;
+    bool bytes = options->tokenizer != NULL && strcmp(options->tokenizer, "bytes") == 0;
     int code = check_options(session);
     if (code == CLI_OK)
         code = cli_session_open(session);
     if (code == CLI_OK)
-        code = cli_config_open(session, "bytes-1m", options->context, options->tokenizer != NULL, &config);
+        code = cli_config_open(session, "bytes-1m", options->context, bytes, &config);
+    if (code == CLI_OK && options->tokenizer != NULL && !bytes && options->model == NULL)
+        code = cli_tokenizer_vocabulary(session, options->tokenizer, &config.vocabulary);
     if (code != CLI_OK)
         return code;
+    if (options->lora_rank > 0) {
+        double alpha = 2.0 * (double)options->lora_rank; /* of no meaning to bytes and seconds */
+        fur_status status =
+            fur_config_set_lora(session->context, &config, options->lora_rank, alpha, options->lora_targets);
+        if (status != FUR_OK)
+            return cli_fail(session, status);
+    }
     fur_plan_request_defaults(&request);
     code = cli_memory_limit(session, &request.memory_bytes, NULL);
     if (code != CLI_OK)

@@ -188,3 +188,11 @@ int verb_train(cli_session *session)
     cli_train_setup_clear(&setup);
     return code;
 }
+
+int verb_finetune(cli_session *session)
+{
+    const cli_options *options = session->options;
+    if (options->model == NULL && options->resume == NULL)
+        return cli_refuse(session, CLI_USAGE, "--model: expected a model to go on from, such as -m FOLDER");
+    return verb_train(session);
+}

@@ -28,6 +28,20 @@ const cli_verb_info cli_verbs[CLI_VERBS] = {
          "furlong train -f corpus/ --preset gpt2-124m -c 16K --dry-run\twhat it would take\n"
          "furlong train --resume\tgoes on with the newest run",
          false},
+    [CLI_FINETUNE] =
+        {"finetune", NULL, "-m FOLDER -f FILE [options]", "trains a model further, as a whole or by adapters",
+         "As train, but from a model that is there, with other defaults: adapters of rank 16 beside every map of the layers "
+         "(LoRA) are trained and nothing else, once through the text. --lora-rank 0 trains the whole model.\n\n"
+         "Lines of a .jsonl file are documents: {\"text\": ...}, or {\"prompt\": ..., \"completion\": ...}, of which the prompt "
+         "is read and the completion learnt. Short documents are packed into one row and do not see each other. The last tenth "
+         "is held out, or --eval-file is evaluated on.\n\n"
+         "Adapters are saved in PEFT's form (adapter_config.json, adapter_model.safetensors), with the folder of the model that "
+         "they belong to; every verb reads such a folder. convert writes the model with its adapters merged in.",
+         "furlong finetune -m model -f book.txt -c 16K --memory 8G\tadapters, on a long text\n"
+         "furlong finetune -m model -f pairs.jsonl --lora-rank 8 --lora-targets q_proj,v_proj\tas PEFT would\n"
+         "furlong finetune -m model -f book.txt --lora-rank 0 --lr 1e-5\tthe whole model\n"
+         "furlong convert -m runs/book-1 -o book\tthe result as one model",
+         false},
     [CLI_EVAL] =
         {"eval", NULL, "-m FOLDER (-f FILE | --task ITEMS) [options]",
          "loss of a model on a text, in all and by position; accuracy on multiple-choice items",
@@ -58,16 +72,33 @@ const cli_verb_info cli_verbs[CLI_VERBS] = {
          "furlong generate -m runs/book-1 -p 'In the beginning' -n 400\tcontinues a prompt\n"
          "furlong generate -m runs/book-1 --temp 0 -f prompt.txt\tthe likeliest continuation of a file",
          false},
+    [CLI_CHAT] =
+        {"chat", NULL, "-m FOLDER [options]", "a conversation with a model that was taught one",
+         "Reads a line, answers, and so on until the input ends; /clear begins anew. Messages are written by the chat "
+         "template that came with the model's tokenizer; a model without one is refused, never guessed at. The conversation "
+         "goes on in its key/value cache: only what is new goes through the model. It ends where the context is full.\n\n"
+         "With -p or -f, one message and its answer; with --json as one object.",
+         "furlong chat -m model\ttalks\n"
+         "furlong chat -m model.gguf --system 'Answer in one sentence.' --temp 0.3\tand of a GGUF file\n"
+         "furlong chat -m model -p 'What is a furlong?' --json\tone answer",
+         false},
     [CLI_CONVERT] =
-        {"convert", NULL, "-m FOLDER -o FOLDER [options]", "a model's files as they are, or with look-up tables stored as another type",
-         "Writes the model into a new folder, its look-up tables as --table-type says: bf16, or int8 with a scale a "
-         "row. Every other tensor stays, as f32. Prints the bytes before and after and, for each table, the largest "
+        {"convert", NULL, "-m MODEL -o FOLDER | FILE.gguf [options]",
+         "a model's files as they are, to and from GGUF, or with look-up tables stored as another type",
+         "Writes the model into a new folder in Hugging Face form, its look-up tables as --table-type says: bf16, or int8 "
+         "with a scale a row. Every other tensor stays as it is; of a GGUF file's those in blocks become f32, and its "
+         "vocabulary a tokenizer.json. Prints the bytes before and after and, for each table, the largest "
          "difference of a number to what it stands for, as a share of the largest number in its row, and the norm of all "
          "differences as a share of that of all numbers.\n\n"
          "Every verb reads such folders. generate maps the tables and uses them as they are stored; training goes on "
-         "from the rounded values, in f32.",
+         "from the rounded values, in f32.\n\n"
+         "Into a file whose name ends in .gguf: the model as llama.cpp reads it, matrices as --type says, with the "
+         "vocabulary and the chat template of the folder where GGUF has a name for its tokenizer, else without, which "
+         "is said.",
          "furlong convert -m runs/book-1 -o book-int8 --table-type int8\ttables of a quarter of the bytes\n"
-         "furlong convert -m runs/book-1 -o book\tthe latest checkpoint as a model, without what training needs",
+         "furlong convert -m runs/book-1 -o book\tthe latest checkpoint as a model, without what training needs\n"
+         "furlong convert -m runs/book-1 -o book.gguf --type q8_0\tthe same for llama.cpp\n"
+         "furlong convert -m model.gguf -o model\tback to a folder, for transformers",
          false},
     [CLI_PLAN] =
         {"plan", NULL, "(--preset NAME | -m FOLDER) [-c TOKENS] [options]",
@@ -89,10 +120,12 @@ const cli_verb_info cli_verbs[CLI_VERBS] = {
          "furlong bench decode --preset gpt2-124m-lookup --table-type int8 --cold\ttokens per second of generation",
          false},
     [CLI_INSPECT] =
-        {"inspect", "model", "FOLDER [options]", "shape and weights of a model",
-         "Configuration, number of parameters, and each tensor with its shape, type, norm, least and greatest value. With "
-         "--file, of a model with look-up tables: how that text uses their rows.",
+        {"inspect", "model", "MODEL [options]", "shape and weights of a model",
+         "Configuration, number of parameters, and each tensor with its shape, type, norm, least and greatest value; of a "
+         "GGUF file its values, and its tensors as they are stored. With --file, of a model with look-up tables: how that "
+         "text uses their rows.",
          "furlong inspect runs/book-1\tthe latest checkpoint of a run\n"
+         "furlong inspect model.gguf\twhat a GGUF file says\n"
          "furlong inspect runs/book-1 -f book.txt -c 2K\trows of tables that the text uses",
          false},
     [CLI_DOCTOR] =
@@ -118,6 +151,19 @@ const cli_verb_info cli_verbs[CLI_VERBS] = {
          "furlong fit-attention -i head.npz -o half.safetensors --causal --rank 16\tand halves its width\n"
          "furlong fit-attention --capture -m model -f book.txt --layer 2 --head 1 -o head.safetensors\trecords one\n"
          "furlong fit-attention --planted 16x256x64 --causal --picture loss.svg\ta head drawn at random, found again",
+         false},
+    [CLI_TOKENIZER] =
+        {"tokenizer", "action", "train|encode|decode|inspect [options]", "learns a tokenizer, and runs one",
+         "train learns a byte-level BPE from texts and writes it as tokenizer.json, which Hugging Face tokenizers loads: the "
+         "most frequent pair of neighbours becomes a token, until there are --vocab-size of them. The same texts give the "
+         "same file.\n\n"
+         "encode writes a text's ids to standard output, or as .npy with --output, which train and eval read. decode turns "
+         "ids, of a .npy or as numbers in a file or on standard input, into text. Any tokenizer.json of the kinds byte-level BPE, BPE with byte "
+         "fallback and Unigram will do; what is not known in it is refused by name.",
+         "furlong tokenizer train -f corpus/ --vocab-size 16K -o words\ta tokenizer of 16,384 tokens\n"
+         "furlong tokenizer encode --tokenizer words -p 'a long row'\tids of a text\n"
+         "furlong tokenizer encode --tokenizer words -f book.txt -o book.npy\tof a file\n"
+         "furlong tokenizer inspect --tokenizer words\twhat it is",
          false},
     [CLI_LONG_STEP] = {"long-step", NULL, "-m FOLDER -f FILE -c TOKENS --memory SIZE -o FOLDER", "one step of the demo",
                        "One optimizer step over one document, in a process that limits its own memory. Used by demo.",

@@ -9,12 +9,16 @@ find_path(XXHASH_INCLUDE xxhash.h REQUIRED)
 find_library(XXHASH_LIBRARY xxhash REQUIRED)
 find_path(ZLIB_INCLUDE zlib.h REQUIRED)
 find_library(ZLIB_LIBRARY z REQUIRED)
+find_path(PCRE2_INCLUDE pcre2.h REQUIRED)
+find_library(PCRE2_LIBRARY pcre2-8 REQUIRED)
+find_path(UTF8PROC_INCLUDE utf8proc.h REQUIRED)
+find_library(UTF8PROC_LIBRARY utf8proc REQUIRED)
 
 add_library(fur_dependencies INTERFACE)
 target_include_directories(fur_dependencies SYSTEM INTERFACE ${JANSSON_INCLUDE} ${ZSTD_INCLUDE} ${XXHASH_INCLUDE}
-                           ${ZLIB_INCLUDE})
+                           ${ZLIB_INCLUDE} ${PCRE2_INCLUDE} ${UTF8PROC_INCLUDE})
 target_link_libraries(fur_dependencies INTERFACE OpenMP::OpenMP_C ${JANSSON_LIBRARY} ${ZSTD_LIBRARY} ${XXHASH_LIBRARY}
-                      ${ZLIB_LIBRARY} m)
+                      ${ZLIB_LIBRARY} ${PCRE2_LIBRARY} ${UTF8PROC_LIBRARY} m)
 
 if(FUR_DNNL)
     find_path(DNNL_INCLUDE dnnl.h REQUIRED)

@@ -18,7 +18,7 @@ typedef struct fur_choices_settings {
     const char *path; /* JSONL, also as *.zst; "-" for stdin. Each line, of at most 16 MiB, is an object with "prompt"
                          (a string), "choices" (two strings or more, none of them empty) and "answer" (which one is
                          right, from 0); other members are not read */
-    const char *tokenizer; /* "bytes" */
+    const char *tokenizer; /* as fur_tokenizer_open takes it; "bytes" */
     bool skip_bad;         /* skip lines that are not such items, count and say; else refuse with the line number */
 } fur_choices_settings;
 

@@ -53,6 +53,18 @@ typedef struct fur_rope_scaling {
     bool unrounded; /* YaRN: bounds not rounded to whole pairs (transformers: truncate false) */
 } fur_rope_scaling;
 
+/* Maps that get adapters. */
+enum {
+    FUR_LORA_Q = 1,
+    FUR_LORA_K = 2,
+    FUR_LORA_V = 4,
+    FUR_LORA_O = 8,
+    FUR_LORA_GATE = 16,
+    FUR_LORA_UP = 32,
+    FUR_LORA_DOWN = 64
+};
+#define FUR_LORA_MOST_RANK 1024
+
 /* Ids of a vocabulary that mean one thing. */
 #define FUR_MOST_SPECIAL_TOKENS 16
 typedef struct fur_token_list {
@@ -127,6 +139,11 @@ typedef struct fur_model_config {
     double lookup_temperature; /* 0: the released score sum |z| prod sigmoid(2 |z|); above 0, t: prod sigmoid(2 |z| / t)
                                 */
     bool lookup_two_rows;      /* also the row across the nearest sign change, so that outputs do not jump there */
+    /* Low-rank adapters (LoRA, arXiv 2106.09685) beside the maps of lora_targets, y += lora_alpha / lora_rank B (A x).
+     * They are all that is trained then: everything else has no gradient and no optimizer state. */
+    int64_t lora_rank;         /* 0: none; up to FUR_LORA_MOST_RANK */
+    double lora_alpha;         /* above 0 */
+    unsigned lora_targets;     /* FUR_LORA_Q | ...; q, k and v together where the family has one tensor for them */
     fur_table_type table_type; /* of tables in the files that the config belongs to; runs that are not for generation
                                   hold them as f32 */
 } fur_model_config;
@@ -168,6 +185,10 @@ FUR_API int64_t fur_config_far_crossover(const fur_model_config *config);
  * the activation. */
 FUR_API fur_status fur_config_set_attention(fur_context *context, fur_model_config *config, const char *spec);
 FUR_API fur_status fur_config_set_projection(fur_context *context, fur_model_config *config, const char *spec);
+/* Adapters of rank `rank` (0: none) and strength alpha on `targets`: "all-linear" (all maps of the layers), or modules
+ * of the model's family as PEFT names them, "q_proj,v_proj". */
+FUR_API fur_status fur_config_set_lora(fur_context *context, fur_model_config *config, int64_t rank, double alpha,
+                                       const char *targets);
 /* Signs of a chunk; the feedforward's second map gets two more, 12 at most, and hidden what belongs to it. */
 FUR_API void fur_config_set_lookup_bits(fur_model_config *config, int64_t bits);
 /* `--window 4096`, or by layers: `4096@0-9,none@10-11`. One of the context or more is no window, and is said through
@@ -186,7 +207,9 @@ FUR_API const char *fur_attention_kind_name(int index);  /* NULL past the last *
 FUR_API const char *fur_projection_kind_name(int index); /* NULL past the last */
 
 /* Reads a Hugging Face config.json (model_type gpt2, gpt_neox, llama, mistral, qwen2, qwen3, gemma, gemma2,
- * gemma3_text, furlong), with keys as transformers 4 or 5 writes them. */
+ * gemma3_text, furlong), with keys as transformers 4 or 5 writes them; that of the folder `path`,
+ * with what generation_config.json says of special tokens and adapter_config.json of adapters; or the values of the
+ * GGUF file `path` (architectures gpt2, gptneox, llama, qwen2, qwen3, gemma, gemma2, gemma3) that say the same. */
 FUR_API fur_status fur_config_read(fur_context *context, const char *path, fur_model_config *out);
 /* The model_type under which a model of this shape is written: that of the file it came from while that can say all of
  * it, else the first family that can, else "furlong". Constant. */

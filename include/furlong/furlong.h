@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Furlong: trains, fits and runs transformers over long sequences inside a memory limit that you give.
  *
- * Reading order: status.h, context.h, config.h, data.h, plan.h, loss.h, model.h, train.h, choices.h, convert.h, fit.h,
- * bench.h.
+ * Reading order: status.h, context.h, config.h, tokenizer.h, data.h, plan.h, loss.h, model.h, train.h, chat.h,
+ * choices.h, convert.h, fit.h, operators.h, bench.h.
  * Shapes are part of names: T tokens, S keys, C model width, H query heads, K key heads, D head width, F hidden width,
  * V vocabulary, L layers, I input features, O outputs. Row-major, last letter contiguous. dx_TC is the gradient of the
  * loss by x_TC. Sizes are int64_t elements unless the name says _bytes. */
@@ -11,6 +11,7 @@
 
 #include "furlong/audit.h"
 #include "furlong/bench.h"
+#include "furlong/chat.h"
 #include "furlong/choices.h"
 #include "furlong/config.h"
 #include "furlong/context.h"
@@ -19,9 +20,11 @@
 #include "furlong/fit.h"
 #include "furlong/loss.h"
 #include "furlong/model.h"
+#include "furlong/operators.h"
 #include "furlong/plan.h"
 #include "furlong/status.h"
 #include "furlong/table_use.h"
+#include "furlong/tokenizer.h"
 #include "furlong/train.h"
 
 #define FUR_VERSION_MAJOR 0

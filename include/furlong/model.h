@@ -16,14 +16,28 @@ typedef struct fur_model fur_model;
 /* Fresh random weights (counter-based generator: the same seed gives the same weights on any machine). */
 FUR_API fur_status fur_model_create(fur_context *context, const fur_model_config *config, uint64_t seed,
                                     fur_model **out);
-/* From a folder in Hugging Face form (config.json, model.safetensors). NaN or infinite weights are refused. */
+/* From a folder in Hugging Face form (config.json, model.safetensors) or a GGUF file, whose tensors become f32, in
+ * blocks or not. NaN or infinite weights are refused. */
 FUR_API fur_status fur_model_load(fur_context *context, const char *folder, fur_model **out);
+/* A folder with adapters in PEFT's form (adapter_config.json, adapter_model.safetensors, and here config.json where it
+ * is not the model's own) is the model that base_model_name_or_path names, with them. */
+/* A folder's model with fresh adapters, as lora_rank, lora_alpha and lora_targets of `adapters` say: A drawn by `seed`,
+ * B zero, so that it computes what the model alone does. Its gradients are those of adapters only. Errors: as
+ * fur_model_load; FUR_E_ARGUMENT where the folder has adapters. Source: arXiv 2106.09685. */
+FUR_API fur_status fur_model_load_lora(fur_context *context, const char *folder, const fur_model_config *adapters,
+                                       uint64_t seed, fur_model **out);
+/* Adds the adapters into the maps that they stand beside, w += alpha / rank B A in double; *model is another one then,
+ * without them, and for a moment both are in memory. Nothing where there are none. */
+FUR_API fur_status fur_model_merge(fur_context *context, fur_model **model);
 /* The same for generation and evaluation: look-up tables are not read into memory but mapped from the file, read-only,
  * and used as they are stored there, so that a token reads the rows it needs and no others. They are checked like other
  * weights, for which the file is read once. It must not be shortened while the model lives. Such a model is not trained
  * and keeps its tensors. Models without tables: as fur_model_load. */
 FUR_API fur_status fur_model_open(fur_context *context, const char *folder, fur_model **out);
-/* Writes config.json and model.safetensors into an existing folder; each written beside, synced and renamed. Tables are
+/* Bytes of memory that weights but tables take once fur_model_open has read them, from the headers of their files. */
+FUR_API fur_status fur_model_open_bytes(fur_context *context, const char *path, int64_t *bytes);
+/* Writes config.json and model.safetensors into an existing folder; each written beside, synced and renamed; of a model
+ * with adapters, these in PEFT's form in place of model.safetensors. Tables are
  * written as config.table_type says, all else as f32. */
 FUR_API fur_status fur_model_save(fur_context *context, const fur_model *model, const char *folder);
 /* Gives *model what `config` has of windows, sink tokens, RoPE scaling, softcap, dropout and far_max_error, and, but
@@ -46,6 +60,8 @@ typedef struct fur_parameter_info {
     bool table;            /* of a look-up map: data and gradient lie in tiles of 64 columns, the last one padded with
                               zeros, which count includes; gradient NULL where rows are updated as layers end */
 } fur_parameter_info;
+/* For weight_bytes of a plan's request; 0: all weights are f32. */
+FUR_API int64_t fur_model_weight_bytes(const fur_model *model);
 FUR_API int64_t fur_model_parameters(const fur_model *model);
 FUR_API void fur_model_parameter(const fur_model *model, int64_t index, fur_parameter_info *out);
 /* Copies a parameter, or its gradient, in the order of the family's files: GPT-2's matrices [in, out], rows of
@@ -107,14 +123,40 @@ FUR_API fur_status fur_model_outputs(fur_run *run, const fur_row *row, float *y_
 
 /* ---- generation ------------------------------------------------------------------------------------------- */
 
+/* Names, and the order in which they apply, are llama.cpp's: penalties, top-k, top-p, min-p, temperature. */
 typedef struct fur_sampling {
     size_t struct_size;
-    float temperature; /* 0: greedy */
-    int top_k;         /* 0: all */
-    float top_p;       /* 1: all */
+    float temperature; /* 0: the likeliest token */
+    int top_k;         /* among so many of the likeliest; 0: all */
+    float top_p;       /* among the likeliest that make up this probability; 1: all */
+    float min_p;       /* among those of at least this share of the likeliest one's probability; 0: all */
+    /* of a token that is among the last repeat_last_n (-1: all) of prompt and continuation: its logit becomes smaller
+     * by repeat_penalty (1: none), as a factor, then by presence_penalty and, for each time it is there,
+     * frequency_penalty */
+    float repeat_penalty, presence_penalty, frequency_penalty;
+    int repeat_last_n;
     uint64_t seed;
 } fur_sampling;
 FUR_API void fur_sampling_defaults(fur_sampling *sampling);
+
+/* A text that grows token by token, with its key/value cache: what fur_generate is made of, and a conversation. */
+typedef struct fur_generator fur_generator;
+/* Room for `tokens` tokens in all, at most the model's context. The model must live as long, and no run may hold it for
+ * training. memory_bytes: limit (0: none); FUR_E_DOES_NOT_FIT before work. */
+FUR_API fur_status fur_generator_open(fur_context *context, fur_model *model, int64_t tokens, int64_t memory_bytes,
+                                      fur_generator **out);
+FUR_API void fur_generator_close(fur_generator *generator);
+/* Appends tokens, which go through the model in blocks. FUR_E_ARGUMENT: no room, or an id out of range;
+ * FUR_E_INTERRUPTED: fur_context_stop was called. After a failure within the model nothing is there any more. */
+FUR_API fur_status fur_generator_feed(fur_generator *generator, const int32_t *ids, int64_t count);
+/* A token after those that are there, of which there is one at least; it is not appended. Draws are numbered by the
+ * tokens that came since the first one, as those of fur_generate: the same text and seed give the same tokens.
+ * FUR_E_INTERRUPTED: fur_context_stop was called. */
+FUR_API fur_status fur_generator_next(fur_generator *generator, const fur_sampling *sampling, int32_t *id);
+/* Tokens that are there: *ids [count], owned by the generator. */
+FUR_API int64_t fur_generator_tokens(const fur_generator *generator, const int32_t **ids);
+/* Begins anew, without any. */
+FUR_API void fur_generator_restart(fur_generator *generator);
 
 /* Called with each new token; a non-zero return stops generation (not an error). */
 typedef int (*fur_token_fn)(void *user, int32_t id);

@@ -51,6 +51,8 @@ typedef struct fur_plan_request {
     bool gradients_only;    /* training: no optimizer's state */
     bool mapped_tables;     /* evaluation: look-up tables are mapped as their file has them (fur_model_open), as those
                                of generation always are */
+    int64_t weight_bytes;   /* of weights but tables, where they stay as their file has them (fur_model_open, or beside
+                               adapters); 0: they are f32 */
     bool row_adam;          /* with row_updates: f32 moments of all rows, in place of bf16 m and a v for each row */
     double measured_gflops; /* matrix product rate for the seconds; 0: measured now (about 0.1 s, once per process) */
 } fur_plan_request;

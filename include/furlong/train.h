@@ -20,9 +20,12 @@ typedef struct fur_context_phase {
 
 typedef struct fur_train_settings {
     size_t struct_size;
-    fur_model_config model;                   /* ignored when resume is set, or init_from without reshape */
-    const char *init_from;                    /* folder with weights to start from, or NULL */
-    bool reshape;                             /* init_from's model gets what fur_model_reshape takes from `model` */
+    fur_model_config model; /* ignored when resume is set, or init_from without reshape */
+    const char *init_from;  /* folder or GGUF file with weights to start from, or NULL */
+    bool reshape;           /* init_from's model gets what fur_model_reshape takes from `model` */
+    int64_t lora_rank;      /* init_from's model gets fresh adapters, which alone are trained; 0: no */
+    double lora_alpha;      /* of these, as in fur_config_set_lora */
+    const char *lora_targets;
     const char *output_dir;                   /* created; must not hold another run unless resume */
     const char *resume;                       /* NULL, "latest" or a step folder */
     int64_t row_tokens;                       /* tokens of a packed row, and the most that any phase's row has */
@@ -51,8 +54,10 @@ typedef struct fur_train_settings {
     int64_t key_groups;                                 /* likewise */
     fur_stored_type stored;                             /* as there; anything but f32 is not exact */
     int64_t superblock;                                 /* 0: chosen */
-    bool skip_nonfinite;  /* skip a step whose gradient is not finite instead of stopping */
-    const char *run_json; /* extra settings text stored in run.json (an object), or NULL */
+    bool skip_nonfinite;   /* skip a step whose gradient is not finite instead of stopping */
+    const char *tokenizer; /* folder or tokenizer.json whose files go into every checkpoint; NULL: those of bytes where
+                              the vocabulary is 256, else none */
+    const char *run_json;  /* extra settings text stored in run.json (an object), or NULL */
 } fur_train_settings;
 FUR_API void fur_train_settings_defaults(fur_train_settings *settings);
 
@@ -106,7 +111,7 @@ FUR_API fur_status fur_train_plan(fur_context *context, const fur_train_settings
 typedef struct fur_eval_result {
     double loss;          /* nats per counted token (or mean squared error) */
     int64_t tokens;       /* counted */
-    double bits_per_byte; /* NaN where a token is not bytes */
+    double bits_per_byte; /* by the mean tokens a byte of the corpus; NaN where it was not read from text */
     int buckets;          /* bucket 0: positions below 1,024; then each doubles */
     int64_t bucket_first[FUR_POSITION_BUCKETS];
     int64_t bucket_tokens[FUR_POSITION_BUCKETS];
@@ -115,9 +120,20 @@ typedef struct fur_eval_result {
     double seconds;
 } fur_eval_result;
 
-/* Loss over a corpus cut into documents of `context_tokens`, at most max_tokens (0: all). */
+typedef struct fur_eval_settings {
+    size_t struct_size;
+    int64_t context_tokens; /* documents are cut into pieces of so many */
+    int64_t stride;         /* from one piece's beginning to the next one's, of which only what the one before has not
+                               predicted counts, so that it has at least context_tokens - stride tokens before it; 0: the
+                               pieces do not overlap. Costs context_tokens / stride times as much */
+    int64_t max_tokens;     /* most that count; 0: all */
+    int64_t memory_bytes;   /* 0: no limit */
+} fur_eval_settings;
+FUR_API void fur_eval_settings_defaults(fur_eval_settings *settings);
+
+/* Loss over a corpus. Errors: FUR_E_ARGUMENT (stride), FUR_E_SHAPE (data against model), FUR_E_DOES_NOT_FIT. */
 FUR_API fur_status fur_evaluate(fur_context *context, fur_model *model, const fur_corpus *corpus,
-                                int64_t context_tokens, int64_t max_tokens, int64_t memory_bytes, fur_eval_result *out);
+                                const fur_eval_settings *settings, fur_eval_result *out);
 
 #ifdef __cplusplus
 }

@@ -136,12 +136,15 @@ class Model:
 
     def parameters(self) -> dict[str, NDArray[numpy.float32]]:
         """The weights themselves by their Hugging Face names, without a copy: what is written there is the model's.
-        Matrices are [out, in] in every family. Look-up tables are not among them (`state_dict` has them)."""
+        Matrices are [out, in] in every family. Look-up tables are not among them, nor are weights beside adapters that
+        stay as their file has them (`state_dict` has both)."""
         return self._views(lambda info: info.data)
 
     def _copies(self, gradient):
         out = {}
         for i, name, info in self._infos():
+            if gradient and info.constant and info.gradient == ffi.NULL:
+                continue  # frozen beside adapters
             array = numpy.empty(tuple(info.file_shape[d] for d in range(info.rank)), numpy.float32)
             self.context.check(lib.fur_model_parameter_copy(self.context.pointer, self._model, i, gradient,
                                                             _float_pointer(array)))
@@ -162,6 +165,7 @@ class Model:
             return self._run
         self._run, self._run_of, self._steps = None, None, 0  # before the next one is planned
         request = plans.request_of(purpose, row.tokens, document, self.memory, self.disk)
+        request.weight_bytes = lib.fur_model_weight_bytes(self._model)
         plan = plans.made(self.context, self._config, request)
         if not plan.fits:
             raise DoesNotFit(f"{row.tokens} tokens need {plan.peak_bytes} bytes, the limit is {request.memory_bytes}",
@@ -215,7 +219,8 @@ class Model:
 
     def loss_and_grad(self, ids: ArrayLike, targets: ArrayLike | None = None, offsets: ArrayLike | None = None
                       ) -> tuple[float, dict[str, NDArray[numpy.float32]]]:
-        """Loss, and its gradient by every parameter, names and shapes as in `state_dict`.
+        """Loss, and its gradient by every parameter that is trained (beside adapters: theirs), names and shapes as in
+        `state_dict`.
 
         targets: [T], the token that follows each, -1 where none counts; None: the next of the same document, so that a
         document of n tokens has n - 1 losses, of which the loss is the mean. Over real vectors [T, O], rows of NaN not
@@ -292,7 +297,8 @@ def furlong_python_token(user, token):
 
 def load(path: str | os.PathLike, *, memory: int | str | None = None, disk: int | str | None = None,
          context: contexts.Context | None = None) -> Model:
-    """A model from a folder in Hugging Face form (config.json, *.safetensors); tokenizer files are not needed."""
+    """A model from a folder in Hugging Face form (config.json, *.safetensors) or a GGUF file; tokenizer files are not
+    needed."""
     context, out = context or contexts.default(), ffi.new("fur_model **")
     context.check(lib.fur_model_load(context.pointer, os.fsencode(path), out))
     return Model(context, out[0], memory, disk)

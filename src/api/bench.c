@@ -306,7 +306,7 @@ typedef struct projection_bench {
 static fur_status projection_forward(void *user)
 {
     projection_bench *b = user;
-    return b->map.kind->forward(&b->exec, &b->map, &b->input, 0, b->y, b->map.out);
+    return fur_projection_generate(&b->exec, &b->map, &b->input, 0, b->y, b->map.out);
 }
 
 static fur_status projection_backward(void *user)

@@ -94,7 +94,7 @@ static fur_status run_input(lookup_bench *b)
 static fur_status run_dense(lookup_bench *b)
 {
     b->dense.weight = b->shift ? b->sink.weight : b->weight;
-    return b->dense.kind->forward(&b->exec, &b->dense, &b->input, 0, b->y, b->map.out);
+    return fur_projection_generate(&b->exec, &b->dense, &b->input, 0, b->y, b->map.out);
 }
 
 static fur_status run_dense_bf16(lookup_bench *b)

@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/alloc.h"
 #include "base/context.h"
@@ -10,6 +11,7 @@
 #include "io/folder.h"
 #include "model/config.h"
 #include "model/family.h"
+#include "text/gguf_vocabulary.h"
 
 /* What a tokenizer is kept in, and how transformers is told to sample: copied where it is there. */
 static const char *const companions[] = {
@@ -38,6 +40,13 @@ static fur_status copy_file(fur_error *error, const char *from, const char *to)
     return status;
 }
 
+/* A GGUF file, then; folders hold the others. */
+static bool is_file(const char *path)
+{
+    struct stat about;
+    return stat(path, &about) == 0 && !S_ISDIR(about.st_mode);
+}
+
 /* A file of the folder `from`, where it is there, to the folder `to`. */
 static fur_status copy_from(fur_error *error, const char *from, const char *name, const char *to)
 {
@@ -52,16 +61,45 @@ static fur_status copy_from(fur_error *error, const char *from, const char *name
     return status;
 }
 
+/* Of a GGUF file its vocabulary, where it has one. */
+static fur_status write_vocabulary(fur_context *context, const char *from, const char *to)
+{
+    fur_error *error = &context->error;
+    fur_gguf *file;
+    json_t *tokenizer = NULL, *config = NULL;
+    FUR_TRY(fur_gguf_open(error, from, &file));
+    fur_status status =
+        fur_gguf_has_vocabulary(file) ? fur_gguf_vocabulary_json(error, file, &tokenizer, &config) : FUR_OK;
+    fur_gguf_close(file);
+    if (status == FUR_E_UNSUPPORTED) {
+        fur_log(context, FUR_LOG_WARNING, "%s: no tokenizer is written: %s", to, error->text);
+        return FUR_OK;
+    }
+    if (status == FUR_OK && tokenizer) {
+        status = fur_json_put(error, to, "tokenizer.json", tokenizer);
+        tokenizer = NULL; /* taken */
+    }
+    if (status == FUR_OK && config) {
+        status = fur_json_put(error, to, "tokenizer_config.json", config);
+        config = NULL;
+    }
+    json_decref(tokenizer);
+    json_decref(config);
+    return status;
+}
+
 /* Weights in the types they had. A file of another family says of itself what we may have no words for: it is kept. */
-static fur_status write_model(fur_error *error, const fur_model *model, const char *from, const char *to)
+/* merged: weights are sums that the types of `from` would round, and the config may be another one. */
+static fur_status write_model(fur_error *error, const fur_model *model, const char *from, bool merged, const char *to)
 {
     char *path = NULL;
     fur_status status = fur_path_join(error, to, "model.safetensors", &path);
     if (status == FUR_OK)
-        status = fur_weights_write_as(error, model, from, path);
+        status = merged ? fur_weights_write(error, model, model->data, path, NULL)
+                        : fur_weights_write_as(error, model, from, path);
     fur_free(path);
     FUR_TRY(status);
-    if (*model->config.family)
+    if (*model->config.family && !merged && !is_file(from))
         return copy_from(error, from, "config.json", to);
     fur_json_setup();
     return fur_json_put(error, to, "config.json", fur_config_to_json(&model->config));
@@ -145,8 +183,8 @@ static fur_status measure_all(fur_context *context, const fur_model *model, cons
     return FUR_OK;
 }
 
-static fur_status write_folder(fur_context *context, const fur_model *model, const char *from, const char *to,
-                               fur_conversion *out)
+static fur_status write_folder(fur_context *context, const fur_model *model, const char *from, bool merged,
+                               const char *to, fur_conversion *out)
 {
     fur_error *error = &context->error;
     char *parent = NULL, *staging = NULL;
@@ -156,9 +194,9 @@ static fur_status write_folder(fur_context *context, const fur_model *model, con
     if (status == FUR_OK)
         status = fur_folder_begin(error, to, &staging);
     if (status == FUR_OK) {
-        status = write_model(error, model, from, staging);
+        status = write_model(error, model, from, merged, staging);
         if (status == FUR_OK)
-            status = copy_companions(error, from, staging);
+            status = is_file(from) ? write_vocabulary(context, from, staging) : copy_companions(error, from, staging);
         if (status == FUR_OK)
             status = tensor_bytes(error, staging, &out->bytes_after);
         if (status == FUR_OK)
@@ -178,19 +216,27 @@ fur_status fur_model_convert(fur_context *context, const char *from, const char 
 {
     fur_error *error = &context->error;
     fur_model *model;
+    char *base = NULL; /* of adapters, which become part of the maps */
     memset(out, 0, sizeof *out);
     if (fur_path_exists(to))
         return fur_error_set(error, FUR_E_ARGUMENT, "%s exists already", to);
     FUR_TRY(fur_model_open(context, from, &model));
     fur_status status = find_type(error, model, from, table_type, &out->table_type);
+    if (status == FUR_OK && model->base && !(base = fur_format("%s", model->base)))
+        status = fur_memory_error(error, 4096, from);
+    if (base)
+        from = base;
+    if (status == FUR_OK)
+        status = fur_model_merge(context, &model);
     if (status == FUR_OK)
         status = tensor_bytes(error, from, &out->bytes_before);
     if (status == FUR_OK)
         status = measure_all(context, model, to, on_table, user, out);
     if (status == FUR_OK) {
         model->config.table_type = out->table_type; /* what is written; its rows know what they are */
-        status = write_folder(context, model, from, to, out);
+        status = write_folder(context, model, from, base != NULL, to, out);
     }
     fur_model_destroy(model);
+    fur_free(base);
     return status;
 }

@@ -47,6 +47,7 @@ static fur_status check_head(fur_context *context, const fur_model *model, int64
                        : c->window[layer] > 0                 ? "a window"
                        : c->position == FUR_POSITION_ALIBI    ? "ALiBi"
                        : c->softcap > 0                       ? "a softcap"
+                       : c->lora_rank > 0                     ? "adapters"
                        : c->sink_logits || c->sink_tokens > 0 ? "sinks"
                        : c->qk_norm                           ? "norms of q and k"
                        : c->query_scalar > 0                  ? "a scale of its own"

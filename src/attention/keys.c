@@ -47,16 +47,16 @@ void fur_keys_reserve(const fur_attention_shape *shape, int64_t reach, int64_t r
                       fur_arena *arena, fur_attention_state *out)
 {
     memset(out, 0, sizeof *out);
-    out->capacity = capacity_for(reach, rows, block);
+    out->capacity = shape->keys_elsewhere ? rows : capacity_for(reach, rows, block);
     int64_t count = out->capacity * fur_keys_width(shape);
     if (shape->compute == FUR_COMPUTE_BF16) {
         out->k_bf16_SKD = fur_arena_push(arena, count * (int64_t)sizeof(uint16_t));
         out->v_bf16_SKD = fur_arena_push(arena, count * (int64_t)sizeof(uint16_t));
-    } else {
+    } else if (!shape->keys_elsewhere) {
         out->k_SKD = fur_arena_push_f32(arena, count);
         out->v_SKD = fur_arena_push_f32(arena, count);
     }
-    if (backward) {
+    if (backward && !shape->keys_elsewhere) {
         out->dk_SKD = fur_arena_push_f32(arena, count);
         out->dv_SKD = fur_arena_push_f32(arena, count);
     }

@@ -37,8 +37,12 @@ typedef struct fur_attention_shape {
     float scale;
     int causal;
     fur_attention_features features;
-    float *dsink_H;      /* backward with sink logits: added to */
+    float *dsink_H;      /* backward with sink logits: added to; NULL: not wanted */
     fur_compute compute; /* that of the exec of every call; keys and values may be kept in that type */
+    int keys_elsewhere;  /* keys and values of f32, and in backward dk and dv, lie in arrays of the caller's, all rows
+                            one after the other: reserve makes no room for them, and the caller sets the state's
+                            pointers. key_rows is not called then; absorb is given the rows as they lie, and writes none
+                            of them */
     /* almost-linear: keys within the own chunk of `chunk` tokens, in the `near` tokens before it (and after it, if not
      * causal) and sink tokens are seen one by one, all others through `far`. Chunks are counted from the document's
      * first token. */

@@ -7,18 +7,40 @@
 #include <string.h>
 
 #include "base/bf16.h"
+#include "base/f16.h"
 #include "base/size.h"
+#include "io/blocks.h"
 
 static const struct {
     const char *name;
-    int64_t bytes;
+    int64_t bytes, block;                                                 /* block 0: elements by themselves */
+    void (*to_f32)(const unsigned char *from, int64_t blocks, float *to); /* of blocks */
 } types[FUR_DTYPE_COUNT] = {
-    [FUR_DTYPE_BOOL] = {"BOOL", 1},       [FUR_DTYPE_U8] = {"U8", 1},           [FUR_DTYPE_I8] = {"I8", 1},
-    [FUR_DTYPE_F8_E4M3] = {"F8_E4M3", 1}, [FUR_DTYPE_F8_E5M2] = {"F8_E5M2", 1}, [FUR_DTYPE_F8_E8M0] = {"F8_E8M0", 1},
-    [FUR_DTYPE_I16] = {"I16", 2},         [FUR_DTYPE_U16] = {"U16", 2},         [FUR_DTYPE_F16] = {"F16", 2},
-    [FUR_DTYPE_BF16] = {"BF16", 2},       [FUR_DTYPE_I32] = {"I32", 4},         [FUR_DTYPE_U32] = {"U32", 4},
-    [FUR_DTYPE_F32] = {"F32", 4},         [FUR_DTYPE_F64] = {"F64", 8},         [FUR_DTYPE_I64] = {"I64", 8},
-    [FUR_DTYPE_U64] = {"U64", 8},         [FUR_DTYPE_C64] = {"C64", 8},
+    [FUR_DTYPE_BOOL] = {"BOOL", 1},
+    [FUR_DTYPE_U8] = {"U8", 1},
+    [FUR_DTYPE_I8] = {"I8", 1},
+    [FUR_DTYPE_F8_E4M3] = {"F8_E4M3", 1},
+    [FUR_DTYPE_F8_E5M2] = {"F8_E5M2", 1},
+    [FUR_DTYPE_F8_E8M0] = {"F8_E8M0", 1},
+    [FUR_DTYPE_I16] = {"I16", 2},
+    [FUR_DTYPE_U16] = {"U16", 2},
+    [FUR_DTYPE_F16] = {"F16", 2},
+    [FUR_DTYPE_BF16] = {"BF16", 2},
+    [FUR_DTYPE_I32] = {"I32", 4},
+    [FUR_DTYPE_U32] = {"U32", 4},
+    [FUR_DTYPE_F32] = {"F32", 4},
+    [FUR_DTYPE_F64] = {"F64", 8},
+    [FUR_DTYPE_I64] = {"I64", 8},
+    [FUR_DTYPE_U64] = {"U64", 8},
+    [FUR_DTYPE_C64] = {"C64", 8},
+    [FUR_DTYPE_Q4_0] = {"Q4_0", 18, 32, fur_q4_0_to_f32},
+    [FUR_DTYPE_Q4_1] = {"Q4_1", 20, 32, fur_q4_1_to_f32},
+    [FUR_DTYPE_Q5_0] = {"Q5_0", 22, 32, fur_q5_0_to_f32},
+    [FUR_DTYPE_Q5_1] = {"Q5_1", 24, 32, fur_q5_1_to_f32},
+    [FUR_DTYPE_Q8_0] = {"Q8_0", 34, 32, fur_q8_0_to_f32},
+    [FUR_DTYPE_Q4_K] = {"Q4_K", 144, 256, fur_q4_k_to_f32},
+    [FUR_DTYPE_Q5_K] = {"Q5_K", 176, 256, fur_q5_k_to_f32},
+    [FUR_DTYPE_Q6_K] = {"Q6_K", 210, 256, fur_q6_k_to_f32},
 };
 
 const char *fur_dtype_name(fur_dtype dtype)
@@ -31,9 +53,14 @@ int64_t fur_dtype_bytes(fur_dtype dtype)
     return types[dtype].bytes;
 }
 
+int64_t fur_dtype_block(fur_dtype dtype)
+{
+    return types[dtype].block ? types[dtype].block : 1;
+}
+
 bool fur_dtype_parse(const char *name, fur_dtype *out)
 {
-    for (int i = 0; i < FUR_DTYPE_COUNT; i++)
+    for (int i = 0; i < FUR_DTYPE_Q4_0; i++)
         if (strcmp(name, types[i].name) == 0) {
             *out = (fur_dtype)i;
             return true;
@@ -43,49 +70,8 @@ bool fur_dtype_parse(const char *name, fur_dtype *out)
 
 bool fur_dtype_is_float(fur_dtype dtype)
 {
-    return dtype == FUR_DTYPE_F32 || dtype == FUR_DTYPE_F16 || dtype == FUR_DTYPE_BF16 || dtype == FUR_DTYPE_F64;
-}
-
-static float f32_of_bits(uint32_t bits)
-{
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
-static uint32_t bits_of_f32(float x)
-{
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
-
-static float f32_of_f16(uint16_t half)
-{
-    uint32_t sign = (uint32_t)(half & 0x8000u) << 16;
-    uint32_t exponent = (half >> 10) & 31u, fraction = half & 0x3ffu;
-    if (exponent == 31) /* infinity, NaN */
-        return f32_of_bits(sign | 0x7f800000u | fraction << 13);
-    if (exponent == 0) { /* zero and denormals: fraction * 2^-24, exact */
-        float magnitude = (float)fraction * 0x1p-24f;
-        return sign ? -magnitude : magnitude;
-    }
-    return f32_of_bits(sign | (exponent + 112) << 23 | fraction << 13);
-}
-
-/* Nearest, ties to even; NaN stays NaN, quiet. */
-static uint16_t f16_of_f32(float x)
-{
-    uint32_t bits = bits_of_f32(x);
-    uint32_t sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
-    if (magnitude > 0x7f800000u)
-        return (uint16_t)(sign | 0x7e00u | (magnitude >> 13 & 0x3ffu));
-    if (magnitude >= 0x477ff000u) /* 65520, half way to where the next one would be */
-        return (uint16_t)(sign | 0x7c00u);
-    if (magnitude < 0x38800000u) /* below 2^-14: multiples of 2^-24, rounded by adding 0.5, of which they are ulps */
-        return (uint16_t)(sign | (bits_of_f32(f32_of_bits(magnitude) + 0.5f) - bits_of_f32(0.5f)));
-    uint32_t rounded = magnitude + 0xfffu + (magnitude >> 13 & 1u);
-    return (uint16_t)(sign | ((rounded >> 13) - (112u << 10)));
+    return dtype == FUR_DTYPE_F32 || dtype == FUR_DTYPE_F16 || dtype == FUR_DTYPE_BF16 || dtype == FUR_DTYPE_F64 ||
+           types[dtype].to_f32;
 }
 
 void fur_dtype_from_f32(fur_dtype dtype, const float *from, int64_t count, void *to)
@@ -93,15 +79,19 @@ void fur_dtype_from_f32(fur_dtype dtype, const float *from, int64_t count, void 
     uint16_t *half = to;
     if (dtype == FUR_DTYPE_F32)
         memcpy(to, from, (size_t)count * sizeof *from);
+    else if (dtype == FUR_DTYPE_Q8_0)
+        fur_q8_0_of_f32(from, count / types[dtype].block, to);
     else
         for (int64_t i = 0; i < count; i++)
-            half[i] = dtype == FUR_DTYPE_BF16 ? fur_bf16_of(from[i]) : f16_of_f32(from[i]);
+            half[i] = dtype == FUR_DTYPE_BF16 ? fur_bf16_of(from[i]) : fur_f16_of(from[i]);
 }
 
 void fur_dtype_to_f32(fur_dtype dtype, const void *from, int64_t count, float *to)
 {
     const unsigned char *bytes = from;
-    if (dtype == FUR_DTYPE_F32) {
+    if (types[dtype].to_f32) {
+        types[dtype].to_f32(bytes, count / types[dtype].block, to);
+    } else if (dtype == FUR_DTYPE_F32) {
         memcpy(to, bytes, (size_t)count * sizeof *to);
     } else if (dtype == FUR_DTYPE_F64) {
         for (int64_t i = 0; i < count; i++) {
@@ -113,7 +103,7 @@ void fur_dtype_to_f32(fur_dtype dtype, const void *from, int64_t count, float *t
         for (int64_t i = 0; i < count; i++) {
             uint16_t x;
             memcpy(&x, bytes + 2 * i, 2);
-            to[i] = dtype == FUR_DTYPE_F16 ? f32_of_f16(x) : f32_of_bits((uint32_t)x << 16);
+            to[i] = dtype == FUR_DTYPE_F16 ? fur_f16_value(x) : fur_bf16_value(x);
         }
     }
 }

@@ -11,20 +11,10 @@
 #ifndef FUR_IO_SAFETENSORS_H
 #define FUR_IO_SAFETENSORS_H
 
-#include "io/dtype.h"
+#include "io/tensor.h"
 
 #define FUR_SAFETENSORS_MAX_HEADER  100000000
 #define FUR_SAFETENSORS_MAX_TENSORS 262144 /* ours: the largest published models have some 100,000 over all shards */
-
-typedef struct fur_tensor_info {
-    const char *name;
-    fur_dtype dtype;
-    int rank;
-    int64_t shape[FUR_MAX_RANK];
-    int64_t count; /* elements */
-    int64_t bytes;
-    int64_t offset; /* from the start of the file */
-} fur_tensor_info;
 
 typedef struct fur_safetensors fur_safetensors;
 
@@ -39,33 +29,18 @@ const fur_tensor_info *fur_safetensors_find(const fur_safetensors *file, const c
 /* Value of a key of __metadata__, NULL if absent. Owned by the file. */
 const char *fur_safetensors_metadata(const fur_safetensors *file, const char *key);
 
-/* Reads a tensor of exactly this shape as f32 from F32, F16, BF16 or F64. With `finite`, a NaN or infinity is
- * FUR_E_NONFINITE naming tensor and element. Reading is safe from several threads. */
+/* As those of io/tensor.h. */
 fur_status fur_safetensors_read_f32(fur_error *error, const fur_safetensors *file, const char *name, int rank,
                                     const int64_t *shape, bool finite, float *out);
-/* Reads a tensor of exactly this type and shape as it is stored. */
 fur_status fur_safetensors_read_raw(fur_error *error, const fur_safetensors *file, const char *name, fur_dtype dtype,
                                     int rank, const int64_t *shape, void *out);
-
-/* FUR_E_NONFINITE naming tensor and element, as above, of a float tensor that is not kept: it is read in pieces. */
 fur_status fur_safetensors_check_finite(fur_error *error, const fur_safetensors *file, const char *name);
-
-/* A tensor where it lies in its file. */
-typedef struct fur_tensor_map {
-    const void *data; /* aligned to an element */
-    void *pages;      /* fur_pages_map_file, or any other pages of that size; NULL: none */
-    int64_t page_bytes;
-} fur_tensor_map;
-/* Maps a tensor of exactly this type and shape; the file may be closed before the map. FUR_E_FORMAT besides: it does
- * not begin at a multiple of its element's size (files of this library and of the format's own all do). */
 fur_status fur_safetensors_map(fur_error *error, const fur_safetensors *file, const char *name, fur_dtype dtype,
                                int rank, const int64_t *shape, fur_tensor_map *out);
-void fur_tensor_unmap(fur_tensor_map *map); /* also of a zeroed one */
+/* Owned by the file. */
+const fur_input *fur_safetensors_input(const fur_safetensors *file);
 
 /* ---- writing -------------------------------------------------------------------------------------------------- */
-
-/* Produces elements first..first+count-1 of a tensor, so that one laid out otherwise in memory needs no copy. */
-typedef fur_status (*fur_tensor_fill)(void *user, fur_error *error, int64_t first, int64_t count, void *out);
 
 typedef struct fur_tensor_entry {
     const char *name;

@@ -9,8 +9,6 @@
 #include "io/name_table.h"
 #include "io/safetensors.h"
 
-#define CHUNK_BYTES 32768 /* on the stack while converting */
-
 struct fur_safetensors {
     fur_input input;
     fur_tensor_info *infos; /* in file order */
@@ -261,116 +259,34 @@ const char *fur_safetensors_metadata(const fur_safetensors *file, const char *ke
     return json_string_value(json_object_get(json_object_get(file->header, "__metadata__"), key));
 }
 
-/* NULL, and why in *status, unless the tensor is there with this shape. */
-static const fur_tensor_info *find_shaped(fur_error *error, const fur_safetensors *file, const char *name, int rank,
-                                          const int64_t *shape, fur_status *status)
-{
-    const char *path = file->input.path;
-    const fur_tensor_info *info = fur_safetensors_find(file, name);
-    if (!info) {
-        *status = fur_error_set(error, FUR_E_FORMAT, "%s: tensor \"%.120s\" is missing", path, name);
-        return NULL;
-    }
-    if (info->rank != rank || (rank > 0 && memcmp(info->shape, shape, (size_t)rank * sizeof *shape) != 0)) {
-        char has[160], wanted[160];
-        fur_shape_text(info->rank, info->shape, has, sizeof has);
-        fur_shape_text(rank, shape, wanted, sizeof wanted);
-        *status = fur_error_set(error, FUR_E_SHAPE, NAME_FORMAT "shape %s, expected %s", path, name, has, wanted);
-        return NULL;
-    }
-    return info;
-}
-
-static fur_status nonfinite(fur_error *error, const fur_safetensors *file, const char *name, int64_t at, float value)
-{
-    return fur_error_set(error, FUR_E_NONFINITE, NAME_FORMAT "element %lld is %g, expected a finite f32",
-                         file->input.path, name, (long long)at, (double)value);
-}
-
 fur_status fur_safetensors_read_f32(fur_error *error, const fur_safetensors *file, const char *name, int rank,
                                     const int64_t *shape, bool finite, float *out)
 {
-    fur_status status = FUR_OK;
-    const fur_tensor_info *info = find_shaped(error, file, name, rank, shape, &status);
-    if (!info)
-        return status;
-    if (!fur_dtype_is_float(info->dtype))
-        return fur_error_set(error, FUR_E_FORMAT, NAME_FORMAT "dtype %s, expected F32, F16, BF16 or F64",
-                             file->input.path, name, fur_dtype_name(info->dtype));
-    unsigned char chunk[CHUNK_BYTES];
-    int64_t size = fur_dtype_bytes(info->dtype);
-    int64_t step = info->dtype == FUR_DTYPE_F32 ? info->count : CHUNK_BYTES / size;
-    for (int64_t first = 0; first < info->count; first += step) {
-        int64_t count = fur_min_i64(step, info->count - first);
-        void *to = info->dtype == FUR_DTYPE_F32 ? (void *)out : chunk;
-        FUR_TRY(fur_input_read(error, &file->input, info->offset + first * size, to, count * size));
-        if (to == chunk)
-            fur_dtype_to_f32(info->dtype, chunk, count, out + first);
-    }
-    int64_t bad = finite ? fur_first_nonfinite(out, info->count) : -1;
-    return bad < 0 ? FUR_OK : nonfinite(error, file, name, bad, out[bad]);
+    fur_tensor tensor = {&file->input, fur_safetensors_find(file, name), name};
+    return fur_tensor_read_f32(error, &tensor, rank, shape, finite, out);
 }
 
 fur_status fur_safetensors_check_finite(fur_error *error, const fur_safetensors *file, const char *name)
 {
-    const fur_tensor_info *info = fur_safetensors_find(file, name);
-    if (!info || !fur_dtype_is_float(info->dtype))
-        return fur_error_set(error, FUR_E_FORMAT, NAME_FORMAT "expected a tensor of floats", file->input.path, name);
-    float values[CHUNK_BYTES / 4];
-    int64_t chunk[CHUNK_BYTES / 8], size = fur_dtype_bytes(info->dtype), step = CHUNK_BYTES / fur_max_i64(size, 4);
-    for (int64_t first = 0; first < info->count; first += step) {
-        int64_t count = fur_min_i64(step, info->count - first);
-        FUR_TRY(fur_input_read(error, &file->input, info->offset + first * size, chunk, count * size));
-        fur_dtype_to_f32(info->dtype, chunk, count, values);
-        int64_t bad = fur_first_nonfinite(values, count);
-        if (bad >= 0)
-            return nonfinite(error, file, name, first + bad, values[bad]);
-    }
-    return FUR_OK;
-}
-
-/* The same where the type must be this one. */
-static const fur_tensor_info *find_exact(fur_error *error, const fur_safetensors *file, const char *name,
-                                         fur_dtype dtype, int rank, const int64_t *shape, fur_status *status)
-{
-    const fur_tensor_info *info = find_shaped(error, file, name, rank, shape, status);
-    if (!info || info->dtype == dtype)
-        return info;
-    *status = fur_error_set(error, FUR_E_FORMAT, NAME_FORMAT "dtype %s, expected %s", file->input.path, name,
-                            fur_dtype_name(info->dtype), fur_dtype_name(dtype));
-    return NULL;
+    fur_tensor tensor = {&file->input, fur_safetensors_find(file, name), name};
+    return fur_tensor_check_finite(error, &tensor);
 }
 
 fur_status fur_safetensors_read_raw(fur_error *error, const fur_safetensors *file, const char *name, fur_dtype dtype,
                                     int rank, const int64_t *shape, void *out)
 {
-    fur_status status = FUR_OK;
-    const fur_tensor_info *info = find_exact(error, file, name, dtype, rank, shape, &status);
-    return info ? fur_input_read(error, &file->input, info->offset, out, info->bytes) : status;
+    fur_tensor tensor = {&file->input, fur_safetensors_find(file, name), name};
+    return fur_tensor_read_raw(error, &tensor, dtype, rank, shape, out);
 }
 
 fur_status fur_safetensors_map(fur_error *error, const fur_safetensors *file, const char *name, fur_dtype dtype,
                                int rank, const int64_t *shape, fur_tensor_map *out)
 {
-    fur_status status = FUR_OK;
-    *out = (fur_tensor_map){0};
-    const fur_tensor_info *info = find_exact(error, file, name, dtype, rank, shape, &status);
-    if (!info)
-        return status;
-    if (info->offset % fur_dtype_bytes(dtype))
-        return fur_error_set(error, FUR_E_FORMAT,
-                             NAME_FORMAT "begins at byte %lld of the file, expected a multiple of %lld",
-                             file->input.path, name, (long long)info->offset, (long long)fur_dtype_bytes(dtype));
-    int64_t before = info->offset % fur_page_bytes();
-    void *pages = fur_pages_map_file(file->input.fd, info->offset - before, (size_t)(before + info->bytes));
-    if (!pages)
-        return fur_memory_error(error, info->bytes, name);
-    *out = (fur_tensor_map){(const unsigned char *)pages + before, pages, before + info->bytes};
-    return FUR_OK;
+    fur_tensor tensor = {&file->input, fur_safetensors_find(file, name), name};
+    return fur_tensor_map_make(error, &tensor, dtype, rank, shape, out);
 }
 
-void fur_tensor_unmap(fur_tensor_map *map)
+const fur_input *fur_safetensors_input(const fur_safetensors *file)
 {
-    fur_pages_unmap(map->pages, (size_t)map->page_bytes);
-    *map = (fur_tensor_map){0};
+    return &file->input;
 }

@@ -85,8 +85,8 @@ static void append_entry(text *to, const fur_tensor_entry *entry, int64_t begin,
 static fur_status entry_bytes(fur_error *error, const char *path, const fur_tensor_entry *entry, int64_t *bytes)
 {
     int64_t count;
-    if (entry->rank < 0 || entry->rank > FUR_MAX_RANK || !fur_shape_count(entry->rank, entry->shape, &count) ||
-        !fur_mul_ok(count, fur_dtype_bytes(entry->dtype), bytes))
+    if (entry->rank < 0 || entry->rank > FUR_MAX_RANK || fur_dtype_block(entry->dtype) != 1 ||
+        !fur_shape_count(entry->rank, entry->shape, &count) || !fur_mul_ok(count, fur_dtype_bytes(entry->dtype), bytes))
         return fur_error_set(error, FUR_E_ARGUMENT, "%s: tensor \"%.120s\" has no valid shape", path, entry->name);
     return FUR_OK;
 }

@@ -18,13 +18,14 @@ typedef struct shard {
 
 typedef struct placed {
     const fur_tensor_info *info;
-    const fur_safetensors *file;
+    const fur_input *input;
 } placed;
 
 struct fur_tensor_source {
     char *path; /* as opened, for errors */
     shard *shards;
     int64_t shard_count;
+    fur_gguf *gguf; /* in place of shards */
     placed *tensors;
     int64_t count;
     fur_name_table by_name;
@@ -39,6 +40,7 @@ void fur_tensor_source_close(fur_tensor_source *source)
         fur_free(source->shards[i].name);
     }
     fur_free(source->shards);
+    fur_gguf_close(source->gguf);
     fur_free(source->tensors);
     fur_name_table_clear(&source->by_name);
     fur_free(source->path);
@@ -61,10 +63,20 @@ static fur_status reserve(fur_error *error, fur_tensor_source *source, int64_t s
     return FUR_OK;
 }
 
-static void place(fur_tensor_source *source, const fur_safetensors *file, const fur_tensor_info *info)
+static void place(fur_tensor_source *source, const fur_input *input, const fur_tensor_info *info)
 {
     if (fur_name_table_add(&source->by_name, info->name, source->count))
-        source->tensors[source->count++] = (placed){.info = info, .file = file};
+        source->tensors[source->count++] = (placed){.info = info, .input = input};
+}
+
+static fur_status open_gguf(fur_error *error, fur_tensor_source *source, const char *path)
+{
+    FUR_TRY(fur_gguf_open(error, path, &source->gguf));
+    const fur_gguf *file = source->gguf;
+    FUR_TRY(reserve(error, source, 0, fur_gguf_count(file)));
+    for (int64_t i = 0; i < fur_gguf_count(file); i++)
+        place(source, fur_gguf_input(file), fur_gguf_at(file, i));
+    return FUR_OK;
 }
 
 static fur_status open_single(fur_error *error, fur_tensor_source *source, const char *path)
@@ -75,7 +87,7 @@ static fur_status open_single(fur_error *error, fur_tensor_source *source, const
     const fur_safetensors *file = source->shards[0].file;
     FUR_TRY(reserve(error, source, 0, fur_safetensors_count(file)));
     for (int64_t i = 0; i < fur_safetensors_count(file); i++)
-        place(source, file, fur_safetensors_at(file, i));
+        place(source, fur_safetensors_input(file), fur_safetensors_at(file, i));
     return FUR_OK;
 }
 
@@ -126,7 +138,7 @@ static fur_status place_all(fur_error *error, fur_tensor_source *source, fur_nam
         if (!info)
             return fur_error_set(error, FUR_E_FORMAT, "%s: tensor \"%.120s\" is not in its shard %.120s", path, key,
                                  name);
-        place(source, file, info);
+        place(source, fur_safetensors_input(file), info);
     }
     return FUR_OK;
 }
@@ -180,12 +192,13 @@ fur_status fur_tensor_source_open(fur_error *error, const char *path, fur_tensor
     fur_status status = FUR_OK;
     source->path = fur_strdup(path);
     struct stat about;
+    bool gguf = false;
     if (!source->path)
         status = fur_memory_error(error, (int64_t)strlen(path), "a path");
     else if (stat(path, &about) == 0 && S_ISDIR(about.st_mode))
         status = open_folder(error, source, path);
-    else
-        status = open_single(error, source, path);
+    else if ((status = fur_gguf_is(error, path, &gguf)) == FUR_OK)
+        status = gguf ? open_gguf(error, source, path) : open_single(error, source, path);
     if (status != FUR_OK) {
         fur_tensor_source_close(source);
         return status;
@@ -202,6 +215,11 @@ int64_t fur_tensor_source_count(const fur_tensor_source *source)
 const fur_tensor_info *fur_tensor_source_at(const fur_tensor_source *source, int64_t index)
 {
     return source->tensors[index].info;
+}
+
+const fur_gguf *fur_tensor_source_gguf(const fur_tensor_source *source)
+{
+    return source->gguf;
 }
 
 const char *fur_tensor_source_path(const fur_tensor_source *source)
@@ -221,43 +239,42 @@ const char *fur_tensor_source_metadata(const fur_tensor_source *source, const ch
     return single ? fur_safetensors_metadata(source->shards[0].file, key) : NULL;
 }
 
-static fur_status file_of(fur_error *error, const fur_tensor_source *source, const char *name,
-                          const fur_safetensors **out)
+static fur_status find(fur_error *error, const fur_tensor_source *source, const char *name, fur_tensor *out)
 {
     int64_t index = fur_name_table_find(&source->by_name, name);
     if (index < 0)
         return fur_error_set(error, FUR_E_FORMAT, "%s: tensor \"%.120s\" is missing", source->path, name);
-    *out = source->tensors[index].file;
+    *out = (fur_tensor){source->tensors[index].input, source->tensors[index].info, name};
     return FUR_OK;
 }
 
 fur_status fur_tensor_source_read_f32(fur_error *error, const fur_tensor_source *source, const char *name, int rank,
                                       const int64_t *shape, bool finite, float *out)
 {
-    const fur_safetensors *file = NULL;
-    FUR_TRY(file_of(error, source, name, &file));
-    return fur_safetensors_read_f32(error, file, name, rank, shape, finite, out);
+    fur_tensor tensor;
+    FUR_TRY(find(error, source, name, &tensor));
+    return fur_tensor_read_f32(error, &tensor, rank, shape, finite, out);
 }
 
 fur_status fur_tensor_source_read_raw(fur_error *error, const fur_tensor_source *source, const char *name,
                                       fur_dtype dtype, int rank, const int64_t *shape, void *out)
 {
-    const fur_safetensors *file = NULL;
-    FUR_TRY(file_of(error, source, name, &file));
-    return fur_safetensors_read_raw(error, file, name, dtype, rank, shape, out);
+    fur_tensor tensor;
+    FUR_TRY(find(error, source, name, &tensor));
+    return fur_tensor_read_raw(error, &tensor, dtype, rank, shape, out);
 }
 
 fur_status fur_tensor_source_check_finite(fur_error *error, const fur_tensor_source *source, const char *name)
 {
-    const fur_safetensors *file = NULL;
-    FUR_TRY(file_of(error, source, name, &file));
-    return fur_safetensors_check_finite(error, file, name);
+    fur_tensor tensor;
+    FUR_TRY(find(error, source, name, &tensor));
+    return fur_tensor_check_finite(error, &tensor);
 }
 
 fur_status fur_tensor_source_map(fur_error *error, const fur_tensor_source *source, const char *name, fur_dtype dtype,
                                  int rank, const int64_t *shape, fur_tensor_map *out)
 {
-    const fur_safetensors *file = NULL;
-    FUR_TRY(file_of(error, source, name, &file));
-    return fur_safetensors_map(error, file, name, dtype, rank, shape, out);
+    fur_tensor tensor;
+    FUR_TRY(find(error, source, name, &tensor));
+    return fur_tensor_map_make(error, &tensor, dtype, rank, shape, out);
 }

@@ -11,6 +11,7 @@
 #include "attention/kind.h"
 #include "base/context.h"
 #include "base/size.h"
+#include "model/adapter.h"
 #include "model/parameters.h"
 #include "projection/kind.h"
 
@@ -276,6 +277,7 @@ fur_status fur_config_check(fur_context *context, const fur_model_config *c)
                              "with them");
     if (fur_config_has_lookup(c))
         FUR_TRY(check_lookup(error, c));
+    FUR_TRY(fur_config_check_lora(error, c));
     if (fur_config_parameter_count(c) > (int64_t)1 << 40)
         return fur_error_set(error, FUR_E_ARGUMENT, "the model has more than 2^40 parameters");
     return FUR_OK;

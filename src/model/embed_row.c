@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "base/size.h"
+#include "model/coded.h"
 #include "model/layer.h"
 #include "op/embed/embed.h"
 
@@ -34,6 +35,22 @@ static void scale_embedded(const fur_model_config *c, int64_t count, float *x_BC
         x_BC[i] *= factor;
 }
 
+static fur_status embed_tokens(const fur_run *run, int64_t count, const int32_t *ids_B, float *x_BC)
+{
+    const fur_model_config *c = &run->model->config;
+    fur_map_offsets embedding = {.in = c->width, .out = c->vocabulary, .weight = run->model->table.embedding};
+    fur_projection table = {0};
+    fur_coded_map(run->model, &embedding, &table);
+    if (table.coded_parts == 0)
+        return fur_embed_forward(&run->exec, count, c->width, c->vocabulary, ids_B,
+                                 run->model->data + embedding.weight, x_BC);
+    FUR_TRY(fur_embed_check(&run->exec, count, c->width, c->vocabulary, ids_B));
+#pragma omp parallel for schedule(static) num_threads(run->exec.threads) if (count > 64)
+    for (int64_t i = 0; i < count; i++)
+        fur_coded_read(&table.coded[0], c->width, ids_B[i], 1, x_BC + i * c->width);
+    return FUR_OK;
+}
+
 fur_status fur_embed_rows(fur_run *run, int64_t first, int64_t count, float *x_BC)
 {
     const fur_model_config *c = &run->model->config;
@@ -41,8 +58,7 @@ fur_status fur_embed_rows(fur_run *run, int64_t first, int64_t count, float *x_B
     if (c->features)
         FUR_TRY(fur_map_forward(run, &t->input, count, run->row->x_TI + first * c->features, 0, x_BC));
     else
-        FUR_TRY(fur_embed_forward(&run->exec, count, c->width, c->vocabulary, run->row->ids_T + first,
-                                  run->model->data + t->embedding, x_BC));
+        FUR_TRY(embed_tokens(run, count, run->row->ids_T + first, x_BC));
     scale_embedded(c, count, x_BC);
     if (c->position != FUR_POSITION_LEARNED)
         return FUR_OK;
@@ -71,21 +87,22 @@ static fur_status embed_block_backward(fur_run *run, int64_t first, int64_t coun
     FUR_TRY(fur_run_drop(run, 0, FUR_DROP_EMBEDDING, first, count, dx_BC));
     const fur_model_config *c = &run->model->config;
     const fur_parameter_table *t = &run->model->table;
-    float *gradient = run->model->gradient;
-    if (c->position == FUR_POSITION_LEARNED) {
+    float *embedding = fur_model_gradient(run->model, t->embedding);
+    float *positions = fur_model_gradient(run->model, t->positions);
+    if (positions) {
         const fur_scratch *s = &run->memory.backward;
         fur_row_positions(run, s, first, count);
-        FUR_TRY(fur_embed_backward(&run->exec, count, c->width, c->context, s->position_id_B, dx_BC,
-                                   gradient + t->positions));
+        FUR_TRY(fur_embed_backward(&run->exec, count, c->width, c->context, s->position_id_B, dx_BC, positions));
     }
     if (c->features)
         return fur_map_backward(run, &t->input, count, run->row->x_TI + first * c->features, dx_BC, 0,
                                 dx_TI ? dx_TI + first * c->features : NULL);
     for (int64_t i = 0; dx_TI && i < count * c->width; i++)
         dx_TI[first * c->width + i] = dx_BC[i];
+    if (!embedding)
+        return FUR_OK;
     scale_embedded(c, count, dx_BC);
-    return fur_embed_backward(&run->exec, count, c->width, c->vocabulary, run->row->ids_T + first, dx_BC,
-                              gradient + t->embedding);
+    return fur_embed_backward(&run->exec, count, c->width, c->vocabulary, run->row->ids_T + first, dx_BC, embedding);
 }
 
 fur_status fur_embed_row_backward(fur_run *run, float *dx_TI)

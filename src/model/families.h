@@ -38,7 +38,8 @@ typedef enum fur_tensor_role {
 typedef enum fur_file_layout {
     FUR_FILE_SAME = 0,
     FUR_FILE_TRANSPOSED = 1, /* GPT-2's Conv1D: [in, out] */
-    FUR_FILE_NEOX_QKV = 2    /* GPT-NeoX: rows by head, then q, k, v */
+    FUR_FILE_NEOX_QKV = 2,   /* GPT-NeoX: rows by head, then q, k, v */
+    FUR_FILE_PAIRS = 3       /* GGUF's Llama: of each head's rows the first and the last half by turns */
 } fur_file_layout;
 
 /* Which layers have a window, where a file has no layer_types. */
@@ -82,6 +83,7 @@ typedef struct fur_fixed_key {
 typedef struct fur_family {
     const char *model_type, *architecture; /* of transformers */
     const char *gguf;                      /* general.architecture, and the prefix of its keys; NULL: none */
+    bool gguf_pairs;                       /* there q and k are FUR_FILE_PAIRS, for a RoPE that turns neighbours */
     /* traits of the layers */
     fur_norm_type norm;
     bool norm_offset; /* norms' weights are stored less 1 */

@@ -5,10 +5,12 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/alloc.h"
 #include "io/file.h"
 #include "model/config.h"
+#include "model/gguf.h"
 
 static bool is_own(const fur_family *family)
 {
@@ -350,25 +352,54 @@ static void tell_yarn(fur_context *context, const fur_json *j, const fur_model_c
             s->factor, (long long)c->context, (long long)s->original_context);
 }
 
-static fur_status config_from_file(fur_context *context, const char *path, fur_model_config *out)
+/* The values of a GGUF file, as a config.json of that name. */
+static fur_status read_gguf(fur_error *error, const char *path, fur_json *out)
 {
+    fur_gguf *file;
+    FUR_TRY(fur_gguf_open(error, path, &file));
+    fur_status status = fur_gguf_config_json(error, file, &out->root);
+    fur_gguf_close(file);
+    FUR_TRY(status);
+    out->name = fur_strdup(path);
+    return out->name ? FUR_OK : fur_memory_error(error, (int64_t)strlen(path), "a path");
+}
+
+static fur_status read_file(fur_error *error, const char *path, fur_json *out)
+{
+    bool gguf;
+    FUR_TRY(fur_gguf_is(error, path, &gguf));
+    return gguf ? read_gguf(error, path, out) : fur_json_read(error, path, out);
+}
+
+/* Of the file itself, or of config.json in the folder. */
+static fur_status config_from(fur_context *context, const char *path, fur_model_config *out)
+{
+    fur_error *error = &context->error;
     fur_json json = {0};
-    FUR_TRY(fur_json_read(&context->error, path, &json));
-    fur_status status = read_any(&context->error, &json, out);
+    struct stat about;
+    char *inner = NULL;
+    fur_status status = FUR_OK;
+    if (stat(path, &about) == 0 && S_ISDIR(about.st_mode))
+        status = fur_path_join(error, path, "config.json", &inner);
+    if (status == FUR_OK)
+        status = read_file(error, inner ? inner : path, &json);
+    if (status == FUR_OK)
+        status = read_any(error, &json, out);
     if (status == FUR_OK)
         tell_yarn(context, &json, out);
+    if (status == FUR_OK && fur_config_check(context, out) != FUR_OK) { /* a bad size in a file is the file's fault */
+        fur_error_prefix(error, "%s", json.name);
+        status = error->status = FUR_E_FORMAT;
+    }
     fur_json_clear(&json);
+    fur_free(inner);
     return status;
 }
 
-fur_status fur_config_read(fur_context *context, const char *path, fur_model_config *out)
+fur_status fur_family_config(fur_context *context, const char *path, fur_model_config *out)
 {
     fur_model_config config = {0};
-    FUR_TRY(config_from_file(context, path, &config));
-    if (fur_config_check(context, &config) != FUR_OK) { /* a bad size in a file is the file's fault */
-        fur_error_prefix(&context->error, "%s", path);
-        return context->error.status = FUR_E_FORMAT;
-    }
+    FUR_TRY(config_from(context, path, &config));
     *out = config;
     return FUR_OK;
 }

@@ -6,14 +6,25 @@
 #include "io/json.h"
 #include "model/run.h"
 
+/* As fur_config_read, without adapters and generation_config.json. */
+fur_status fur_family_config(fur_context *context, const char *path, fur_model_config *out);
 /* config.json's content; the caller owns the reference. NULL when out of memory. */
 json_t *fur_config_to_json(const fur_model_config *config);
 /* Weights into an allocated model from a folder; and to PATH, tables as config.table_type says. */
 fur_status fur_weights_read(fur_error *error, const char *folder, fur_model *model);
 fur_status fur_weights_write(fur_error *error, const fur_model *model, const float *data, const char *path,
                              uint64_t *hash);
-/* The same, in the types that tensors have in the folder they came from (F64: as F32). */
+/* The tensor of a folder or file that a parameter is read from, and how it is laid out there; NULL: it has none. */
+const fur_tensor_info *fur_weights_tensor(const fur_tensor_source *source, const fur_model_config *config,
+                                          const fur_parameter *p, fur_file_layout *layout);
+/* Numbers in the order of the family's file become those of ours, in place. */
+fur_status fur_parameter_from_file(fur_error *error, const fur_parameter *p, const fur_model_config *config,
+                                   float *data);
+/* The same, in the types that tensors have in the folder or file they came from (F64 and blocks: as F32), under the
+ * names they have there, or of a GGUF file those of the family. */
 fur_status fur_weights_write_as(fur_error *error, const fur_model *model, const char *from, const char *path);
+/* Where element `at` of a file's tensor of that layout lies in ours. */
+int64_t fur_file_index(fur_file_layout layout, const fur_parameter *p, const fur_model_config *config, int64_t at);
 /* Of a model's table, from where it is; the caller sets row and coded. */
 fur_table_writer fur_model_table_writer(const fur_model *model, const fur_parameter *p, const float *data,
                                         fur_table_type type);

@@ -22,6 +22,7 @@ static fur_run_shape generation_shape(const fur_model_config *c, int64_t tokens)
 static void lay_out(fur_context *context, const fur_model *model, int64_t tokens, fur_arena *arena, fur_generation *g)
 {
     g->run.shape = generation_shape(&model->config, tokens);
+    g->run.shape.coded = model->coded != NULL;
     fur_run_layout(&context->exec, &model->config, &model->table, &g->run.shape, arena, NULL, NULL, &g->run.memory);
     g->ids = fur_arena_push(arena, tokens * (int64_t)sizeof *g->ids);
     g->scratch = fur_arena_push(arena, model->config.vocabulary * (int64_t)sizeof *g->scratch);
@@ -37,7 +38,8 @@ fur_status fur_generation_begin(fur_context *context, fur_model *model, int64_t 
                              (long long)tokens);
     fur_arena counting = fur_arena_counting();
     lay_out(context, model, tokens, &counting, g);
-    g->peak_bytes = fur_context_process_bytes(context) + model->data_bytes + model->row_bytes + counting.peak;
+    g->peak_bytes =
+        fur_context_process_bytes(context) + fur_model_held_bytes(model) + model->row_bytes + counting.peak;
     if (memory_bytes > 0 && g->peak_bytes > memory_bytes)
         return fur_error_set(&context->error, FUR_E_DOES_NOT_FIT,
                              "generating within %lld tokens needs %lld bytes, the limit is %lld", (long long)tokens,
@@ -108,7 +110,7 @@ fur_status fur_generation_head(fur_generation *g)
     fur_projection head = fur_model_map(run->model, &table->head);
     fur_projection_input input;
     FUR_TRY(head.kind->prepare(&run->exec, &head, 1, s->h_tC, head.in, &input));
-    FUR_TRY(head.kind->forward(&run->exec, &head, &input, 0, s->logits_tV, head.out));
+    FUR_TRY(fur_projection_generate(&run->exec, &head, &input, 0, s->logits_tV, head.out));
     return fur_run_cap_logits(run, head.out, s->logits_tV);
 }
 
@@ -130,7 +132,7 @@ static fur_status generate(fur_generation *g, const int32_t *prompt, int64_t pro
             return fur_error_set(&context->error, FUR_E_INTERRUPTED, "stopped after %lld of %lld tokens", (long long)i,
                                  (long long)count);
         int32_t id = fur_sample(sampling, (uint64_t)i, g->run.model->config.vocabulary, g->run.memory.loss.logits_tV,
-                                g->scratch);
+                                g->ids, prompt_count + i, g->scratch);
         g->ids[prompt_count + i] = id;
         if (on_token && on_token(user, id))
             return FUR_OK;

@@ -7,7 +7,7 @@
 #include "model/sampling.h"
 
 typedef struct fur_generation {
-    fur_run run;
+    fur_run run; /* its row and documents are those below: a generation stays where it is */
     fur_row row;
     int64_t offsets[2];
     int32_t *ids; /* prompt and what came after */

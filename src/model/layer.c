@@ -27,7 +27,7 @@ static void set_far_constants(const fur_model *model, const fur_layer_offsets *a
         shape->fine.coefficient_KP = model->data + at->far_fine;
     if (at->far_bias >= 0) {
         shape->far.bias_H = model->data + at->far_bias;
-        shape->dbias_H = backward ? model->gradient + at->far_bias : NULL;
+        shape->dbias_H = backward ? fur_model_gradient(model, at->far_bias) : NULL;
     }
     const float *fine = shape->fine.coefficient_KP;
     int64_t degree = shape->fine.degree;
@@ -48,7 +48,7 @@ fur_layer fur_layer_begin(fur_run *run, int64_t index, int backward)
     layer.shape.compute = run->exec.compute;
     if (layer.at->sinks >= 0) {
         layer.shape.features.sink_H = run->model->data + layer.at->sinks;
-        layer.shape.dsink_H = backward ? run->model->gradient + layer.at->sinks : NULL;
+        layer.shape.dsink_H = backward ? fur_model_gradient(run->model, layer.at->sinks) : NULL;
     }
     if (layer.at->far_query_mean >= 0)
         set_far_constants(run->model, layer.at, backward, &layer.shape);
@@ -93,7 +93,7 @@ fur_status fur_norm_rows_backward(const fur_exec *exec, const fur_model *model, 
 {
     const fur_model_config *c = &model->config;
     return fur_norm_backward(exec, norm_kind(c), tokens, c->width, (float)c->norm_eps, x_TC, model->data + w, NULL,
-                             dy_TC, dx_TC, add, model->gradient + w, b < 0 ? NULL : model->gradient + b);
+                             dy_TC, dx_TC, add, fur_model_gradient(model, w), fur_model_gradient(model, b));
 }
 
 /* A map whose input is not finite says of which layer it is. */
@@ -123,8 +123,10 @@ fur_status fur_maps_forward(const fur_run *run, int count, const fur_map_offsets
             status = fur_run_catch_up(run, maps[i], &input);
         if (status == FUR_OK && run->use_R && maps[i]->first_row >= 0)
             status = p.kind->count_use(&run->exec, &p, &input, run->use_R + maps[i]->first_row);
+        bool generates = run->shape.purpose == FUR_FOR_GENERATE;
         if (status == FUR_OK)
-            status = p.kind->forward(&run->exec, &p, &input, add, y_TO[i], p.out);
+            status =
+                (generates ? fur_projection_generate : p.kind->forward)(&run->exec, &p, &input, add, y_TO[i], p.out);
     }
     fur_arena_release(run->exec.workspace, mark);
     return named(run, status);
@@ -170,7 +172,7 @@ fur_status fur_layer_norm_back(fur_run *run, int64_t w, const fur_map_offsets *m
         return FUR_OK;
     FUR_TRY(fur_map_forward(run, map, count, s->h_BC, 0, s->do_BQ));
     return fur_norm_backward(&run->exec, head_norm_kind(c), count * heads, c->head_dim, (float)c->norm_eps, s->do_BQ,
-                             run->model->data + w, NULL, dx, dx, 0, run->model->gradient + w, NULL);
+                             run->model->data + w, NULL, dx, dx, 0, fur_model_gradient(run->model, w), NULL);
 }
 
 double fur_run_drop_rate(const fur_run *run, fur_drop_place place)

@@ -163,8 +163,14 @@ static int64_t workspace_bytes(const fur_exec *exec, const fur_model_config *c, 
     for (int i = 0; i < FUR_LAYER_MAPS; i++) { /* of all layers the same */
         const fur_map_offsets *map = fur_layer_map(&table->layers[0], i);
         fur_projection p = fur_map_at(map, NULL);
+        p.coded_parts = shape->coded;
         if (map->in)
             bytes = fur_max_i64(bytes, p.kind->workspace(exec, &p, rows, backward));
+    }
+    if (shape->coded) {
+        fur_projection head = fur_map_at(&table->head, NULL);
+        head.coded_parts = 1;
+        bytes = fur_max_i64(bytes, head.kind->workspace(exec, &head, loss_rows, backward));
     }
     if (c->activation == FUR_ACTIVATION_NORM)
         bytes = fur_max_i64(bytes, fur_norm_workspace(exec, rows, c->hidden));
@@ -298,7 +304,7 @@ static void layout_gradients(const fur_parameter_table *table, const fur_run_sha
 {
     int64_t elements = shape->row_updates ? table->most_table_elements : table->table_elements;
     int64_t rows = shape->row_updates ? table->most_table_rows : table->table_rows;
-    m->gradient = fur_arena_push_f32(arena, table->first_table + elements);
+    m->gradient = fur_arena_push_f32(arena, table->first_table - table->first_trained + elements);
     if (rows == 0)
         return;
     m->table_gradient = m->gradient ? m->gradient + table->first_table : NULL;
@@ -353,7 +359,7 @@ void fur_run_layout(const fur_exec *exec, const fur_model_config *c, const fur_p
         report(&items, "gradients");
     }
     if (shape->optimizer) {
-        fur_moments_reserve(arena, shape->moments, table->elements, &m->disk_bytes, &m->moments);
+        fur_moments_reserve(arena, shape->moments, fur_trained_elements(table), &m->disk_bytes, &m->moments);
         report(&items, shape->moments == FUR_STORE_DISK ? "optimizer state (on disk: parts in work)"
                                                         : "optimizer state (Adam m, v)");
         layout_row_moments(table, shape, arena, &m->row_moments);

@@ -6,10 +6,10 @@
 
 #include "base/size.h"
 #include "model/config.h"
+#include "model/head_xent.h"
 #include "model/run.h"
 #include "op/matmul/matmul.h"
 #include "op/softcap/softcap.h"
-#include "op/xent/xent.h"
 
 /* What both built-in losses carry as fur_loss.self. */
 typedef struct head_loss {
@@ -44,72 +44,16 @@ static fur_status xent_begin(void *self, int64_t tokens, int64_t width)
     return FUR_OK;
 }
 
-/* logits[count, v_count] of one vocabulary tile, capped where the model's are */
-static fur_status xent_logits(const head_loss *h, int64_t count, const float *h_TC, int64_t first_v, int64_t v_count)
-{
-    fur_projection part = h->head;
-    part.out = v_count;
-    part.weight += first_v * part.in;
-    fur_projection_input input;
-    FUR_TRY(part.kind->prepare(&h->run->exec, &part, count, h_TC, part.in, &input));
-    float *logits = h->run->memory.loss.logits_tV;
-    FUR_TRY(part.kind->forward(&h->run->exec, &part, &input, 0, logits, v_count));
-    return fur_run_cap_logits(h->run, count * v_count, logits);
-}
-
-/* Running maximum, sum and target logit over all tiles; s->sum becomes each row's log-sum-exp. */
-static fur_status xent_statistics(head_loss *h, int64_t first, int64_t count, const float *h_TC)
-{
-    fur_loss_scratch *s = &h->run->memory.loss;
-    const int32_t *target = h->run->row->target_T + first;
-    int64_t tile = h->run->shape.vocabulary_tile;
-    for (int64_t t = 0; t < count; t++) {
-        s->maximum_t[t] = -INFINITY;
-        s->sum_t[t] = 0;
-        s->target_logit_t[t] = 0;
-    }
-    for (int64_t v = 0; v < h->head.out; v += tile) {
-        int64_t v_count = fur_min_i64(tile, h->head.out - v);
-        FUR_TRY(xent_logits(h, count, h_TC, v, v_count));
-        FUR_TRY(fur_xent_statistics(&h->run->exec, count, v_count, s->logits_tV, v_count, s->maximum_t, s->sum_t, v,
-                                    target, s->target_logit_t));
-    }
-    for (int64_t t = 0; t < count; t++) {
-        float lse = s->maximum_t[t] + logf(s->sum_t[t]);
-        s->sum_t[t] = lse;
-        s->nll_t[t] = target[t] < 0 ? NAN : lse - s->target_logit_t[t];
-        if (target[t] >= 0)
-            h->sum += (double)s->nll_t[t];
-        if (h->nll_T)
-            h->nll_T[first + t] = s->nll_t[t];
-    }
-    return FUR_OK;
-}
-
 static fur_status xent_block(void *self, int pass, int64_t first, int64_t count, const float *h_TC, float *dh_TC)
 {
     head_loss *h = self;
-    fur_loss_scratch *s = &h->run->memory.loss;
-    int64_t tile = h->run->shape.vocabulary_tile;
     (void)pass;
-    FUR_TRY(xent_statistics(h, first, count, h_TC));
-    if (!dh_TC)
-        return FUR_OK;
-    const int32_t *target = h->run->row->target_T + first;
-    for (int64_t v = 0; v < h->head.out; v += tile) {
-        int64_t v_count = fur_min_i64(tile, h->head.out - v);
-        if (tile < h->head.out) /* otherwise the only tile's logits are still there */
-            FUR_TRY(xent_logits(h, count, h_TC, v, v_count));
-        FUR_TRY(fur_xent_gradient(&h->run->exec, count, v_count, s->logits_tV, v_count, s->sum_t, v, target,
-                                  (float)(h->weight * mean_weight(h)), (float)h->run->model->config.logit_softcap));
-        fur_projection part = h->head;
-        part.out = v_count;
-        part.weight += v * part.in;
-        fur_gradient_sink sink = {.weight = h->sink.weight + v * part.in};
-        fur_projection_input input;
-        FUR_TRY(part.kind->prepare(&h->run->exec, &part, count, h_TC, part.in, &input));
-        FUR_TRY(part.kind->backward(&h->run->exec, &part, &input, s->logits_tV, v_count, v > 0, dh_TC, part.in, &sink));
-    }
+    const fur_head_xent xent = {h->head, h->sink, h->run->shape.vocabulary_tile,
+                                (float)h->run->model->config.logit_softcap, &h->run->memory.loss};
+    FUR_TRY(fur_head_xent_rows(&h->run->exec, &xent, count, h_TC, h->run->row->target_T + first,
+                               (float)(h->weight * mean_weight(h)), dh_TC, &h->sum));
+    if (h->nll_T)
+        memcpy(h->nll_T + first, h->run->memory.loss.nll_t, (size_t)count * sizeof(float));
     return FUR_OK;
 }
 

@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/random.h"
 #include "base/size.h"
+#include "model/coded.h"
 #include "model/config.h"
 #include "model/head_groups.h"
 #include "model/layer.h"
@@ -150,6 +151,8 @@ void fur_model_destroy(fur_model *model)
     for (int64_t i = 0; model->rows && i < model->table.tables; i++)
         fur_row_table_close(&model->rows[i]);
     fur_free(model->rows);
+    fur_free(model->base);
+    fur_coded_close(model);
     fur_parameter_table_destroy(&model->table);
     fur_free(model);
 }
@@ -161,13 +164,27 @@ const fur_model_config *fur_model_config_of(const fur_model *model)
 
 fur_projection fur_model_map(const fur_model *model, const fur_map_offsets *map)
 {
-    if (!model->rows || map->table_index < 0)
-        return fur_map_at(map, model->data);
+    if (!model->rows || map->table_index < 0) {
+        fur_projection p = fur_map_at(map, model->data);
+        fur_coded_map(model, map, &p);
+        return p;
+    }
     const fur_row_table *table = &model->rows[map->table_index];
     fur_projection p = fur_map_at(map, NULL);
     p.bias = map->bias < 0 ? NULL : model->data + map->bias;
     p.rows = (fur_projection_rows){.table = table->map.data, .type = table->type, .scale_R = table->scale_R};
     return p;
+}
+
+int64_t fur_model_held_bytes(const fur_model *model)
+{
+    int64_t replaced, coded = fur_coded_bytes(model, &replaced);
+    return model->data_bytes - replaced + coded;
+}
+
+int64_t fur_model_weight_bytes(const fur_model *model)
+{
+    return model->coded ? fur_model_held_bytes(model) : 0;
 }
 
 int64_t fur_model_parameters(const fur_model *model)
@@ -179,14 +196,15 @@ void fur_model_parameter(const fur_model *model, int64_t index, fur_parameter_in
 {
     const fur_parameter *p = &model->table.list[index];
     bool has_gradient = model->gradient && (!p->table || model->touched_R);
+    float *gradient = p->table ? model->gradient + p->offset : fur_model_gradient(model, p->offset);
     *out = (fur_parameter_info){.name = p->name,
                                 .rank = p->rank,
                                 .shape = {p->shape[0], p->shape[1]},
                                 .count = p->count,
-                                .data = p->table && model->rows ? NULL : model->data + p->offset,
-                                .gradient = has_gradient ? model->gradient + p->offset : NULL,
+                                .data = (p->table && model->rows) || fur_coded_parameter(model, p) ? NULL : model->data + p->offset,
+                                .gradient = has_gradient ? gradient : NULL,
                                 .decayed = p->decayed,
-                                .constant = p->constant,
+                                .constant = p->constant || (!p->table && fur_trained_at(&model->table, p->offset) < 0),
                                 .table = p->table};
     fur_parameter_file_shape(p, out->file_shape);
 }
@@ -220,6 +238,7 @@ fur_run_shape fur_run_shape_of(const fur_plan *plan, const fur_plan_request *req
                            .optimizer = request->purpose == FUR_FOR_TRAIN && !request->gradients_only,
                            .row_updates = request->row_updates,
                            .row_adam = request->row_adam,
+                           .coded = request->weight_bytes > 0,
                            .error_rows = request->error_rows};
 }
 
@@ -254,6 +273,12 @@ fur_status fur_run_create(fur_context *context, fur_model *model, const fur_plan
         return fur_error_set(&context->error, FUR_E_BUSY, "another run holds this model's gradients");
     if (request->purpose == FUR_FOR_TRAIN && model->rows)
         return fur_error_set(&context->error, FUR_E_UNSUPPORTED, "tables that are mapped from a file are not trained");
+    if (model->coded && request->weight_bytes == 0)
+        return fur_error_set(&context->error, FUR_E_ARGUMENT,
+                             "the plan has no room to decode weights: its request wants weight_bytes of the model");
+    if (request->purpose == FUR_FOR_TRAIN && model->coded && model->config.lora_rank == 0)
+        return fur_error_set(&context->error, FUR_E_UNSUPPORTED,
+                             "weights that stay as their file has them are not trained, but beside adapters");
     fur_run *run = fur_calloc(1, sizeof *run);
     if (!run)
         return fur_error_set(&context->error, FUR_E_MEMORY, "no memory for a run");
@@ -280,7 +305,8 @@ fur_status fur_run_create(fur_context *context, fur_model *model, const fur_plan
         const fur_parameter_table *table = &model->table;
         bool all = !run->shape.row_updates;
         model->gradient = run->memory.gradient;
-        model->gradient_bytes = (table->first_table + (all ? table->table_elements : 0)) * (int64_t)sizeof(float);
+        model->gradient_bytes =
+            (table->first_table - table->first_trained + (all ? table->table_elements : 0)) * (int64_t)sizeof(float);
         model->touched_R = all ? run->memory.touched_R : NULL;
         run->table_shift = table->first_table;
     }

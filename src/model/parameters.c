@@ -27,10 +27,13 @@ typedef struct tensor_name {
 static void write_name(const builder *b, const tensor_name *name, char *out, size_t size)
 {
     const char *stem = b->family->names[name->role], *percent = strstr(stem, "%d");
+    bool adapter = strncmp(name->suffix, ".lora_", strlen(".lora_")) == 0; /* PEFT's names */
+    const char *prefix = adapter ? "base_model.model." : "";
     if (percent)
-        snprintf(out, size, "%.*s%d%s%s", (int)(percent - stem), stem, (int)name->layer, percent + 2, name->suffix);
+        snprintf(out, size, "%s%.*s%d%s%s", prefix, (int)(percent - stem), stem, (int)name->layer, percent + 2,
+                 name->suffix);
     else
-        snprintf(out, size, "%s%s", stem, name->suffix);
+        snprintf(out, size, "%s%s%s", prefix, stem, name->suffix);
 }
 
 /* Appends one tensor; columns 0: a vector. Returns its offset. */
@@ -278,6 +281,8 @@ static void append_layer(builder *b, int64_t layer, fur_layer_offsets *l)
     b->table->most_table_columns = fur_max_i64(b->table->most_table_columns, b->layer_columns);
 }
 
+static void append_adapters(builder *b);
+
 static void append_all(builder *b)
 {
     const fur_model_config *c = b->config;
@@ -312,6 +317,131 @@ static void append_all(builder *b)
     if (!c->tied)
         t->head.weight = append(b, t->head.out, c->width, c->init_std, 0, FUR_FILE_SAME,
                                 (tensor_name){FUR_TENSOR_HEAD, -1, ".weight"});
+    append_adapters(b);
+}
+
+/* A module of the family's that may get adapters, and the map whose outputs from `first` on are its own. */
+typedef struct module {
+    fur_tensor_role role;
+    unsigned target;
+    fur_map_offsets *maps[3]; /* of a tensor for q, k and v, all three */
+    int64_t first;
+} module;
+
+static void append_adapter(builder *b, const module *m, int64_t layer)
+{
+    const fur_model_config *c = b->config;
+    int64_t in = m->maps[0]->in, out = 0;
+    bool gated = (m->target == FUR_LORA_GATE || m->target == FUR_LORA_UP) && fur_config_is_gated(c);
+    bool by_head = m->maps[1] && b->family->qkv_layout == FUR_FILE_NEOX_QKV;
+    for (int i = 0; i < 3 && m->maps[i]; i++)
+        out += gated ? c->hidden : m->maps[i]->out;
+    int64_t first = b->table->count;
+    double std = 1 / sqrt(3.0 * (double)in); /* PEFT's uniform numbers up to 1 / sqrt(in) have it */
+    int64_t a = append(b, c->lora_rank, in, std, 0, FUR_FILE_SAME, (tensor_name){m->role, layer, ".lora_A.weight"});
+    int64_t of_b = append(b, out, c->lora_rank, 0, 0, by_head ? FUR_FILE_NEOX_QKV : FUR_FILE_SAME,
+                          (tensor_name){m->role, layer, ".lora_B.weight"});
+    for (int64_t i = first; b->table->list && i < b->table->count; i++)
+        b->table->list[i].adapter = true;
+    for (int i = 0; i < 3 && m->maps[i]; i++) {
+        fur_map_offsets *map = m->maps[i];
+        int64_t count = gated ? c->hidden : map->out;
+        if (map->kind != &fur_projection_lora)
+            map->base = map->kind;
+        map->kind = &fur_projection_lora;
+        map->rank = c->lora_rank;
+        map->adapter_scale = (float)(c->lora_alpha / (double)c->lora_rank);
+        map->adapter[map->adapters++] = (fur_adapter_offsets){.a = a, .b = of_b, .first = m->first, .count = count};
+        of_b += count * c->lora_rank;
+    }
+}
+
+/* The modules of a layer. */
+static int modules_of(const builder *b, fur_layer_offsets *l, module *out)
+{
+    int count = 0;
+    if (b->family->names[FUR_TENSOR_QKV]) {
+        out[count++] = (module){FUR_TENSOR_QKV, FUR_LORA_Q | FUR_LORA_K | FUR_LORA_V, {&l->q, &l->k, &l->v}, 0};
+    } else {
+        out[count++] = (module){FUR_TENSOR_Q, FUR_LORA_Q, {&l->q}, 0};
+        out[count++] = (module){FUR_TENSOR_K, FUR_LORA_K, {&l->k}, 0};
+        out[count++] = (module){FUR_TENSOR_V, FUR_LORA_V, {&l->v}, 0};
+    }
+    if (l->o.in)
+        out[count++] = (module){FUR_TENSOR_O, FUR_LORA_O, {&l->o}, 0};
+    bool gated = fur_config_is_gated(b->config);
+    if (gated)
+        out[count++] = (module){FUR_TENSOR_GATE, FUR_LORA_GATE, {&l->up}, 0};
+    out[count++] = (module){FUR_TENSOR_UP, FUR_LORA_UP, {&l->up}, gated ? b->config->hidden : 0};
+    out[count++] = (module){FUR_TENSOR_DOWN, FUR_LORA_DOWN, {&l->down}, 0};
+    return count;
+}
+
+static void append_adapters(builder *b)
+{
+    const fur_model_config *c = b->config;
+    fur_layer_offsets unused;
+    if (c->lora_rank == 0)
+        return;
+    b->table->first_trained = b->table->elements;
+    for (int64_t layer = 0; layer < c->layers; layer++) {
+        module modules[FUR_MOST_LORA_NAMES];
+        fur_layer_offsets *l = b->table->layers ? &b->table->layers[layer] : &unused;
+        if (l == &unused) { /* only counting: the maps' widths are those of any layer */
+            builder sizes = {.config = c, .family = b->family, .table = &(fur_parameter_table){0}};
+            append_layer(&sizes, 0, &unused);
+        }
+        int count = modules_of(b, l, modules);
+        for (int i = 0; i < count; i++)
+            if ((c->lora_targets & modules[i].target) == modules[i].target)
+                append_adapter(b, &modules[i], layer);
+    }
+}
+
+/* What stands behind the layer's number. */
+static const char *module_name(const builder *b, const module *m)
+{
+    const char *name = b->family->names[m->role], *after = strstr(name, "%d.");
+    return after ? after + 3 : name;
+}
+
+/* Whether PEFT's list of targets may call the module so: by all of its name, or by the last words of it. */
+static bool is_called(const char *name, const char *word, size_t length)
+{
+    size_t whole = strlen(name);
+    if (length == 0 || length > whole || memcmp(name + whole - length, word, length) != 0)
+        return false;
+    return length == whole || name[whole - length - 1] == '.';
+}
+
+unsigned fur_config_lora_target(const fur_model_config *config, const char *word, size_t length)
+{
+    fur_parameter_table table = {0};
+    fur_layer_offsets layer;
+    module modules[FUR_MOST_LORA_NAMES];
+    builder b = {.config = config, .family = fur_config_family_of(config), .table = &table};
+    append_layer(&b, 0, &layer);
+    unsigned targets = 0;
+    bool all = length == strlen("all-linear") && memcmp(word, "all-linear", length) == 0;
+    int count = modules_of(&b, &layer, modules);
+    for (int i = 0; i < count; i++)
+        if (all || is_called(module_name(&b, &modules[i]), word, length))
+            targets |= modules[i].target;
+    return targets;
+}
+
+int fur_config_lora_names(const fur_model_config *config, const char *out[FUR_MOST_LORA_NAMES])
+{
+    fur_parameter_table table = {0};
+    fur_layer_offsets layer;
+    module modules[FUR_MOST_LORA_NAMES];
+    builder b = {.config = config, .family = fur_config_family_of(config), .table = &table};
+    append_layer(&b, 0, &layer);
+    int count = modules_of(&b, &layer, modules), named = 0;
+    for (int i = 0; i < count; i++)
+        if ((config->lora_targets & modules[i].target) == modules[i].target)
+            out[named++] = module_name(&b, &modules[i]);
+    return named;
 }
 
 int64_t fur_config_parameter_count(const fur_model_config *config)
@@ -408,6 +538,16 @@ fur_projection fur_map_at(const fur_map_offsets *map, const float *parameters)
     if (parameters) {
         p.weight = parameters + map->weight;
         p.bias = map->bias < 0 ? NULL : parameters + map->bias;
+    }
+    p.adapters =
+        (fur_adapters){.base = map->base, .rank = map->rank, .scale = map->adapter_scale, .count = map->adapters};
+    for (int i = 0; i < map->adapters; i++) {
+        const fur_adapter_offsets *at = &map->adapter[i];
+        p.adapters.list[i] = (fur_adapter){.first = at->first, .count = at->count};
+        if (parameters) {
+            p.adapters.list[i].a_RI = parameters + at->a;
+            p.adapters.list[i].b_OR = parameters + at->b;
+        }
     }
     return p;
 }

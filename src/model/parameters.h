@@ -2,9 +2,11 @@
 /* All parameters of a model in one flat f32 array, so that optimizer, norm and zeroing are single passes:
  *
  *   | embedding | positions | layer 0: norm1, q k v, norms of q and k, sinks, far field, o, norm of that, norm2, up,
- * down, norm of that | layer 1 ... | final norm | head || tables of layer 0 | of layer 1 ... |
+ * down, norm of that | layer 1 ... | final norm | head | adapters of layer 0 | of layer 1
+ * ... || tables of layer 0 | of layer 1 ... |
  *
- * Tables, whose rows are updated one by one as soon as their layer's gradient is complete, stand behind all others.
+ * Where there are adapters, nothing before them is trained or has a gradient. Tables, whose rows are updated one by one
+ * as soon as their layer's gradient is complete, stand behind all others; a model has adapters or tables, not both.
  * q, k and v of a layer are adjacent, so that families which store them as one tensor see one tensor. */
 #ifndef FUR_MODEL_PARAMETERS_H
 #define FUR_MODEL_PARAMETERS_H
@@ -22,6 +24,7 @@ typedef struct fur_parameter {
     float init_value;
     bool decayed;
     bool constant;                  /* no gradient moves it: an optimizer's moments of it stay 0 */
+    bool adapter;                   /* of an adapter: not in the files of the model that it is added to */
     bool table;                     /* rows are updated one by one; count includes padding; files: see row_tables.h */
     int64_t table_index, first_row; /* of a table among all; its rows among theirs */
     fur_file_layout file_layout;
@@ -30,6 +33,11 @@ typedef struct fur_parameter {
     bool is_bias;
 } fur_parameter;
 
+/* A fur_adapter's. */
+typedef struct fur_adapter_offsets {
+    int64_t a, b, first, count;
+} fur_adapter_offsets;
+
 /* A map's tensors as offsets; -1: absent. */
 typedef struct fur_map_offsets {
     int64_t in, out, weight, bias;
@@ -37,6 +45,11 @@ typedef struct fur_map_offsets {
     int64_t table_index, first_row; /* among all tables, and among their rows; -1: not a table */
     int64_t first_column;           /* among their columns, in whole tiles, of this layer */
     fur_lookup_options lookup;
+    const fur_projection_kind *base; /* with adapters, what is wrapped */
+    int64_t rank;
+    float adapter_scale;
+    int adapters;
+    fur_adapter_offsets adapter[FUR_MAP_ADAPTERS];
 } fur_map_offsets;
 
 typedef struct fur_layer_offsets {
@@ -69,6 +82,7 @@ typedef struct fur_parameter_table {
     int64_t count;                              /* tensors */
     int64_t parameters;                         /* numbers, without padding */
     int64_t elements;                           /* of the flat array, without tables */
+    int64_t first_trained;                      /* of these; those before it have no gradient */
     int64_t first_table;                        /* elements, rounded up to a tile where there are tables */
     int64_t tables, table_elements, table_rows; /* of all tables, from there on */
     int64_t most_table_elements, most_table_rows, most_table_columns; /* of one layer's */
@@ -103,6 +117,22 @@ static inline void fur_parameter_file_shape(const fur_parameter *p, int64_t shap
     shape[0] = turned ? p->shape[1] : p->shape[0];
     shape[1] = turned ? p->shape[0] : p->shape[1];
 }
+
+/* Elements with gradients and moments, without tables; and where those of an offset are among them, -1: nowhere. */
+static inline int64_t fur_trained_elements(const fur_parameter_table *table)
+{
+    return table->elements - table->first_trained;
+}
+static inline int64_t fur_trained_at(const fur_parameter_table *table, int64_t offset)
+{
+    return offset < table->first_trained ? -1 : offset - table->first_trained;
+}
+
+/* What adapters may stand beside: the maps of the family's modules that a word means, "all-linear", or a module's name or
+ * its last words; 0: none. And the names of those that config.lora_targets has, without the layers' part. */
+unsigned fur_config_lora_target(const fur_model_config *config, const char *word, size_t length);
+enum { FUR_MOST_LORA_NAMES = 7 };
+int fur_config_lora_names(const fur_model_config *config, const char *out[FUR_MOST_LORA_NAMES]);
 
 /* The map over actual arrays; without them (NULL) its shape. */
 fur_projection fur_map_at(const fur_map_offsets *map, const float *parameters);

@@ -3,10 +3,12 @@
  * another family, weights move to that family's places. */
 #include <string.h>
 
+#include "model/coded.h"
 #include "model/config.h"
 #include "model/run.h"
 
 typedef struct move {
+    const fur_model *model;
     const float *from;
     float *to;
 } move;
@@ -23,8 +25,17 @@ static void move_map(const move *m, const fur_map_offsets *from, const fur_map_o
     if (from->in == 0)
         return;
     fur_projection shape = fur_map_at(from, NULL);
-    move_part(m, from->weight, to->weight, shape.kind->weight_elements(&shape));
+    int64_t first = 0;
+    fur_coded_map(m->model, from, &shape);
+    for (int i = 0; i < shape.coded_parts; first += shape.coded[i++].count)
+        fur_coded_read(&shape.coded[i], shape.in, 0, shape.coded[i].count, m->to + to->weight + first * shape.in);
+    if (shape.coded_parts == 0)
+        move_part(m, from->weight, to->weight, shape.kind->weight_elements(&shape));
     move_part(m, from->bias, to->bias, from->out);
+    for (int i = 0; i < from->adapters && i < to->adapters; i++) {
+        move_part(m, from->adapter[i].a, to->adapter[i].a, from->rank * from->in);
+        move_part(m, from->adapter[i].b, to->adapter[i].b, from->adapter[i].count * from->rank);
+    }
 }
 
 static void move_layer(const move *m, const fur_model_config *c, const fur_layer_offsets *from,
@@ -58,12 +69,25 @@ static void move_layer(const move *m, const fur_model_config *c, const fur_layer
     move_map(m, &from->down, &to->down);
 }
 
+/* As a map without a bias. */
+static fur_map_offsets embedding_of(const fur_model_config *c, const fur_parameter_table *table)
+{
+    return (fur_map_offsets){.in = c->width,
+                             .out = c->vocabulary,
+                             .weight = table->embedding,
+                             .bias = -1,
+                             .kind = &fur_projection_dense};
+}
+
 void fur_model_move(const fur_model *from, fur_model *to)
 {
     const fur_model_config *c = &from->config;
     const fur_parameter_table *a = &from->table, *b = &to->table;
-    move m = {from->data, to->data};
-    move_part(&m, a->embedding, b->embedding, c->vocabulary * c->width);
+    move m = {from, from->data, to->data};
+    if (a->embedding >= 0) {
+        fur_map_offsets before = embedding_of(c, a), after = embedding_of(c, b);
+        move_map(&m, &before, &after);
+    }
     move_part(&m, a->positions, b->positions, c->context * c->width);
     move_map(&m, &a->input, &b->input);
     for (int64_t layer = 0; layer < c->layers; layer++)
@@ -106,6 +130,8 @@ fur_status fur_model_reshape(fur_context *context, const fur_model_config *wante
                              "a model whose tables are mapped from a file keeps its tensors");
     FUR_TRY(fur_model_allocate(context, &c, &other));
     fur_model_move(old, other);
+    other->base = old->base;
+    old->base = NULL;
     fur_model_destroy(old);
     *model = other;
     return FUR_OK;

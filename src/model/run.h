@@ -21,17 +21,28 @@
 #include "store/moments.h"
 #include "store/store.h"
 
+typedef struct fur_coded_tensor fur_coded_tensor;
+
 struct fur_model {
     fur_model_config config;
     fur_parameter_table table;
     float *data;         /* flat parameters */
     int64_t data_bytes;  /* mapped */
+    char *base;          /* with adapters: the folder of all that is not in them; NULL: it has none */
+    fur_coded_tensor *coded; /* [parameters]: those that stay as their file has them, and not in data (coded.h); NULL */
     fur_row_table *rows; /* [tables]: as their files have them, and not in data; NULL: all are in data */
     int64_t row_bytes;   /* of these */
-    float *gradient;     /* of the run that holds them, NULL without one */
+    float *gradient;     /* of what is trained, of the run that holds them, NULL without one: fur_model_gradient */
     int64_t gradient_bytes;
     uint8_t *touched_R; /* with gradients of all tables: which rows have one */
 };
+
+/* Gradient of the parameters from `offset` on, which are not a table's; NULL: they are frozen, or there is no offset. */
+static inline float *fur_model_gradient(const fur_model *model, int64_t offset)
+{
+    int64_t at = offset < 0 ? -1 : fur_trained_at(&model->table, offset);
+    return at < 0 || !model->gradient ? NULL : model->gradient + at;
+}
 
 /* What the layout depends on. */
 typedef struct fur_run_shape {
@@ -49,6 +60,7 @@ typedef struct fur_run_shape {
     int optimizer;      /* reserve Adam's moments */
     int row_updates;    /* training: tables are updated at each layer's end; gradients of one layer's tables exist */
     int row_adam;       /* with them: f32 moments of all rows, not those of rows that were used */
+    int coded;          /* weights may stay as their file has them: room to decode some */
     int64_t error_rows; /* training: tokens sampled of a row whose heads' errors are measured; 0: none can be */
 } fur_run_shape;
 
@@ -177,8 +189,8 @@ bool fur_run_named_exact(const fur_run *run, int64_t *before);
 /* A map's gradients in this run. */
 fur_gradient_sink fur_run_sink(const fur_run *run, const fur_map_offsets *map);
 /* ---- the optimizer's step (update.c) */
-/* Calls fn for each parameter's share of elements first .. first+count-1 of the flat arrays, with Adam's moments of
- * them; `change`: what it leaves there is kept. */
+/* Calls fn for each trained parameter's share of elements first .. first+count-1 of what is trained (fur_trained_at),
+ * with Adam's moments of them; `change`: what it leaves there is kept. */
 typedef fur_status (*fur_share_fn)(void *user, const fur_parameter *p, int64_t first, int64_t count, float *m,
                                    float *v);
 fur_status fur_run_each_share(fur_run *run, bool change, fur_share_fn fn, void *user);
@@ -203,6 +215,8 @@ fur_status fur_model_allocate(fur_context *context, const fur_model_config *conf
 fur_status fur_model_allocate_rows(fur_context *context, const fur_model_config *config, fur_model **out);
 /* The same with weights of the right spread, tables too, of the config's type and in memory: for timing. */
 fur_status fur_model_create_rows(fur_context *context, const fur_model_config *config, uint64_t seed, fur_model **out);
+/* Of weights but mapped tables, in memory: those that stay as their file has them are counted as that. */
+int64_t fur_model_held_bytes(const fur_model *model);
 /* A map over the model's weights, wherever they are. */
 fur_projection fur_model_map(const fur_model *model, const fur_map_offsets *map);
 /* Weights of a model become those of another one of the same sizes, in its places. What one of them lacks is left. */

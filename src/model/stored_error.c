@@ -28,9 +28,9 @@ fur_status fur_run_stored_error(fur_run *run, const fur_row *row, double *out)
     fur_status status = fur_model_loss_and_gradient(run, row, NULL, 1.0, &loss, NULL);
     *inputs = stored;
     FUR_TRY(status);
-    FUR_TRY(fur_sum_squares(&run->exec, model->table.elements, model->gradient, &size));
+    FUR_TRY(fur_sum_squares(&run->exec, fur_trained_elements(&model->table), model->gradient, &size));
     FUR_TRY(fur_model_loss_and_gradient(run, row, NULL, -1.0, &loss, NULL));
-    FUR_TRY(fur_sum_squares(&run->exec, model->table.elements, model->gradient, &difference));
+    FUR_TRY(fur_sum_squares(&run->exec, fur_trained_elements(&model->table), model->gradient, &difference));
     fur_model_zero_gradients(run->model);
     *out = size > 0 ? sqrt(difference / size) : 0;
     return FUR_OK;

@@ -27,7 +27,8 @@ static fur_status activate_backward(const fur_run *run, const fur_layer *layer, 
         *out = dg_TF;
         return fur_norm_backward(&run->exec, 0, tokens, c->hidden, (float)c->norm_eps, u_TU,
                                  model->data + layer->at->inner_norm_w, NULL, dg_TF, dg_TF, 0,
-                                 model->gradient + layer->at->inner_norm_w, model->gradient + layer->at->inner_norm_b);
+                                 fur_model_gradient(model, layer->at->inner_norm_w),
+                                 fur_model_gradient(model, layer->at->inner_norm_b));
     }
     if (c->activation == FUR_ACTIVATION_GEGLU)
         return fur_geglu_backward(&run->exec, tokens, c->hidden, u_TU, u_TU + c->hidden, 2 * c->hidden, dg_TF, u_TU,

@@ -8,10 +8,14 @@
 
 fur_gradient_sink fur_run_sink(const fur_run *run, const fur_map_offsets *map)
 {
-    float *gradient = run->model->gradient;
-    fur_gradient_sink sink = {.bias = map->bias < 0 ? NULL : gradient + map->bias};
+    const fur_model *model = run->model;
+    fur_gradient_sink sink = {.bias = fur_model_gradient(model, map->bias)};
+    for (int i = 0; i < map->adapters; i++) {
+        sink.a_RI[i] = fur_model_gradient(model, map->adapter[i].a);
+        sink.b_OR[i] = fur_model_gradient(model, map->adapter[i].b);
+    }
     if (map->first_row < 0) {
-        sink.weight = gradient + map->weight;
+        sink.weight = fur_model_gradient(model, map->weight);
         return sink;
     }
     sink.weight = run->memory.table_gradient + (map->weight - run->table_shift);

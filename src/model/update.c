@@ -17,8 +17,9 @@ static fur_status each_share(void *user, int64_t first, int64_t count, float *m,
     const shares *s = user;
     for (int64_t i = 0; i < s->table->count; i++) {
         const fur_parameter *p = &s->table->list[i];
-        int64_t from = fur_max_i64(first, p->offset), to = fur_min_i64(first + count, p->offset + p->count);
-        if (from < to)
+        int64_t at = p->table ? -1 : fur_trained_at(s->table, p->offset);
+        int64_t from = fur_max_i64(first, at), to = fur_min_i64(first + count, at + p->count);
+        if (at >= 0 && from < to)
             FUR_TRY(s->fn(s->user, p, from, to - from, m + (from - first), v + (from - first)));
     }
     return FUR_OK;
@@ -41,7 +42,8 @@ static fur_status update_share(void *user, const fur_parameter *p, int64_t first
     const fur_model *model = s->run->model;
     fur_adamw_args args = *s->args;
     args.weight_decay = p->decayed ? args.weight_decay : 0;
-    return fur_adamw_step(&s->run->exec, count, model->data + first, model->gradient + first, m, v, &args);
+    return fur_adamw_step(&s->run->exec, count, model->data + model->table.first_trained + first,
+                          model->gradient + first, m, v, &args);
 }
 
 fur_status fur_run_adamw(fur_run *run, const fur_adamw_args *args)
@@ -53,14 +55,15 @@ fur_status fur_run_check_gradient(const fur_run *run, double *norm)
 {
     const fur_model *model = run->model;
     double sum;
-    FUR_TRY(fur_sum_squares(&run->exec, model->table.elements, model->gradient, &sum));
+    FUR_TRY(fur_sum_squares(&run->exec, fur_trained_elements(&model->table), model->gradient, &sum));
     *norm = sqrt(sum);
     for (int64_t i = 0; !isfinite(sum) && i < model->table.count; i++) {
         const fur_parameter *p = &model->table.list[i];
+        const float *gradient = p->table ? NULL : fur_model_gradient(model, p->offset);
         double own;
-        if (p->table)
+        if (!gradient)
             continue;
-        FUR_TRY(fur_sum_squares(&run->exec, p->count, model->gradient + p->offset, &own));
+        FUR_TRY(fur_sum_squares(&run->exec, p->count, gradient, &own));
         if (!isfinite(own))
             return fur_error_set(run->exec.error, FUR_E_NONFINITE, "the gradient of %s is not finite", p->name);
     }

@@ -7,22 +7,33 @@
 #include "base/size.h"
 #include "io/file.h"
 #include "io/tensor_source.h"
+#include "model/adapter.h"
+#include "model/coded.h"
 #include "model/config.h"
 #include "model/family.h"
+#include "model/gguf.h"
 
-/* Where element `at` of the file's tensor lies in ours. */
-static int64_t our_index(const fur_parameter *p, const fur_model_config *c, int64_t at)
+int64_t fur_file_index(fur_file_layout layout, const fur_parameter *p, const fur_model_config *c, int64_t at)
 {
-    if (p->file_layout == FUR_FILE_SAME)
+    if (layout == FUR_FILE_SAME)
         return at;
-    if (p->file_layout == FUR_FILE_TRANSPOSED) { /* file [in, out], ours [out, in] */
+    if (layout == FUR_FILE_TRANSPOSED) { /* file [in, out], ours [out, in] */
         int64_t in = at / p->shape[0], out = at % p->shape[0];
         return out * p->shape[1] + in;
     }
-    /* file rows: head, then q k v, then D; ours: q k v, then head, then D */
     int64_t columns = p->rank == 2 ? p->shape[1] : 1, row = at / columns, D = c->head_dim;
+    if (layout == FUR_FILE_PAIRS) {
+        int64_t head = row / D, d = row % D;
+        return (head * D + d % 2 * (D / 2) + d / 2) * columns + at % columns;
+    }
+    /* file rows: head, then q k v, then D; ours: q k v, then head, then D */
     int64_t head = row / (3 * D), part = row / D % 3, d = row % D;
     return (part * c->heads * D + head * D + d) * columns + at % columns;
+}
+
+static int64_t our_index(const fur_parameter *p, const fur_model_config *c, int64_t at)
+{
+    return fur_file_index(p->file_layout, p, c, at);
 }
 
 /* Files of a model without its head, and the first ones of GPT-2, lack what all other names begin with
@@ -32,6 +43,15 @@ static const char *file_name(const fur_tensor_source *source, const fur_paramete
     const char *rest = strchr(p->name, '.') + 1;
     bool bare = p->role != FUR_TENSOR_HEAD && !fur_tensor_source_find(source, p->name);
     return bare && fur_tensor_source_find(source, rest) ? rest : p->name;
+}
+
+const fur_tensor_info *fur_weights_tensor(const fur_tensor_source *source, const fur_model_config *config,
+                                          const fur_parameter *p, fur_file_layout *layout)
+{
+    if (fur_tensor_source_gguf(source))
+        return fur_gguf_tensor_of(source, config, p, layout);
+    *layout = p->file_layout;
+    return fur_tensor_source_find(source, file_name(source, p));
 }
 
 /* Into tiles, or where the model's tables stay rows only looked at. */
@@ -48,15 +68,9 @@ static fur_status read_table(fur_error *error, const fur_tensor_source *source, 
     return status;
 }
 
-static fur_status read_parameter(fur_error *error, const fur_tensor_source *source, const fur_parameter *p,
-                                 fur_model *model)
+fur_status fur_parameter_from_file(fur_error *error, const fur_parameter *p, const fur_model_config *config,
+                                   float *data)
 {
-    if (p->table)
-        return read_table(error, source, p, model);
-    int64_t shape[2];
-    fur_parameter_file_shape(p, shape);
-    float *data = model->data + p->offset;
-    FUR_TRY(fur_tensor_source_read_f32(error, source, file_name(source, p), p->rank, shape, true, data));
     if (p->file_layout == FUR_FILE_SAME)
         return FUR_OK;
     float *copy = fur_malloc((size_t)p->count * sizeof *copy);
@@ -64,9 +78,25 @@ static fur_status read_parameter(fur_error *error, const fur_tensor_source *sour
         return fur_memory_error(error, p->count * (int64_t)sizeof *copy, p->name);
     memcpy(copy, data, (size_t)p->count * sizeof *copy);
     for (int64_t i = 0; i < p->count; i++)
-        data[our_index(p, &model->config, i)] = copy[i];
+        data[our_index(p, config, i)] = copy[i];
     fur_free(copy);
     return FUR_OK;
+}
+
+static fur_status read_parameter(fur_error *error, const fur_tensor_source *source, const fur_parameter *p,
+                                 fur_model *model)
+{
+    if (p->table)
+        return read_table(error, source, p, model);
+    fur_file_layout layout;
+    const fur_tensor_info *info = fur_weights_tensor(source, &model->config, p, &layout);
+    if (fur_coded_takes(model, p, info, layout))
+        return fur_coded_open(error, source, info, p, layout, model);
+    int64_t shape[2];
+    fur_parameter_file_shape(p, shape);
+    float *data = model->data + p->offset;
+    FUR_TRY(fur_tensor_source_read_f32(error, source, file_name(source, p), p->rank, shape, true, data));
+    return fur_parameter_from_file(error, p, &model->config, data);
 }
 
 /* Tensors that checkpoints of these families carry beside the weights, and that say nothing. */
@@ -96,7 +126,7 @@ static fur_status check_no_others(fur_error *error, const fur_tensor_source *sou
         const char *name = fur_tensor_source_at(source, i)->name;
         bool known = may_be_ignored(name, model->config.tied);
         for (int64_t p = 0; !known && p < model->table.count; p++)
-            known = is_of(source, model, &model->table.list[p], name);
+            known = !model->table.list[p].adapter && is_of(source, model, &model->table.list[p], name);
         if (!known)
             return fur_error_set(error, FUR_E_FORMAT, "%s: tensor '%.200s' is not part of this model", folder, name);
     }
@@ -135,17 +165,23 @@ fur_status fur_weights_read(fur_error *error, const char *folder, fur_model *mod
 {
     fur_tensor_source *source = NULL;
     FUR_TRY(fur_tensor_source_open(error, folder, &source));
-    fur_status status = check_no_others(error, source, model, folder);
-    for (int64_t i = 0; status == FUR_OK && i < model->table.count; i++)
-        status = read_parameter(error, source, &model->table.list[i], model);
+    bool gguf = fur_tensor_source_gguf(source) != NULL;
+    fur_status status =
+        gguf ? fur_gguf_weights_read(error, source, model) : check_no_others(error, source, model, folder);
+    for (int64_t i = 0; status == FUR_OK && !gguf && i < model->table.count; i++)
+        if (!model->table.list[i].adapter)
+            status = read_parameter(error, source, &model->table.list[i], model);
     fur_tensor_source_close(source);
+    if (status == FUR_OK && model->coded)
+        fur_coded_end(model);
     return status == FUR_OK ? check_far(error, model, folder) : status;
 }
 
 typedef struct tensor_writer {
     const fur_parameter *parameter;
     const fur_model_config *config;
-    const float *data;
+    const float *data;           /* NULL: `coded` holds it */
+    const fur_coded_rows *coded; /* in the file's order too */
     fur_dtype dtype;
     fur_table_writer table;
     fur_scale_name scale_name;
@@ -161,7 +197,9 @@ static fur_status fill_turned(void *user, fur_error *error, int64_t first, int64
     (void)error;
     for (int64_t at = 0; at < count; at += most) {
         int64_t some = fur_min_i64(most, count - at);
-        for (int64_t i = 0; i < some; i++)
+        if (w->coded)
+            fur_coded_elements(w->coded, w->parameter->shape[1], first + at, some, piece);
+        for (int64_t i = 0; !w->coded && i < some; i++)
             piece[i] = w->data[our_index(w->parameter, w->config, first + at + i)];
         fur_dtype_from_f32(w->dtype, piece, some, to + at * fur_dtype_bytes(w->dtype));
     }
@@ -207,6 +245,8 @@ static void plan_file(const fur_model *model, const float *data, const fur_tenso
         const fur_parameter *p = &model->table.list[i];
         tensor_writer *w = &plan->writers[i];
         fur_tensor_entry *entry = &plan->entries[plan->count];
+        if (p->adapter != (model->config.lora_rank > 0))
+            continue; /* a model with adapters is written as these */
         if (p->table) {
             w->table = fur_model_table_writer(model, p, data, model->config.table_type);
             w->table.row = plan->row;
@@ -216,16 +256,19 @@ static void plan_file(const fur_model *model, const float *data, const fur_tenso
         }
         *w =
             (tensor_writer){.parameter = p, .config = &model->config, .data = data + p->offset, .dtype = FUR_DTYPE_F32};
+        w->coded = fur_coded_parameter(model, p);
         *entry = (fur_tensor_entry){.name = p->name, .rank = p->rank, .user = w};
         if (from) {
-            entry->name = file_name(from, p);
-            const fur_tensor_info *info = fur_tensor_source_find(from, entry->name);
+            bool gguf = fur_tensor_source_gguf(from) != NULL;
+            entry->name = gguf ? p->name : file_name(from, p);
+            fur_file_layout unused;
+            const fur_tensor_info *info = fur_weights_tensor(from, &model->config, p, &unused);
             bool narrow = info && (info->dtype == FUR_DTYPE_F16 || info->dtype == FUR_DTYPE_BF16);
             w->dtype = narrow ? info->dtype : FUR_DTYPE_F32;
         }
         entry->dtype = w->dtype;
         fur_parameter_file_shape(p, entry->shape);
-        if (p->file_layout == FUR_FILE_SAME && w->dtype == FUR_DTYPE_F32)
+        if (p->file_layout == FUR_FILE_SAME && w->dtype == FUR_DTYPE_F32 && !w->coded)
             entry->data = w->data;
         else
             entry->fill = fill_turned;
@@ -272,31 +315,29 @@ fur_status fur_weights_write_as(fur_error *error, const fur_model *model, const 
 
 /* ---- public ----------------------------------------------------------------------------------------------- */
 
-/* rows: tables stay in the file */
-static fur_status load(fur_context *context, const char *folder, bool rows, fur_model **out)
+/* used: the model is not trained, so that tables stay in the file, and other weights may stay as it has them; those
+ * beside adapters may too */
+static fur_status load(fur_context *context, const char *folder, bool used, fur_model **out)
 {
     *out = NULL;
-    char *path;
+    char *base;
     fur_model_config config;
-    FUR_TRY(fur_path_join(&context->error, folder, "config.json", &path));
-    fur_status status = fur_config_read(context, path, &config);
-    fur_free(path);
-    FUR_TRY(status);
-    FUR_TRY(fur_path_join(&context->error, folder, "generation_config.json", &path));
-    if (fur_path_exists(path))
-        status = fur_family_read_generation(&context->error, path, &config);
-    fur_free(path);
-    FUR_TRY(status);
-    fur_model *model;
-    if (rows && fur_config_has_lookup(&config))
-        FUR_TRY(fur_model_allocate_rows(context, &config, &model));
-    else
-        FUR_TRY(fur_model_allocate(context, &config, &model));
-    status = fur_weights_read(&context->error, folder, model);
+    FUR_TRY(fur_folder_config(context, folder, &config, &base));
+    fur_model *model = NULL;
+    fur_status status = used && fur_config_has_lookup(&config) ? fur_model_allocate_rows(context, &config, &model)
+                                                               : fur_model_allocate(context, &config, &model);
+    if (status == FUR_OK && (used || base))
+        status = fur_coded_begin(&context->error, model);
+    if (status == FUR_OK)
+        status = fur_weights_read(&context->error, base ? base : folder, model);
+    if (status == FUR_OK && base)
+        status = fur_adapters_read(&context->error, folder, model);
     if (status != FUR_OK) {
         fur_model_destroy(model);
+        fur_free(base);
         return status;
     }
+    model->base = base;
     *out = model;
     return FUR_OK;
 }
@@ -313,6 +354,11 @@ fur_status fur_model_parameter_copy(fur_context *context, const fur_model *model
     const float *from = gradient ? info.gradient : info.data;
     if (gradient && !from)
         return fur_error_set(&context->error, FUR_E_ARGUMENT, "%s has no gradient yet", p->name);
+    const fur_coded_rows *coded = gradient ? NULL : fur_coded_parameter(model, p);
+    if (coded) {
+        fur_coded_read(coded, p->shape[1], 0, p->shape[0], out);
+        return FUR_OK;
+    }
     if (!p->table) {
         for (int64_t i = 0; i < p->count; i++)
             out[i] = from[our_index(p, &model->config, i)];
@@ -346,7 +392,8 @@ fur_status fur_model_save(fur_context *context, const fur_model *model, const ch
     if (status == FUR_OK)
         status = fur_path_join(error, folder, "config.json", &config);
     if (status == FUR_OK)
-        status = fur_weights_write(error, model, model->data, weights, NULL);
+        status = model->config.lora_rank > 0 ? fur_adapters_write(error, model, folder)
+                                             : fur_weights_write(error, model, model->data, weights, NULL);
     if (status == FUR_OK && !(json = fur_config_to_json(&model->config)))
         status = fur_memory_error(error, 4096, "config.json");
     if (status == FUR_OK)

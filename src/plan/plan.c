@@ -58,7 +58,8 @@ static fur_status check_request(fur_error *error, const fur_model_config *config
     if (r->error_rows < 0 || r->error_rows > 4096)
         return fur_error_set(error, FUR_E_ARGUMENT, "%lld sampled tokens, expected 0 to 4096",
                              (long long)r->error_rows);
-    if (r->memory_bytes < 0 || r->data_bytes < 0 || r->data_bytes > FUR_RUN_MOST_BYTES)
+    if (r->memory_bytes < 0 || r->data_bytes < 0 || r->data_bytes > FUR_RUN_MOST_BYTES || r->weight_bytes < 0 ||
+        r->weight_bytes > FUR_RUN_MOST_BYTES)
         return fur_error_set(error, FUR_E_ARGUMENT, "memory of %lld bytes, %lld of them data: expected 0 to 2^60",
                              (long long)r->memory_bytes, (long long)r->data_bytes);
     if (r->disk_bytes < 0 || r->disk_bytes > FUR_RUN_MOST_BYTES)
@@ -229,8 +230,10 @@ static work row_work(const fur_model_config *c, const fur_parameter_table *table
     int training = s->purpose == FUR_FOR_TRAIN;
     double T = s->purpose == FUR_FOR_GENERATE ? 1 : (double)s->tokens, L = (double)c->layers;
     double inner = (double)fur_config_inner_width(c), elements = (double)table->elements * (double)sizeof(float);
+    double trained = (double)fur_trained_elements(table) * (double)sizeof(float);
+    double passes = !training ? 1 : table->first_trained > 0 ? 2 : 3; /* frozen maps: no products for their gradients */
     work w = {.slower = training && c->attention_dropout > 0 ? ATTENTION_DROPOUT_FACTOR : 1};
-    w.products = T * (sum->qkv + sum->o + sum->up + sum->down) * (training ? 3 : 1);
+    w.products = T * (sum->qkv + sum->o + sum->up + sum->down) * passes;
     w.attention = sum->attention_forward + (training ? sum->attention_backward : 0);
     if (s->purpose == FUR_FOR_GENERATE)
         w.attention = sum->attention_last;
@@ -239,13 +242,13 @@ static work row_work(const fur_model_config *c, const fur_parameter_table *table
     if (training)
         add_again(c, s, sum, &w);
     int recompute_logits = training && s->vocabulary_tile < fur_config_head_width(c);
-    w.products += T * map_flops(&table->head) * ((training ? 3 : 1) + recompute_logits);
-    w.products += T * map_flops(&table->input) * (training ? 3 : 1);
+    w.products += T * map_flops(&table->head) * (passes + recompute_logits);
+    w.products += T * map_flops(&table->input) * passes;
     w.memory_bytes += T * (double)fur_config_head_width(c) * (training ? 3 : 1) * (double)sizeof(float);
-    w.memory_bytes += elements * (training ? 8 : 1);
+    w.memory_bytes += elements + (training ? 7 * trained : 0);
     add_tables(table, s, T, sum, &w);
     if (s->optimizer && s->moments == FUR_STORE_DISK)
-        w.moment_bytes = 4 * elements;
+        w.moment_bytes = 4 * trained;
     return w;
 }
 
@@ -312,7 +315,8 @@ static void evaluate(const planner *p, const fur_run_shape *shape, fur_plan *out
     /* a run may come upon every row of tables that are mapped from their file (fur_model_open) */
     bool mapped = shape->purpose == FUR_FOR_GENERATE || r->mapped_tables;
     int64_t tables = mapped ? 0 : p->table->table_elements;
-    int64_t weights = (p->table->first_table + tables) * (int64_t)sizeof(float);
+    int64_t other = r->weight_bytes ? r->weight_bytes : p->table->first_table * (int64_t)sizeof(float);
+    int64_t weights = other + tables * (int64_t)sizeof(float);
     add_item(out, "process and libraries", fur_context_process_bytes(p->context) + library_bytes(weights));
     add_item(out, "data", r->data_bytes);
     add_item(out, "weights", weights);
@@ -511,6 +515,7 @@ static void search(planner *p, fur_plan *out)
                                    .optimizer = r->purpose == FUR_FOR_TRAIN && !r->gradients_only,
                                    .row_updates = r->row_updates,
                                    .row_adam = r->row_adam,
+                                   .coded = r->weight_bytes > 0,
                                    .error_rows = r->error_rows};
             choose_loss_tiles(p->config, superblock, logit_counts[l], &shape);
             consider_places(p, shape);
@@ -579,6 +584,7 @@ fur_status fur_plan_of_shape(fur_context *context, const fur_model_config *confi
     asked.error_rows = request->error_rows;
     asked.row_updates = request->row_updates;
     asked.row_adam = request->row_adam;
+    asked.coded = request->weight_bytes > 0;
     consider_places(&p, asked);
     fur_parameter_table_destroy(&table);
     return FUR_OK;

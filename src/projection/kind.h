@@ -25,6 +25,32 @@ typedef struct fur_projection_rows {
     const float *scale_R; /* int8: of each row */
 } fur_projection_rows;
 
+/* Rows of weights as their file has them, bf16 or in blocks that share a scale: decoded as they are used. */
+typedef struct fur_coded_rows {
+    const unsigned char *rows;
+    int64_t count, row_bytes;
+    int gemv; /* the fur_gemv_type that these bytes are; -1: none */
+    int type; /* for decode, which makes f32 of whole rows */
+    void (*decode)(int type, const void *from, int64_t elements, float *to);
+} fur_coded_rows;
+enum { FUR_MAP_PARTS = 2 }; /* most tensors that a map is made of: the gate's and the up rows */
+
+/* Two thin matrices beside a map's weights: outputs first .. first+count-1 gain scale * B (A x) (arXiv 2106.09685). */
+typedef struct fur_adapter {
+    const float *a_RI, *b_OR; /* [rank, in], [count, rank] */
+    int64_t first, count;
+} fur_adapter;
+enum { FUR_MAP_ADAPTERS = 2 }; /* most of one map: those of the gate's and of the up rows */
+
+/* Of kind `lora`: the kind that is wrapped, and what is added to it. */
+typedef struct fur_adapters {
+    const fur_projection_kind *base;
+    int64_t rank;
+    float scale; /* alpha / rank */
+    int count;
+    fur_adapter list[FUR_MAP_ADAPTERS];
+} fur_adapters;
+
 /* y[out] = map(x[in]); what `weight` means is the kind's: for dense w[out,in], for lookup tables
  * (op/lookup/lookup.h) in tiles, unless they are in `rows`; bias[out] or NULL. */
 typedef struct fur_projection {
@@ -33,15 +59,19 @@ typedef struct fur_projection {
     const float *weight, *bias;
     fur_lookup_options lookup;
     fur_projection_rows rows;
+    int coded_parts; /* above 0: of dense maps, weights in coded, one below the other, in place of `weight`; no gradient */
+    fur_coded_rows coded[FUR_MAP_PARTS];
+    fur_adapters adapters;
 } fur_projection;
 
 /* Where gradients of weights go: added here, complete for the step when the caller says so. Of a row whose byte of
  * touched_R is 0 the gradient is not there yet: it is stored, and the byte becomes 1. */
 typedef struct fur_gradient_sink {
-    float *weight, *bias; /* like fur_projection's; bias NULL where the map has none */
-    uint8_t *touched_R;   /* NULL where the kind has no rows of its own */
-    float *square_R;      /* of them: room for sums of squares, from the gradient's norm to the update; */
-    float *even_O;        /* and for factors of columns, in whole tiles */
+    float *weight, *bias; /* like fur_projection's; bias NULL where the map has none; both NULL where it is frozen */
+    float *a_RI[FUR_MAP_ADAPTERS], *b_OR[FUR_MAP_ADAPTERS]; /* of its adapters */
+    uint8_t *touched_R;                                     /* NULL where the kind has no rows of its own */
+    float *square_R; /* of them: room for sums of squares, from the gradient's norm to the update; */
+    float *even_O;   /* and for factors of columns, in whole tiles */
 } fur_gradient_sink;
 
 /* A prepared input: the rows themselves, and what a kind derived from them, on the workspace of that time. */
@@ -78,6 +108,10 @@ struct fur_projection_kind {
     /* y = map(x), or y += map(x). y has row stride ldy and does not overlap x. */
     fur_status (*forward)(const fur_exec *exec, const fur_projection *map, const fur_projection_input *input, int add,
                           float *y_TO, int64_t ldy);
+    /* The same of up to FUR_GEMV_MOST tokens of a run that generates: weights are read once, at memory's rate, and sums
+     * are in another order. NULL: forward does. */
+    fur_status (*forward_few)(const fur_exec *exec, const fur_projection *map, const fur_projection_input *input,
+                              int add, float *y_TO, int64_t ldy);
     /* dx = (add ? dx : 0) + gradient by x (dx may be NULL); weight gradients are added to the sink (NULL: not wanted).
      */
     fur_status (*backward)(const fur_exec *exec, const fur_projection *map, const fur_projection_input *input,
@@ -97,6 +131,12 @@ struct fur_projection_kind {
                             uint32_t *count_R);
 };
 
+/* Outputs first .. first+count-1 of a map of dense weights without bias or adapters, as one of its own. */
+fur_projection fur_projection_outputs(const fur_projection *map, int64_t first, int64_t count);
+/* Forward of a run that generates: forward_few where there is one for so many tokens. */
+fur_status fur_projection_generate(const fur_exec *exec, const fur_projection *map, const fur_projection_input *input,
+                                   int add, float *y_TO, int64_t ldy);
+
 int fur_projection_kind_count(void);
 const fur_projection_kind *fur_projection_kind_at(int index);
 
@@ -106,5 +146,7 @@ const fur_projection_kind *fur_projection_kind_at(int index);
 #define FUR_PROJECTION_LOOKUP 1
 
 extern const fur_projection_kind fur_projection_dense, fur_projection_lookup;
+/* Wraps another kind (fur_adapters), whose own weights are frozen; so no config names it. */
+extern const fur_projection_kind fur_projection_lora;
 
 #endif

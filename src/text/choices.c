@@ -15,8 +15,7 @@ typedef struct reader {
     fur_error *error;
     const fur_tokenizer *tokenizer;
     fur_choices *list;
-    int32_t *ids; /* [capacity] of the text in work */
-    int64_t capacity;
+    fur_ids ids;         /* of the text in work */
     int64_t token_count; /* in the spool */
     double chances;      /* sum over items */
 } reader;
@@ -62,34 +61,32 @@ static fur_status parse_item(fur_error *error, const fur_json *json, choice_item
 }
 
 /* Encodes a text and appends its tokens to the spool. */
-static fur_status add_text(reader *r, const json_t *text, int64_t *first, int64_t *count)
+static fur_status add_text(reader *r, const json_t *text, bool begins, int64_t *first, int64_t *count)
 {
-    const char *bytes = json_string_value(text);
-    int64_t length = (int64_t)json_string_length(text);
-    FUR_TRY(r->tokenizer->kind->encode(r->error, r->tokenizer, bytes, length, r->ids, r->capacity, count));
-    if (*count > r->capacity) {
-        int32_t *ids = fur_realloc(r->ids, (size_t)*count * sizeof *ids);
-        if (!ids)
-            return fur_memory_error(r->error, *count * (int64_t)sizeof *ids, r->list->name);
-        r->ids = ids;
-        r->capacity = *count;
-        FUR_TRY(r->tokenizer->kind->encode(r->error, r->tokenizer, bytes, length, r->ids, r->capacity, count));
-    }
+    fur_encoding whole = {.text = json_string_value(text),
+                          .bytes = (int64_t)json_string_length(text),
+                          .begins = true,
+                          .ends = true,
+                          .specials = true,
+                          .first = begins};
+    r->ids.length = 0;
+    FUR_TRY(fur_tokenizer_encode_all(r->error, r->tokenizer, whole, &r->ids));
     *first = r->token_count;
+    *count = r->ids.length;
     r->token_count += *count;
-    return fur_spool_append(r->error, r->list->tokens, r->ids, *count * (int64_t)sizeof *r->ids);
+    return fur_spool_append(r->error, r->list->tokens, r->ids.data, *count * (int64_t)sizeof *r->ids.data);
 }
 
 static fur_status add_item(reader *r, const choice_item *item, int64_t line)
 {
     fur_choices_info *info = &r->list->info;
     fur_choice choice = {.of = item->count};
-    FUR_TRY(add_text(r, item->prompt, &choice.prompt_first, &choice.prompt_count));
+    FUR_TRY(add_text(r, item->prompt, true, &choice.prompt_first, &choice.prompt_count));
     for (; choice.index < item->count; choice.index++) {
         const json_t *text = json_array_get(item->choices, (size_t)choice.index);
         choice.bytes = (int64_t)json_string_length(text);
         choice.right = choice.index == item->answer;
-        FUR_TRY(add_text(r, text, &choice.first, &choice.count));
+        FUR_TRY(add_text(r, text, false, &choice.first, &choice.count));
         FUR_TRY(fur_spool_append(r->error, r->list->entries, &choice, (int64_t)sizeof choice));
         int64_t positions = fur_choice_positions(&choice);
         if (positions > info->longest) {
@@ -196,7 +193,7 @@ fur_status fur_choices_make(fur_error *error, const fur_choices_settings *settin
         status = read_file(&r, settings, limits.line_bytes);
     if (status == FUR_OK)
         status = finish(&r);
-    fur_free(r.ids);
+    fur_ids_clear(&r.ids);
     if (status != FUR_OK) {
         fur_choices_close(list);
         return status;

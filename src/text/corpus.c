@@ -122,6 +122,18 @@ fur_status fur_corpus_add_vectors(fur_corpus_builder *builder, const float *x, i
     return FUR_OK;
 }
 
+fur_status fur_corpus_add_prompt(fur_corpus_builder *builder, int64_t first)
+{
+    fur_corpus *corpus = builder->corpus;
+    int64_t span[2] = {first, corpus->info.tokens};
+    if (span[0] == span[1])
+        return FUR_OK;
+    corpus->info.prompt_tokens += span[1] - span[0];
+    corpus->prompt_count++;
+    fur_hash_update(&builder->hash, span, (int64_t)sizeof span);
+    return fur_spool_append(builder->error, corpus->prompts, span, (int64_t)sizeof span);
+}
+
 fur_status fur_corpus_end_document(fur_corpus_builder *builder)
 {
     fur_corpus *corpus = builder->corpus;
@@ -188,12 +200,15 @@ static fur_status finish(fur_corpus_builder *builder)
                              (long long)builder->highest, (long long)own);
     if (corpus->content == FUR_CORPUS_TOKENS)
         corpus->info.vocabulary = builder->text_used ? own : builder->highest + 1;
+    if (builder->arrays_used)
+        corpus->info.text_bytes = 0;
     fur_hash_update(&builder->hash, &corpus->info.features, (int64_t)sizeof corpus->info.features);
     corpus->info.hash = fur_hash_end(&builder->hash);
     FUR_TRY(fur_spool_trim(builder->error, corpus->tokens));
     FUR_TRY(fur_spool_trim(builder->error, corpus->ends));
-    corpus->info.bytes_held =
-        fur_spool_ram_bytes(corpus->tokens) + fur_spool_ram_bytes(corpus->ends) + (int64_t)sizeof *corpus;
+    FUR_TRY(fur_spool_trim(builder->error, corpus->prompts));
+    corpus->info.bytes_held = fur_spool_ram_bytes(corpus->tokens) + fur_spool_ram_bytes(corpus->ends) +
+                              fur_spool_ram_bytes(corpus->prompts) + (int64_t)sizeof *corpus;
     return FUR_OK;
 }
 
@@ -230,10 +245,13 @@ fur_status fur_corpus_make(fur_error *error, const fur_corpus_settings *settings
     fur_status status = fur_spool_create(error, limits.ram_bytes, &corpus->tokens);
     if (status == FUR_OK)
         status = fur_spool_create(error, limits.ram_bytes / 4, &corpus->ends);
+    if (status == FUR_OK)
+        status = fur_spool_create(error, limits.ram_bytes / 4, &corpus->prompts);
     for (int64_t i = 0; i < settings->path_count && status == FUR_OK; i++)
         status = add_path(&builder, settings->paths[i]);
     if (status == FUR_OK)
         status = finish(&builder);
+    fur_jinja_destroy(builder.chat);
     if (status != FUR_OK) {
         fur_corpus_close(corpus);
         return status;
@@ -286,6 +304,46 @@ fur_status fur_corpus_ids(fur_error *error, const fur_corpus *corpus, int64_t do
     return read_wide(error, corpus, position, count, ids);
 }
 
+static fur_status prompt_at(fur_error *error, const fur_corpus *corpus, int64_t index, int64_t span[2])
+{
+    int64_t bytes = 2 * (int64_t)sizeof span[0];
+    return fur_spool_read(error, corpus->prompts, index * bytes, span, bytes);
+}
+
+/* The first prompt that ends behind `position`. */
+static fur_status first_prompt(fur_error *error, const fur_corpus *corpus, int64_t position, int64_t *index)
+{
+    int64_t low = 0, high = corpus->prompt_count;
+    while (low < high) {
+        int64_t middle = low + (high - low) / 2, span[2];
+        FUR_TRY(prompt_at(error, corpus, middle, span));
+        if (span[1] > position)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    *index = low;
+    return FUR_OK;
+}
+
+fur_status fur_corpus_targets(fur_error *error, const fur_corpus *corpus, int64_t document, int64_t first,
+                              int64_t count, int32_t *targets)
+{
+    int64_t position = 0, index, span[2];
+    FUR_TRY(locate(error, corpus, FUR_CORPUS_TOKENS, document, first, count, &position));
+    FUR_TRY(read_wide(error, corpus, position, count, targets));
+    FUR_TRY(first_prompt(error, corpus, position, &index));
+    for (; index < corpus->prompt_count; index++) {
+        FUR_TRY(prompt_at(error, corpus, index, span));
+        if (span[0] >= position + count)
+            break;
+        int64_t from = fur_max_i64(span[0], position), to = fur_min_i64(span[1], position + count);
+        for (int64_t at = from; at < to; at++)
+            targets[at - position] = -1;
+    }
+    return FUR_OK;
+}
+
 fur_status fur_corpus_vectors(fur_error *error, const fur_corpus *corpus, int64_t document, int64_t first,
                               int64_t count, float *x)
 {
@@ -325,6 +383,7 @@ void fur_corpus_close(fur_corpus *corpus)
         return;
     fur_spool_destroy(corpus->tokens);
     fur_spool_destroy(corpus->ends);
+    fur_spool_destroy(corpus->prompts);
     fur_free(corpus);
 }
 
@@ -343,6 +402,12 @@ fur_status fur_corpus_read_ids(fur_context *context, const fur_corpus *corpus, i
                                int64_t count, int32_t *ids_T)
 {
     return fur_corpus_ids(&context->error, corpus, document, first, count, ids_T);
+}
+
+fur_status fur_corpus_read_targets(fur_context *context, const fur_corpus *corpus, int64_t document, int64_t first,
+                                   int64_t count, int32_t *target_T)
+{
+    return fur_corpus_targets(&context->error, corpus, document, first, count, target_T);
 }
 
 fur_status fur_corpus_read_vectors(fur_context *context, const fur_corpus *corpus, int64_t document, int64_t first,

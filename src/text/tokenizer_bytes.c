@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/alloc.h"
-#include "base/size.h"
 #include "io/file.h"
 #include "text/tokenizer.h"
 
@@ -15,27 +14,51 @@ static int64_t vocabulary(const fur_tokenizer *tokenizer)
     return 256;
 }
 
-static fur_status encode(fur_error *error, const fur_tokenizer *tokenizer, const char *text, int64_t bytes,
-                         int32_t *ids, int64_t capacity, int64_t *count)
+static fur_status encode(fur_error *error, const fur_tokenizer *tokenizer, const fur_encoding *input, fur_ids *out,
+                         int64_t *used)
 {
-    (void)error, (void)tokenizer;
-    int64_t written = fur_min_i64(bytes, capacity);
-    for (int64_t i = 0; i < written; i++)
-        ids[i] = (unsigned char)text[i];
-    *count = bytes;
+    (void)tokenizer;
+    FUR_TRY(fur_ids_reserve(error, out, input->bytes));
+    for (int64_t i = 0; i < input->bytes; i++)
+        out->data[out->length + i] = (unsigned char)input->text[i];
+    out->length += input->bytes;
+    *used = input->bytes;
     return FUR_OK;
 }
 
-static int64_t safe_prefix(const fur_tokenizer *tokenizer, const char *text, int64_t bytes)
+static fur_status decode(fur_error *error, const fur_tokenizer *tokenizer, const int32_t *ids, int64_t count,
+                         bool specials, fur_string *out)
 {
-    (void)tokenizer, (void)text;
-    return bytes;
+    (void)tokenizer, (void)specials;
+    FUR_TRY(fur_string_reserve(error, out, count));
+    for (int64_t i = 0; i < count; i++)
+        out->data[out->length++] = (char)ids[i];
+    return FUR_OK;
 }
 
 static void piece(const fur_tokenizer *tokenizer, int32_t id, const char **text, int64_t *bytes)
 {
     *text = &((const byte_tokenizer *)tokenizer)->pieces[id];
     *bytes = 1;
+}
+
+static int32_t find(const fur_tokenizer *tokenizer, const char *text, int64_t bytes)
+{
+    (void)tokenizer, (void)text, (void)bytes;
+    return -1;
+}
+
+static int64_t special_at(const fur_tokenizer *tokenizer, const char *text, int64_t bytes)
+{
+    (void)tokenizer, (void)text, (void)bytes;
+    return 0;
+}
+
+static void describe(const fur_tokenizer *tokenizer, fur_tokenizer_info *out)
+{
+    (void)tokenizer;
+    out->vocabulary = 256;
+    out->round_trip = true;
 }
 
 static void destroy(fur_tokenizer *tokenizer)
@@ -48,13 +71,16 @@ fur_status fur_tokenizer_bytes_create(fur_error *error, fur_tokenizer **out)
     static const fur_tokenizer_kind kind = {.name = "bytes",
                                             .vocabulary = vocabulary,
                                             .encode = encode,
-                                            .safe_prefix = safe_prefix,
+                                            .decode = decode,
                                             .piece = piece,
+                                            .find = find,
+                                            .special_at = special_at,
+                                            .describe = describe,
                                             .close = destroy};
     byte_tokenizer *tokenizer = fur_malloc(sizeof *tokenizer);
     if (!tokenizer)
         return fur_memory_error(error, (int64_t)sizeof *tokenizer, "a tokenizer");
-    tokenizer->base.kind = &kind;
+    tokenizer->base = (fur_tokenizer){.kind = &kind, .bos = -1, .eos = -1};
     for (int i = 0; i < 256; i++)
         tokenizer->pieces[i] = (char)i;
     *out = &tokenizer->base;

@@ -172,6 +172,7 @@ static fur_status measure(audit *a, fur_cutter *cutter, fur_model **mixed)
     request.row_tokens = fur_min_i64(a->settings->context_tokens, fur_cutter_longest(cutter));
     request.memory_bytes = a->settings->memory_bytes;
     request.data_bytes = cutter->info.bytes_held;
+    request.weight_bytes = fur_model_weight_bytes(a->model);
     request.error_rows = FUR_ERROR_ROWS;
     FUR_TRY(fur_plan_make(a->context, &a->model->config, &request, &plan));
     if (!plan.fits)
@@ -202,8 +203,12 @@ static fur_status measure(audit *a, fur_cutter *cutter, fur_model **mixed)
 static fur_status evaluate(audit *a, const fur_corpus *corpus, fur_model *model, double *loss)
 {
     fur_eval_result result;
-    FUR_TRY(fur_evaluate(a->context, model, corpus, a->settings->context_tokens, a->settings->max_tokens,
-                         a->settings->memory_bytes, &result));
+    fur_eval_settings settings;
+    fur_eval_settings_defaults(&settings);
+    settings.context_tokens = a->settings->context_tokens;
+    settings.max_tokens = a->settings->max_tokens;
+    settings.memory_bytes = a->settings->memory_bytes;
+    FUR_TRY(fur_evaluate(a->context, model, corpus, &settings, &result));
     *loss = result.loss;
     a->result->tokens = result.tokens;
     return FUR_OK;

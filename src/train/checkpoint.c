@@ -96,17 +96,24 @@ typedef struct moment_entries {
     int64_t count;
 } moment_entries;
 
+static bool is_frozen(const fur_model *model, const fur_parameter *p)
+{
+    return !p->table && fur_trained_at(&model->table, p->offset) < 0;
+}
+
 static void list_moments(const fur_model *model, const fur_run *run, moment_entries *out)
 {
     for (int64_t i = 0; i < model->table.count; i++) {
         const fur_parameter *p = &model->table.list[i];
+        if (is_frozen(model, p))
+            continue;
         raw_tensor raw[MOST_TENSORS] = {{.prefix = "exp_avg"}, {.prefix = "exp_avg_sq"}};
         int tensors = p->table ? table_tensors(p, &run->memory.row_moments, model->table.first_table, raw) : 2;
         for (int k = 0; k < tensors; k++) {
             fur_tensor_entry *entry = &out->list[out->count];
             moment *source = &out->sources[out->count];
             name_tensor(&out->names[out->count], raw[k].prefix, p);
-            *source = (moment){&run->memory.moments, k != 0, p->offset};
+            *source = (moment){&run->memory.moments, k != 0, fur_trained_at(&model->table, p->offset)};
             *entry = (fur_tensor_entry){.name = out->names[out->count++].text};
             if (p->table) {
                 entry->dtype = raw[k].dtype;
@@ -166,8 +173,9 @@ static fur_status read_moment(fur_error *error, const fur_safetensors *file, fur
     moment_name name = {0};
     name_tensor(&name, v ? "exp_avg_sq" : "exp_avg", p);
     float *in_memory = v ? moments->v_P : moments->m_P, *to = in_memory ? in_memory : model->gradient;
-    FUR_TRY(fur_safetensors_read_f32(error, file, name.text, p->rank, p->shape, true, to + p->offset));
-    return in_memory ? FUR_OK : fur_moments_write(error, moments, v, p->offset, p->count, to + p->offset);
+    int64_t at = fur_trained_at(&model->table, p->offset);
+    FUR_TRY(fur_safetensors_read_f32(error, file, name.text, p->rank, p->shape, true, to + at));
+    return in_memory ? FUR_OK : fur_moments_write(error, moments, v, at, p->count, to + at);
 }
 
 fur_status fur_checkpoint_read_moments(fur_context *context, const char *folder, fur_model *model, fur_run *run)
@@ -180,6 +188,8 @@ fur_status fur_checkpoint_read_moments(fur_context *context, const char *folder,
     fur_free(path);
     for (int64_t i = 0; status == FUR_OK && i < model->table.count; i++) {
         const fur_parameter *p = &model->table.list[i];
+        if (is_frozen(model, p))
+            continue;
         if (p->table) {
             status = read_table_moments(error, file, model, run, p);
             continue;
@@ -193,9 +203,15 @@ fur_status fur_checkpoint_read_moments(fur_context *context, const char *folder,
 
 /* ---- manifest --------------------------------------------------------------------------------------------- */
 
-static const char *const listed_files[] = {"config.json",           "model.safetensors", "tokenizer.json",
-                                           "tokenizer_config.json", "trainer.json",      "optimizer.safetensors"};
-enum { LISTED_FILES = sizeof listed_files / sizeof listed_files[0] };
+static const char *const own_files[] = {"config.json",         "model.safetensors",
+                                        "adapter_config.json", "adapter_model.safetensors",
+                                        "trainer.json",        "optimizer.safetensors"};
+enum { OWN_FILES = sizeof own_files / sizeof own_files[0], LISTED_FILES = OWN_FILES + FUR_TOKENIZER_FILES };
+
+static const char *listed_file(int i)
+{
+    return i < OWN_FILES ? own_files[i] : fur_tokenizer_file_names[i - OWN_FILES];
+}
 
 /* XXH3 and size of a file, in pieces. */
 static fur_status hash_file(fur_error *error, const char *path, uint64_t *hash, int64_t *bytes)
@@ -226,7 +242,7 @@ static fur_status write_manifest(fur_error *error, const char *folder)
     fur_status status = files ? FUR_OK : fur_memory_error(error, 4096, "manifest.json");
     for (int i = 0; status == FUR_OK && i < LISTED_FILES; i++) {
         char *path;
-        status = fur_path_join(error, folder, listed_files[i], &path);
+        status = fur_path_join(error, folder, listed_file(i), &path);
         if (status == FUR_OK && fur_path_exists(path)) {
             uint64_t hash = 0;
             int64_t bytes = 0;
@@ -234,7 +250,7 @@ static fur_status write_manifest(fur_error *error, const char *folder)
             char text[24];
             snprintf(text, sizeof text, "%016llx", (unsigned long long)hash);
             if (status == FUR_OK)
-                json_object_set_new(files, listed_files[i],
+                json_object_set_new(files, listed_file(i),
                                     json_pack("{s:I, s:s}", "bytes", (json_int_t)bytes, "xxh3", text));
         }
         fur_free(path);
@@ -293,11 +309,12 @@ static fur_status check_manifest(fur_error *error, const char *folder)
 /* ---- save and find ---------------------------------------------------------------------------------------- */
 
 static fur_status fill_folder(fur_context *context, const char *folder, const fur_model *model, const fur_run *run,
-                              const fur_trainer_state *state)
+                              const fur_trainer_state *state, const fur_tokenizer_files *tokenizer)
 {
     fur_error *error = &context->error;
     FUR_TRY(fur_model_save(context, model, folder));
-    if (model->config.features == 0 && model->config.vocabulary == 256)
+    FUR_TRY(fur_tokenizer_files_write(error, tokenizer, folder));
+    if (!tokenizer->content[0] && model->config.features == 0 && model->config.vocabulary == 256)
         FUR_TRY(fur_tokenizer_files_write_bytes(error, folder, model->config.context));
     if (run)
         FUR_TRY(write_moments(error, folder, model, run));
@@ -318,7 +335,7 @@ static fur_status write_latest(fur_error *error, const char *run_dir, const char
 }
 
 fur_status fur_checkpoint_save(fur_context *context, const char *run_dir, const fur_model *model, const fur_run *run,
-                               const fur_trainer_state *state, char **path)
+                               const fur_trainer_state *state, const fur_tokenizer_files *tokenizer, char **path)
 {
     fur_error *error = &context->error;
     char name[40];
@@ -327,7 +344,7 @@ fur_status fur_checkpoint_save(fur_context *context, const char *run_dir, const 
     FUR_TRY(fur_path_join(error, run_dir, name, &folder));
     fur_status status = fur_folder_begin(error, folder, &staging);
     if (status == FUR_OK) {
-        status = fill_folder(context, staging, model, run, state);
+        status = fill_folder(context, staging, model, run, state, tokenizer);
         if (status == FUR_OK)
             status = fur_folder_publish(error, staging, folder);
         else

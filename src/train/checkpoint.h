@@ -12,6 +12,7 @@
 #ifndef FUR_TRAIN_CHECKPOINT_H
 #define FUR_TRAIN_CHECKPOINT_H
 
+#include "text/tokenizer_files.h"
 #include "train/cutter.h"
 
 /* What a run needs besides weights and moments to go on with the same bits. */
@@ -26,10 +27,11 @@ typedef struct fur_trainer_state {
     fur_compute compute;
 } fur_trainer_state;
 
-/* `run` NULL: no optimizer state is written (a finished export). Writes RUN/step-NNNNNN and RUN/latest; *path receives
- * the folder (caller frees with fur_free). */
+/* `tokenizer` without files: those of bytes, where the model's vocabulary is that. `run` NULL: no optimizer state is
+ * written (a finished export). Writes RUN/step-NNNNNN and RUN/latest; *path receives the folder (caller frees with
+ * fur_free). */
 fur_status fur_checkpoint_save(fur_context *context, const char *run_dir, const fur_model *model, const fur_run *run,
-                               const fur_trainer_state *state, char **path);
+                               const fur_trainer_state *state, const fur_tokenizer_files *tokenizer, char **path);
 /* Resolves "latest" (with fall-back) or a step folder to an existing, undamaged folder; caller frees. */
 fur_status fur_checkpoint_find(fur_context *context, const char *run_dir, const char *which, char **path);
 fur_status fur_checkpoint_read_state(fur_context *context, const char *folder, fur_trainer_state *out);

@@ -158,6 +158,7 @@ fur_status fur_score_choices(fur_context *context, fur_model *model, const fur_c
     fur_plan_request_defaults(&request);
     request.purpose = FUR_FOR_EVAL;
     request.mapped_tables = model->rows != NULL;
+    request.weight_bytes = fur_model_weight_bytes(model);
     request.document_tokens = choices->info.longest;
     request.memory_bytes = memory_bytes;
     request.data_bytes = choices->info.bytes_held;

@@ -101,6 +101,18 @@ static int64_t cut_offset(const fur_cutter *c, int64_t segment)
     return (int64_t)(word % (uint64_t)c->context);
 }
 
+static int64_t stride_of(const fur_cutter *c)
+{
+    return c->stride ? c->stride : c->context;
+}
+
+/* Chunks of `predictions`, the last of which ends with them. */
+static int64_t chunks_of(const fur_cutter *c, int64_t predictions)
+{
+    int64_t more = predictions - c->context;
+    return 1 + (more > 0 ? fur_div_up(more, stride_of(c)) : 0);
+}
+
 static void begin_epoch(fur_cutter *c, const fur_cursor *cursor, int64_t context)
 {
     c->epoch_at = *cursor;
@@ -109,7 +121,7 @@ static void begin_epoch(fur_cutter *c, const fur_cursor *cursor, int64_t context
     for (int64_t i = 0; i < c->segment_count; i++) {
         int64_t predictions = c->segments[i].count - 1, offset = cut_offset(c, i);
         c->cut_documents += predictions > context;
-        c->first_chunk[i + 1] = c->first_chunk[i] + (offset > 0) + fur_div_up(predictions - offset, context);
+        c->first_chunk[i + 1] = c->first_chunk[i] + (offset > 0) + chunks_of(c, predictions - offset);
     }
 }
 
@@ -133,8 +145,8 @@ static int64_t permuted(uint64_t seed, uint64_t key, int64_t count, int64_t inde
     return (int64_t)x;
 }
 
-/* Positions of chunk number `index` of the epoch. */
-static fur_segment chunk_at(const fur_cutter *c, int64_t index)
+/* Positions of chunk number `index` of the epoch; the first *known of its predictions are the chunk's before. */
+static fur_segment chunk_at(const fur_cutter *c, int64_t index, int64_t *known)
 {
     int64_t chunks = c->first_chunk[c->segment_count];
     if (c->shuffled)
@@ -149,7 +161,8 @@ static fur_segment chunk_at(const fur_cutter *c, int64_t index)
     }
     const fur_segment *s = &c->segments[low];
     int64_t offset = cut_offset(c, low), within = index - c->first_chunk[low];
-    int64_t start = offset > 0 ? (within == 0 ? 0 : offset + (within - 1) * c->context) : within * c->context;
+    int64_t start = offset > 0 ? (within == 0 ? 0 : offset + (within - 1) * c->context) : within * stride_of(c);
+    *known = within > 0 && c->stride ? c->context - c->stride : 0;
     int64_t end = offset > 0 && within == 0 ? offset : start + c->context;
     end = fur_min_i64(end, s->count - 1);
     return (fur_segment){s->document, s->first + start, end - start};
@@ -158,18 +171,25 @@ static fur_segment chunk_at(const fur_cutter *c, int64_t index)
 /* ---- rows ------------------------------------------------------------------------------------------------- */
 
 /* Inputs are positions first .. first+count-1, targets the ones after each. */
-static fur_status copy_chunk(const fur_cutter *c, const fur_segment *chunk, int64_t at, fur_run_memory *m)
+static fur_status copy_chunk(const fur_cutter *c, const fur_segment *chunk, int64_t known, int64_t at,
+                             fur_run_memory *m)
 {
-    int64_t features = c->info.features;
+    int64_t features = c->info.features, outputs = features;
     if (features) {
         FUR_TRY(fur_corpus_read_vectors(c->owner, c->corpus, chunk->document, chunk->first, chunk->count,
                                         m->row_x_TI + at * features));
-        return fur_corpus_read_vectors(c->owner, c->corpus, chunk->document, chunk->first + 1, chunk->count,
-                                       m->row_target_TO + at * features);
+        FUR_TRY(fur_corpus_read_vectors(c->owner, c->corpus, chunk->document, chunk->first + 1, chunk->count,
+                                        m->row_target_TO + at * outputs));
+        for (int64_t i = 0; i < known * outputs; i++)
+            m->row_target_TO[at * outputs + i] = NAN;
+        return FUR_OK;
     }
     FUR_TRY(fur_corpus_read_ids(c->owner, c->corpus, chunk->document, chunk->first, chunk->count, m->row_ids_T + at));
-    return fur_corpus_read_ids(c->owner, c->corpus, chunk->document, chunk->first + 1, chunk->count,
-                               m->row_targets_T + at);
+    FUR_TRY(fur_corpus_read_targets(c->owner, c->corpus, chunk->document, chunk->first + 1, chunk->count,
+                                    m->row_targets_T + at));
+    for (int64_t i = 0; i < known; i++)
+        m->row_targets_T[at + i] = -1;
+    return FUR_OK;
 }
 
 static bool epoch_is_at_hand(const fur_cutter *c, const fur_cursor *cursor, int64_t context)
@@ -192,10 +212,11 @@ fur_status fur_cutter_row(fur_cutter *c, int64_t context, int64_t row_tokens, fu
             cursor->index = 0;
             continue;
         }
-        fur_segment chunk = chunk_at(c, cursor->index);
+        int64_t known;
+        fur_segment chunk = chunk_at(c, cursor->index, &known);
         if (used + chunk.count > row_tokens)
             break;
-        FUR_TRY(copy_chunk(c, &chunk, used, m));
+        FUR_TRY(copy_chunk(c, &chunk, known, used, m));
         used += chunk.count;
         m->row_offsets[++documents] = used;
         cursor->index++;

@@ -24,7 +24,8 @@ typedef struct fur_cutter {
     fur_segment *segments;
     int64_t segment_count;
     uint64_t seed;
-    bool shuffled; /* false: in order, no offset, for evaluation */
+    bool shuffled;  /* false: in order, no offset, for evaluation */
+    int64_t stride; /* not shuffled: from chunk to chunk, what the one before predicts is not counted; 0: the context */
     /* of the epoch at hand */
     fur_cursor epoch_at;
     int64_t context;

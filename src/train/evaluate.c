@@ -58,9 +58,12 @@ fur_status fur_evaluate_with(fur_run *run, fur_cutter *cutter, int64_t context_t
         }
     }
     out->loss = out->tokens ? sum / (double)out->tokens : (double)NAN;
-    /* only the byte tokenizer's tokens are bytes */
-    out->bits_per_byte =
-        cutter->info.features == 0 && cutter->info.vocabulary == 256 ? out->loss / log(2.0) : (double)NAN;
+    const fur_corpus_info *info = &cutter->info;
+    out->bits_per_byte = (double)NAN;
+    if (info->text_bytes > 0)
+        out->bits_per_byte = out->loss / log(2.0) * ((double)info->tokens / (double)info->text_bytes);
+    else if (info->features == 0 && info->vocabulary == 256) /* ids that can only be bytes */
+        out->bits_per_byte = out->loss / log(2.0);
     out->seconds = fur_clock_seconds() - start;
     return FUR_OK;
 }
@@ -80,16 +83,32 @@ fur_status fur_data_check(fur_context *context, const fur_model_config *config, 
     return FUR_OK;
 }
 
-fur_status fur_evaluate(fur_context *context, fur_model *model, const fur_corpus *corpus, int64_t context_tokens,
-                        int64_t max_tokens, int64_t memory_bytes, fur_eval_result *out)
+void fur_eval_settings_defaults(fur_eval_settings *settings)
 {
-    return fur_evaluate_counting(context, model, corpus, context_tokens, max_tokens, memory_bytes, NULL, out);
+    *settings = (fur_eval_settings){.struct_size = sizeof *settings, .context_tokens = 2048};
+}
+
+fur_status fur_evaluate(fur_context *context, fur_model *model, const fur_corpus *corpus,
+                        const fur_eval_settings *settings, fur_eval_result *out)
+{
+    return fur_evaluate_counting(context, model, corpus, settings, NULL, out);
+}
+
+static fur_status check_settings(fur_error *error, const fur_eval_settings *s)
+{
+    if (s->struct_size != sizeof *s)
+        return fur_error_set(error, FUR_E_ARGUMENT, "evaluation settings of %zu bytes, expected %zu from the defaults",
+                             s->struct_size, sizeof *s);
+    if (s->context_tokens < 1 || s->stride < 0 || s->stride > s->context_tokens)
+        return fur_error_set(error, FUR_E_ARGUMENT, "stride %lld in a context of %lld, expected 1 to the context",
+                             (long long)s->stride, (long long)s->context_tokens);
+    return FUR_OK;
 }
 
 fur_status fur_evaluate_counting(fur_context *context, fur_model *model, const fur_corpus *corpus,
-                                 int64_t context_tokens, int64_t max_tokens, int64_t memory_bytes, uint32_t *use_R,
-                                 fur_eval_result *out)
+                                 const fur_eval_settings *settings, uint32_t *use_R, fur_eval_result *out)
 {
+    FUR_TRY(check_settings(&context->error, settings));
     FUR_TRY(fur_data_check(context, &model->config, corpus));
     fur_cutter cutter;
     FUR_TRY(fur_cutter_create(context, corpus, FUR_PART_ALL, 0, 0, false, &cutter));
@@ -97,8 +116,10 @@ fur_status fur_evaluate_counting(fur_context *context, fur_model *model, const f
     fur_plan_request_defaults(&request);
     request.purpose = FUR_FOR_EVAL;
     request.mapped_tables = model->rows != NULL;
-    request.row_tokens = fur_min_i64(context_tokens, fur_cutter_longest(&cutter));
-    request.memory_bytes = memory_bytes;
+    request.weight_bytes = fur_model_weight_bytes(model);
+    request.row_tokens = fur_min_i64(settings->context_tokens, fur_cutter_longest(&cutter));
+    cutter.stride = settings->stride;
+    request.memory_bytes = settings->memory_bytes;
     request.data_bytes = cutter.info.bytes_held;
     if (use_R)
         request.data_bytes += model->table.table_rows * (int64_t)sizeof *use_R;
@@ -112,7 +133,7 @@ fur_status fur_evaluate_counting(fur_context *context, fur_model *model, const f
     if (status == FUR_OK)
         run->use_R = use_R;
     if (status == FUR_OK)
-        status = fur_evaluate_with(run, &cutter, request.row_tokens, max_tokens, out);
+        status = fur_evaluate_with(run, &cutter, settings->context_tokens, settings->max_tokens, out);
     if (status == FUR_OK) {
         out->planned_peak_bytes = plan.peak_bytes;
         out->peak_rss_bytes = fur_process_peak_rss_bytes();

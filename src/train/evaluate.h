@@ -10,8 +10,7 @@ fur_status fur_evaluate_with(fur_run *run, fur_cutter *cutter, int64_t context_t
 
 /* fur_evaluate, which also counts in use_R (not NULL) how often each row of the model's tables is used. */
 fur_status fur_evaluate_counting(fur_context *context, fur_model *model, const fur_corpus *corpus,
-                                 int64_t context_tokens, int64_t max_tokens, int64_t memory_bytes, uint32_t *use_R,
-                                 fur_eval_result *out);
+                                 const fur_eval_settings *settings, uint32_t *use_R, fur_eval_result *out);
 
 /* The data must be what the model reads: features, vocabulary. */
 fur_status fur_data_check(fur_context *context, const fur_model_config *config, const fur_corpus *corpus);

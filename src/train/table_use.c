@@ -53,6 +53,11 @@ fur_status fur_measure_table_use(fur_context *context, fur_model *model, const f
                                  int64_t *count)
 {
     fur_eval_result unused;
+    fur_eval_settings settings;
+    fur_eval_settings_defaults(&settings);
+    settings.context_tokens = context_tokens;
+    settings.max_tokens = max_tokens;
+    settings.memory_bytes = memory_bytes;
     size_t rows = (size_t)model->table.table_rows, parameters = (size_t)model->table.count;
     *out = NULL;
     *count = 0;
@@ -60,10 +65,9 @@ fur_status fur_measure_table_use(fur_context *context, fur_model *model, const f
         return fur_error_set(&context->error, FUR_E_ARGUMENT, "the model has no look-up tables");
     uint32_t *use_R = fur_calloc(rows, sizeof *use_R);
     fur_table_use *list = fur_calloc(parameters, sizeof *list);
-    fur_status status =
-        use_R && list
-            ? fur_evaluate_counting(context, model, corpus, context_tokens, max_tokens, memory_bytes, use_R, &unused)
-            : fur_memory_error(&context->error, (int64_t)(rows * sizeof *use_R), "counts of rows");
+    fur_status status = use_R && list
+                            ? fur_evaluate_counting(context, model, corpus, &settings, use_R, &unused)
+                            : fur_memory_error(&context->error, (int64_t)(rows * sizeof *use_R), "counts of rows");
     for (size_t i = 0; status == FUR_OK && i < parameters; i++) {
         const fur_parameter *p = &model->table.list[i];
         const fur_map_offsets *map = p->table ? map_of(model, p) : NULL;

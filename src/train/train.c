@@ -52,6 +52,17 @@ static void on_progress(void *user, double done)
     send(t, &event);
 }
 
+/* Positions whose loss counts; of real vectors all. */
+static int64_t counted_tokens(const fur_row *row)
+{
+    int64_t tokens = row->offsets[row->documents], counted = 0;
+    if (!row->target_T)
+        return tokens;
+    for (int64_t t = 0; t < tokens; t++)
+        counted += row->target_T[t] >= 0;
+    return counted;
+}
+
 /* Gradients of one step: the sum over rows, each weighted by its counted tokens; *counted is the total weight. */
 static fur_status accumulate(fur_trainer *t, double *loss, int64_t *tokens, double *counted)
 {
@@ -69,7 +80,7 @@ static fur_status accumulate(fur_trainer *t, double *loss, int64_t *tokens, doub
                                &row));
         int64_t row_tokens = row.offsets[row.documents];
         /* one row: its mean is the step's, and no weight is needed */
-        double weight = s->grad_accum > 1 ? (double)row_tokens : 1.0;
+        double weight = s->grad_accum > 1 ? (double)counted_tokens(&row) : 1.0;
         if (t->measures && i == 0)
             FUR_TRY(fur_run_measure_errors(t->run, fur_random_u64(s->seed, 0xe44, (uint64_t)t->state.step), false));
         fur_run_set_random(t->run, s->seed, (uint64_t)(t->state.step * s->grad_accum + i));
@@ -78,6 +89,7 @@ static fur_status accumulate(fur_trainer *t, double *loss, int64_t *tokens, doub
         *counted += weight;
         *tokens += row_tokens;
     }
+    *counted = fmax(*counted, 1); /* rows of prompts alone predict nothing */
     *loss /= *counted;
     return FUR_OK;
 }
@@ -275,7 +287,8 @@ static fur_status save(fur_trainer *t)
 {
     char *path;
     FUR_TRY(check_state(t));
-    FUR_TRY(fur_checkpoint_save(t->context, t->settings->output_dir, t->model, t->run, &t->state, &path));
+    FUR_TRY(
+        fur_checkpoint_save(t->context, t->settings->output_dir, t->model, t->run, &t->state, &t->tokenizer, &path));
     fur_free(t->checkpoint);
     t->checkpoint = path;
     fur_checkpoint_prune(t->settings->output_dir, t->settings->keep_checkpoints);

@@ -11,6 +11,7 @@
 #include "base/size.h"
 #include "cpu/cpu.h"
 #include "io/file.h"
+#include "model/adapter.h"
 #include "model/family.h"
 #include "plan/plan.h"
 #include "store/encode.h"
@@ -105,6 +106,9 @@ static fur_status make_plan(fur_trainer *t, const fur_model_config *config, cons
     if (fur_config_has_lookup(config))
         FUR_TRY(check_row_updates(t));
     fur_train_request(t->settings, corpus, eval, &t->request);
+    if (config->lora_rank > 0)
+        FUR_TRY(fur_model_frozen_bytes(t->context, t->checkpoint ? t->checkpoint : t->settings->init_from, config,
+                                       &t->request.weight_bytes));
     if (saved)
         FUR_TRY(fur_plan_of_shape(t->context, config, &t->request, &saved->shape, &t->plan));
     else
@@ -131,14 +135,30 @@ static fur_status read_config(fur_context *context, const fur_train_settings *s,
         *out = s->model;
         return FUR_OK;
     }
-    char *path;
-    FUR_TRY(fur_path_join(&context->error, folder, "config.json", &path));
-    fur_status status = fur_config_read(context, path, out);
-    fur_free(path);
-    return status;
+    return fur_config_read(context, folder, out);
 }
 
-static fur_status open_model(fur_trainer *t, const char *checkpoint)
+/* The config that a run has: that of the model it begins with, and fresh adapters. */
+static fur_status find_config(fur_context *context, const fur_train_settings *s, const char *checkpoint,
+                              fur_model_config *out)
+{
+    FUR_TRY(read_config(context, s, checkpoint ? checkpoint : s->init_from, out));
+    if (checkpoint || s->lora_rank == 0)
+        return FUR_OK;
+    if (!s->init_from)
+        return fur_error_set(&context->error, FUR_E_ARGUMENT, "lora: expected a model that adapters are added to");
+    return fur_config_set_lora(context, out, s->lora_rank, s->lora_alpha, s->lora_targets);
+}
+
+/* As it is in its folder, or with fresh adapters. */
+static fur_status load_model(fur_trainer *t, const char *folder, bool fresh_adapters, const fur_model_config *config)
+{
+    if (!fresh_adapters)
+        return fur_model_load(t->context, folder, &t->model);
+    return fur_model_load_lora(t->context, folder, config, t->settings->seed, &t->model);
+}
+
+static fur_status open_model(fur_trainer *t, const char *checkpoint, const fur_model_config *config)
 {
     const fur_train_settings *s = t->settings;
     const char *folder = checkpoint ? checkpoint : s->init_from;
@@ -147,7 +167,7 @@ static fur_status open_model(fur_trainer *t, const char *checkpoint)
         fresh.table_type = FUR_TABLE_F32; /* what a run trains, and so what it saves */
         return fur_model_create(t->context, &fresh, s->seed, &t->model);
     }
-    fur_status status = fur_model_load(t->context, folder, &t->model);
+    fur_status status = load_model(t, folder, !checkpoint && s->lora_rank > 0, config);
     if (status == FUR_OK && s->reshape && !checkpoint)
         status = fur_model_reshape(t->context, &s->model, &t->model);
     if (status == FUR_OK && t->model->config.table_type != FUR_TABLE_F32) {
@@ -173,11 +193,11 @@ static fur_status open_data(fur_trainer *t, const fur_corpus *corpus, const fur_
 }
 
 /* What the run begins with: a fresh model, or all of the checkpoint. */
-static fur_status open_state(fur_trainer *t, const fur_trainer_state *saved)
+static fur_status open_state(fur_trainer *t, const fur_trainer_state *saved, const fur_model_config *config)
 {
     const fur_train_settings *s = t->settings;
     fur_context *context = t->context;
-    FUR_TRY(open_model(t, saved ? t->checkpoint : NULL));
+    FUR_TRY(open_model(t, saved ? t->checkpoint : NULL, config));
     FUR_TRY(fur_run_create(context, t->model, &t->plan, &t->request, &t->run));
     const fur_model_config *c = &t->model->config;
     if (fur_config_has_far(c) && c->far_max_error > 0) {
@@ -232,6 +252,21 @@ static fur_status tell_stored_error(fur_trainer *t)
     return FUR_OK;
 }
 
+/* What is put beside every checkpoint; a resumed run goes on with what is there. */
+static fur_status read_tokenizer(fur_trainer *t)
+{
+    fur_error *error = &t->context->error;
+    if (t->settings->tokenizer)
+        return fur_tokenizer_files_read(error, t->settings->tokenizer, &t->tokenizer);
+    if (!t->checkpoint)
+        return FUR_OK;
+    char *path = NULL;
+    FUR_TRY(fur_path_join(error, t->checkpoint, fur_tokenizer_file_names[0], &path));
+    fur_status status = fur_path_exists(path) ? fur_tokenizer_files_read(error, t->checkpoint, &t->tokenizer) : FUR_OK;
+    fur_free(path);
+    return status;
+}
+
 /* A run that is refused leaves no folder behind: a fresh one makes its folder when all else is known to be right. */
 static fur_status open_all(fur_trainer *t, const fur_corpus *corpus, const fur_corpus *eval)
 {
@@ -245,9 +280,10 @@ static fur_status open_all(fur_trainer *t, const fur_corpus *corpus, const fur_c
         FUR_TRY(fur_checkpoint_find(context, s->output_dir, s->resume, &t->checkpoint));
         FUR_TRY(fur_checkpoint_read_state(context, t->checkpoint, &saved));
     }
+    FUR_TRY(read_tokenizer(t));
     FUR_TRY(open_data(t, corpus, eval));
     fur_model_config config;
-    FUR_TRY(read_config(context, s, t->checkpoint ? t->checkpoint : s->init_from, &config));
+    FUR_TRY(find_config(context, s, t->checkpoint, &config));
     FUR_TRY(fur_data_check(context, &config, corpus));
     if (eval)
         FUR_TRY(fur_data_check(context, &config, eval));
@@ -258,7 +294,7 @@ static fur_status open_all(fur_trainer *t, const fur_corpus *corpus, const fur_c
     bool early = t->plan.disk_bytes > 0 && !s->disk_dir; /* the store's file is in the output folder */
     if (!s->resume && early)
         FUR_TRY(open_folder(t));
-    FUR_TRY(open_state(t, s->resume ? &saved : NULL));
+    FUR_TRY(open_state(t, s->resume ? &saved : NULL, &config));
     if (!s->resume && !early)
         FUR_TRY(open_folder(t));
     FUR_TRY(tell_stored_error(t));
@@ -290,6 +326,7 @@ void fur_trainer_close(fur_trainer *t)
     fur_cutter_destroy(&t->train);
     fur_cutter_destroy(&t->eval);
     fur_lock_release(t->lock);
+    fur_tokenizer_files_clear(&t->tokenizer);
     fur_free(t->checkpoint);
     fur_free(t->exact_before);
 }
@@ -298,9 +335,11 @@ fur_status fur_train_plan(fur_context *context, const fur_train_settings *settin
                           fur_plan *out)
 {
     fur_model_config config;
-    FUR_TRY(read_config(context, settings, settings->init_from, &config));
+    FUR_TRY(find_config(context, settings, NULL, &config));
     fur_plan_request request;
     FUR_TRY(fur_train_settings_check(context, settings));
     fur_train_request(settings, corpus, NULL, &request);
+    if (config.lora_rank > 0)
+        FUR_TRY(fur_model_frozen_bytes(context, settings->init_from, &config, &request.weight_bytes));
     return fur_plan_make(context, &config, &request, out);
 }

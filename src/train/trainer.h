@@ -22,6 +22,7 @@ typedef struct fur_trainer {
     fur_cutter train, eval;
     fur_metrics metrics;
     fur_trainer_state state;
+    fur_tokenizer_files tokenizer;
     double start, step_start; /* seconds on the clock */
     float *exact_before;      /* which heads were exact before the step in progress; NULL: none ever is */
     bool measures;            /* the step in progress measures the error of attention */

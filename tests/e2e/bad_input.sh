@@ -111,7 +111,7 @@ expect 0 train -f good.npy -c 32 -b 64 $settings -o ids
 grep -q '3,001 tokens' err || fail "the ids were not all read"
 rm -r ids
 ids 4 '\0000\0001\0000\0000' >high.npy
-bad 3 'high.npy' 'token id 256' 'vocabulary is 256' -- train -f high.npy
+bad 3 'high.npy' 'token ids up to 256' 'vocabulary is 256' -- train -f high.npy
 ids 4 '\0377\0377\0377\0377' >negative.npy
 bad 3 'negative.npy' '-1' -- train -f negative.npy
 ids 8 '\0000\0000\0000\0000\0001\0000\0000\0000' >huge.npy

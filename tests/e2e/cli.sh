@@ -30,7 +30,7 @@ refused 2 "--completion: expected bash, zsh or fish, got tcsh" -- --completion t
 refused 2 "unknown verb 'cook'" -- help cook
 refused 3 "nowhere" -- train -f nowhere
 refused 3 "nowhere: No such file or directory" -- generate -m nowhere -p x
-refused 3 "expected a folder with config.json and model.safetensors, found a file" -- inspect "$here/cli.sh"
+refused 3 "expected a GGUF file, or a folder with config.json and model.safetensors, found another file" -- inspect "$here/cli.sh"
 refused 3 "nowhere.json: No such file or directory" -- train --config nowhere.json
 FURLONG_SEED=seven refused 2 "FURLONG_SEED: expected a whole number, got 'seven'" -- train -f x
 expect 2
@@ -39,7 +39,7 @@ grep -q '^usage: furlong VERB' out || fail "no usage without a verb"
 # ---- help, man pages, completion ----------------------------------------------------------------------------------
 expect 0 help
 verbs=$(sed -n '/^Verbs$/,/^More$/s/^  \([a-z]*\) .*/\1/p' out)
-[ "$(echo "$verbs" | wc -l)" -eq 11 ] || fail "verbs of the help: $verbs"
+[ "$(echo "$verbs" | wc -l)" -eq 14 ] || fail "verbs of the help: $verbs"
 for verb in $verbs; do
     expect 0 help "$verb"
     cp out help

@@ -85,7 +85,7 @@ const kit_model_case kit_model_cases[] = {
      {.vocabulary = 97, SHAPE(32, 4, 2, 8, 56), GEMMA, ROPE, .post_norms = true, .softcap = 3, .logit_softcap = 2,
       .query_scalar = 13, .tied = true, .causal = true, .window = {20, 0, 20}}, {70, 1, 64, 65}},
     {"gemma 3, a RoPE base of layers with windows, untied",
-     {.vocabulary = 61, SHAPE(24, 3, 1, 12, 50), GEMMA, ROPE, .post_norms = true, .qk_norm = true, .query_scalar = 9,
+     {.vocabulary = 61, SHAPE(24, 3, 1, 12, 50), GEMMA, ROPE, .post_norms = true, .qk_norm = true, .query_scalar = 40,
       .causal = true, .window = {17, 17, 0}, .rope_local = {true, true}, .local_rope_theta = 300,
       .rope_scaling = {.type = FUR_ROPE_LINEAR, .factor = 8}}, {150, 1, 49}},
     {"four LayerNorms, scaled embedding beside learned positions, biases of q, k, v and the feedforward, bidirectional",

@@ -119,7 +119,10 @@ static void test_audit(void **state)
     fur_model *again;
     kit_ok(context, fur_model_load(context, path, &again));
     fur_eval_result eval;
-    kit_ok(context, fur_evaluate(context, again, corpus, 512, 0, 0, &eval));
+    fur_eval_settings eval_settings;
+    fur_eval_settings_defaults(&eval_settings);
+    eval_settings.context_tokens = 512;
+    kit_ok(context, fur_evaluate(context, again, corpus, &eval_settings, &eval));
     assert_true(eval.loss == result.mixed_loss);
     for (int64_t i = 0; i < fur_model_parameters(again); i++) {
         fur_parameter_info p;
@@ -128,12 +131,12 @@ static void test_audit(void **state)
             p.data[j] = -1e4f;
     }
     warnings = 0;
-    kit_ok(context, fur_evaluate(context, again, corpus, 512, 0, 0, &eval));
+    kit_ok(context, fur_evaluate(context, again, corpus, &eval_settings, &eval));
     assert_in_range(warnings, 1, 4);
     print_message("loss with heads that failed made exact: %.7f, exact %.7f\n", eval.loss, result.exact_loss);
     assert_true(fabs(eval.loss - result.exact_loss) <= 2e-6);
     int said = warnings;
-    kit_ok(context, fur_evaluate(context, again, corpus, 512, 0, 0, &eval));
+    kit_ok(context, fur_evaluate(context, again, corpus, &eval_settings, &eval));
     assert_int_equal(warnings, said);
     fur_audit_result_clear(&result);
     fur_model_destroy(again);

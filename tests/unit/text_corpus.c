@@ -237,7 +237,12 @@ static void test_bad_lines(void **state)
         {"{\"text\": null}", "/a.jsonl:3: \"text\" is not a string"},
         {"{\"text\": [\"a\"]}", "/a.jsonl:3: \"text\" is not a string"},
         {"{\"text\": \"a\", \"messages\": []}", "/a.jsonl:3: \"messages\" beside \"text\""},
-        {"{\"prompt\": \"a\", \"completion\": \"b\"}", "/a.jsonl:3: \"prompt\" and no \"text\""},
+        {"{\"text\": \"a\", \"completion\": \"b\"}", "/a.jsonl:3: \"completion\" beside \"text\""},
+        {"{\"messages\": []}", "/a.jsonl:3: \"messages\", and the tokenizer has no chat template"},
+        {"{\"prompt\": \"a\"}", "/a.jsonl:3: \"completion\" is missing, expected a string"},
+        {"{\"completion\": \"a\"}", "/a.jsonl:3: \"prompt\" is missing, expected a string"},
+        {"{\"prompt\": 3, \"completion\": \"b\"}", "/a.jsonl:3: \"prompt\" is not a string"},
+        {"{\"prompt\": \"a\", \"completion\": \"\"}", "/a.jsonl:3: \"completion\" is empty"},
         {"\xef\xbb\xbf{\"text\": \"a\"}", "/a.jsonl:3: starts with a byte order mark"},
         {"{\"text\": \"a\", \"x\": "
          "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]"
@@ -494,36 +499,27 @@ static int64_t words_vocabulary(const fur_tokenizer *tokenizer)
     return 200001;
 }
 
-static fur_status words_encode(fur_error *error, const fur_tokenizer *tokenizer, const char *text, int64_t bytes,
-                               int32_t *ids, int64_t capacity, int64_t *count)
+static fur_status words_encode(fur_error *error, const fur_tokenizer *tokenizer, const fur_encoding *input,
+                               fur_ids *out, int64_t *used)
 {
-    (void)error, (void)tokenizer;
-    *count = 0;
-    for (int64_t i = 0; i < bytes;) {
-        const char *space = memchr(text + i, ' ', (size_t)(bytes - i));
-        int64_t end = space ? space - text : bytes;
-        if (*count < capacity)
-            ids[*count] = (int32_t)(end - i);
-        ++*count;
+    (void)tokenizer;
+    *used = input->bytes;
+    while (!input->ends && *used > 0 && input->text[*used - 1] != ' ')
+        --*used;
+    for (int64_t i = 0; i < *used;) {
+        const char *space = memchr(input->text + i, ' ', (size_t)(*used - i));
+        int64_t end = space ? space - input->text : *used;
+        FUR_TRY(fur_ids_add(error, out, (int32_t)(end - i)));
         i = end + 1;
     }
     return FUR_OK;
 }
 
-static int64_t words_prefix(const fur_tokenizer *tokenizer, const char *text, int64_t bytes)
-{
-    (void)tokenizer;
-    while (bytes > 0 && text[bytes - 1] != ' ')
-        bytes--;
-    return bytes;
-}
-
 static void test_cutting(void **state)
 {
     (void)state;
-    static const fur_tokenizer_kind kind = {
-        .name = "words", .vocabulary = words_vocabulary, .encode = words_encode, .safe_prefix = words_prefix};
-    const fur_tokenizer words = {&kind};
+    static const fur_tokenizer_kind kind = {.name = "words", .vocabulary = words_vocabulary, .encode = words_encode};
+    const fur_tokenizer words = {.kind = &kind};
     static const int32_t lengths[] = {3, 65535, 65536, 65537, 1, 150000, 70000, 0, 5};
     enum { COUNT = sizeof lengths / sizeof lengths[0] };
     kit_folder folder;
@@ -588,15 +584,54 @@ static void test_public(void **state)
     kit_folder_clear(&folder);
 }
 
+/* Prompts are read and not predicted, wherever a read begins or ends. */
+static void prompts_are_no_targets(void **state)
+{
+    (void)state;
+    kit_folder folder;
+    kit_folder_init(&folder);
+    fur_error error = {0};
+    open_case c = with_paths(kit_write(&folder, "a.jsonl",
+                                       "{\"text\": \"plain\"}\n{\"prompt\": \"ask\", \"completion\": \"yes!\"}\n"
+                                       "{\"prompt\": \"\", \"completion\": \"none\"}\n{\"prompt\": \"q\", "
+                                       "\"completion\": \"a\"}\n",
+                                       -1),
+                             NULL);
+    kit_expect_ok(&error, open_corpus(&c, &error));
+    static const char *const texts[] = {"plain", "askyes!", "none", "qa"};
+    static const int64_t prompts[] = {0, 3, 0, 1};
+    assert_int_equal(c.corpus->info.prompt_tokens, 4);
+    for (int64_t d = 0; d < 4; d++) {
+        int64_t length = (int64_t)strlen(texts[d]);
+        expect_text(c.corpus, d, texts[d]);
+        for (int64_t first = 0; first <= length; first++)
+            for (int64_t count = 0; first + count <= length; count++) {
+                int32_t target[8];
+                kit_expect_ok(&error, fur_corpus_targets(&error, c.corpus, d, first, count, target));
+                for (int64_t i = 0; i < count; i++)
+                    assert_int_equal(target[i], first + i < prompts[d] ? -1 : texts[d][first + i]);
+            }
+    }
+    fur_corpus_close(c.corpus);
+    kit_folder_clear(&folder);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_text),           cmocka_unit_test(test_folder),
-        cmocka_unit_test(test_refused_paths),  cmocka_unit_test(test_truncated_while_read),
-        cmocka_unit_test(test_jsonl),          cmocka_unit_test(test_bad_lines),
-        cmocka_unit_test(test_npy_ids),        cmocka_unit_test(test_npy_vectors),
-        cmocka_unit_test(test_places),         cmocka_unit_test(test_hash),
-        cmocka_unit_test(test_many_documents), cmocka_unit_test(test_cutting),
+        cmocka_unit_test(prompts_are_no_targets),
+        cmocka_unit_test(test_text),
+        cmocka_unit_test(test_folder),
+        cmocka_unit_test(test_refused_paths),
+        cmocka_unit_test(test_truncated_while_read),
+        cmocka_unit_test(test_jsonl),
+        cmocka_unit_test(test_bad_lines),
+        cmocka_unit_test(test_npy_ids),
+        cmocka_unit_test(test_npy_vectors),
+        cmocka_unit_test(test_places),
+        cmocka_unit_test(test_hash),
+        cmocka_unit_test(test_many_documents),
+        cmocka_unit_test(test_cutting),
         cmocka_unit_test(test_public),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,7 +3,7 @@
 # The reference on another processor: built for aarch64, tested under qemu's user emulation. The libraries for aarch64
 # are unpacked into build/cross/sysroot by an apt that has its state there too, so the host's packages stay as they are.
 
-cross_packages='zlib1g zlib1g-dev libjansson4 libjansson-dev libzstd1 libzstd-dev libxxhash0 libxxhash-dev libcmocka0 libcmocka-dev'
+cross_packages='zlib1g zlib1g-dev libjansson4 libjansson-dev libzstd1 libzstd-dev libxxhash0 libxxhash-dev libcmocka0 libcmocka-dev libpcre2-8-0 libpcre2-dev libutf8proc2 libutf8proc-dev'
 
 # apt-get for arm64 with lists, cache and installed state of its own, and the host's sources and keys
 cross_apt() {

@@ -3,7 +3,7 @@
 # Installs what a verb needs and nothing else. On Debian and its kin through apt-get, after saying what and how much;
 # elsewhere it names what is missing, by the same list, and goes on where everything is there.
 
-packages_build='gcc libc6-dev cmake ninja-build libdnnl-dev libjansson-dev libzstd-dev libxxhash-dev zlib1g-dev libopenblas-openmp-dev liblapacke-dev'
+packages_build='gcc libc6-dev cmake ninja-build libdnnl-dev libjansson-dev libzstd-dev libxxhash-dev zlib1g-dev libpcre2-dev libutf8proc-dev libopenblas-openmp-dev liblapacke-dev'
 packages_test='libcmocka-dev'
 packages_clang='clang libomp-dev libclang-rt-dev'
 packages_lint='clang-format clang-tidy cppcheck shellcheck dash'
@@ -23,6 +23,8 @@ package_present() {
     libzstd-dev) header_present zstd.h ;;
     libxxhash-dev) header_present xxhash.h ;;
     zlib1g-dev) header_present zlib.h ;;
+    libpcre2-dev) library_present pcre2-8 ;;
+    libutf8proc-dev) header_present utf8proc.h ;;
     libopenblas-openmp-dev) library_present openblas ;;
     liblapacke-dev) header_present lapacke.h && library_present lapacke ;;
     python3-dev) python3 -c 'import os, sysconfig; raise SystemExit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' 2>/dev/null ;;

@@ -92,7 +92,7 @@ static fur_status check_widths(const fur_exec *exec, const fur_attention_args *a
     return FUR_OK;
 }
 
-static fur_status check_features(const fur_exec *exec, const fur_attention_args *a, int backward)
+static fur_status check_features(const fur_exec *exec, const fur_attention_args *a)
 {
     const fur_attention_features *f = &a->features;
     if (f->window < 0 || f->window > LARGEST_COUNT || f->sink_tokens < 0 || f->sink_tokens > LARGEST_COUNT)
@@ -102,9 +102,6 @@ static fur_status check_features(const fur_exec *exec, const fur_attention_args 
         return fur_error_set(exec->error, FUR_E_ARGUMENT,
                              "attention softcap %g, dropout %g: expected at least 0, dropout below 1",
                              (double)f->softcap, (double)f->dropout);
-    if (backward && f->sink_H && !a->dsink_H)
-        return fur_error_set(exec->error, FUR_E_ARGUMENT,
-                             "attention backward: no place for the gradient of sink logits");
     return FUR_OK;
 }
 
@@ -136,7 +133,7 @@ static fur_status check_piece(const fur_exec *exec, const fur_query_piece *piece
 static fur_status check(const fur_exec *exec, const fur_attention_args *args, int backward)
 {
     FUR_TRY(check_widths(exec, args, backward));
-    FUR_TRY(check_features(exec, args, backward));
+    FUR_TRY(check_features(exec, args));
     for (int64_t p = 0; p < args->piece_count; p++)
         FUR_TRY(check_piece(exec, &args->pieces[p], p, backward));
     return FUR_OK;
@@ -392,7 +389,7 @@ fur_status fur_attention_backward(const fur_exec *exec, const fur_attention_args
             fur_attention_rows rows = rows_of_task(&tasks, i);
             kernel->finish(&tasks.call, &rows);
         }
-        if (args->features.sink_H) {
+        if (args->features.sink_H && args->dsink_H) {
 #pragma omp for schedule(static)
             for (int64_t head = 0; head < args->heads; head++)
                 sink_gradient(args, head);

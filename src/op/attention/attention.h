@@ -78,7 +78,7 @@ typedef struct fur_attention_args {
     float *dq_THD;
     int64_t lddq; /* overwritten */
     int64_t lddk;
-    float *dsink_H; /* added to; NULL without sink logits */
+    float *dsink_H; /* added to; NULL: not wanted */
 } fur_attention_args;
 
 /* Slope of ALiBi of a query head: 2^(-8 (h + 1) / heads) for powers of two; for other counts those of the power of two

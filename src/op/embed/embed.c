@@ -24,7 +24,7 @@ static const fur_embed_kernel *kernel_of(const fur_exec *exec)
     return &fur_embed_ref;
 }
 
-static fur_status check(const fur_exec *exec, int64_t T, int64_t C, int64_t V, const int32_t *ids_T)
+fur_status fur_embed_check(const fur_exec *exec, int64_t T, int64_t C, int64_t V, const int32_t *ids_T)
 {
     if (T < 0 || C < 0 || V < 0)
         return fur_error_set(exec->error, FUR_E_SHAPE, "embedding of %lld tokens, %lld wide, vocabulary %lld",
@@ -40,7 +40,7 @@ static fur_status check(const fur_exec *exec, int64_t T, int64_t C, int64_t V, c
 fur_status fur_embed_forward(const fur_exec *exec, int64_t T, int64_t C, int64_t V, const int32_t *ids_T,
                              const float *w_VC, float *x_TC)
 {
-    FUR_TRY(check(exec, T, C, V, ids_T));
+    FUR_TRY(fur_embed_check(exec, T, C, V, ids_T));
 #pragma omp parallel for schedule(static) num_threads(exec->threads) if (T * C > FUR_GRAIN)
     for (int64_t t = 0; t < T; t++)
         memcpy(x_TC + t * C, w_VC + ids_T[t] * C, (size_t)C * sizeof(float));
@@ -50,7 +50,7 @@ fur_status fur_embed_forward(const fur_exec *exec, int64_t T, int64_t C, int64_t
 fur_status fur_embed_backward(const fur_exec *exec, int64_t T, int64_t C, int64_t V, const int32_t *ids_T,
                               const float *dx_TC, float *dw_VC)
 {
-    FUR_TRY(check(exec, T, C, V, ids_T));
+    FUR_TRY(fur_embed_check(exec, T, C, V, ids_T));
     const fur_embed_kernel *kernel = kernel_of(exec);
     fur_chunks columns = fur_chunks_of(C, LINE, exec->threads);
     columns.size = fur_round_up(columns.size, LINE);

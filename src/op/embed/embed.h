@@ -11,6 +11,9 @@
 
 #include "base/exec.h"
 
+/* What both below refuse, for one who takes the rows by himself. */
+fur_status fur_embed_check(const fur_exec *exec, int64_t T, int64_t C, int64_t V, const int32_t *ids_T);
+
 /* Errors: FUR_E_SHAPE (negative size), FUR_E_ARGUMENT (an id out of range, named with its position); then nothing is
  * written. */
 fur_status fur_embed_forward(const fur_exec *exec, int64_t T, int64_t C, int64_t V, const int32_t *ids_T,
