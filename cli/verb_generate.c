@@ -46,7 +46,7 @@ static int encode(const cli_talk *talk, const cli_string *prompt, int32_t **ids,
     return status == FUR_OK ? CLI_OK : cli_fail(talk->session, status);
 }
 
-static void print_json(const cli_talk *talk, const cli_string *prompt, int64_t prompt_tokens)
+static void print_json(const cli_talk *talk, const cli_string *prompt, int64_t prompt_tokens, double prompt_seconds)
 {
     json_t *object = json_object();
     cli_string text = {NULL, 0, 0};
@@ -57,6 +57,7 @@ static void print_json(const cli_talk *talk, const cli_string *prompt, int64_t p
     (void)json_object_set_new(object, "text", json_stringn(text.text, text.length));
     cli_string_clear(&text);
     cli_json_int(object, "prompt_tokens", prompt_tokens);
+    cli_json_real(object, "prompt_tokens_per_second", (double)prompt_tokens / prompt_seconds);
     cli_json_int(object, "tokens", talk->count);
     cli_json_real(object, "tokens_per_second",
                   talk->count > 1 ? (double)(talk->count - 1) / (talk->last - talk->first) : 0.0);
@@ -81,12 +82,14 @@ static int generate(cli_talk *talk, const cli_string *prompt, const int32_t *ids
         return code;
     if (!options->json)
         (void)fwrite(prompt->text, 1, prompt->length, stdout);
+    double start = cli_clock();
     fur_status status = fur_generator_feed(talk->generator, ids, prompt_count);
+    double prompt_seconds = cli_clock() - start;
     code = status == FUR_OK ? cli_talk_answer(talk, count) : cli_fail(session, status);
     if (!options->json)
         fputc('\n', stdout);
     if (options->json && (code == CLI_OK || cli_signal_code() != 0))
-        print_json(talk, prompt, prompt_count);
+        print_json(talk, prompt, prompt_count, prompt_seconds);
     return code;
 }
 
