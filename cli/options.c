@@ -314,7 +314,7 @@ bool cli_option_set(cli_options *options, const cli_option *option, const char *
         memcpy(field, &yes, sizeof yes);
         break;
     case CLI_LIST:
-        list = option->offset == offsetof(cli_options, files) ? &options->files : &options->eval_files;
+        list = (cli_list *)(void *)field;
         if (*current != (unsigned char)source)
             list->count = 0; /* a stronger source replaces the list of a weaker one */
         list_add(list, text);
@@ -577,5 +577,6 @@ void cli_options_clear(cli_options *options)
     cli_free(options->owned);
     cli_free(options->files.items);
     cli_free(options->eval_files.items);
+    cli_free(options->stops.items);
     memset(options, 0, sizeof *options);
 }

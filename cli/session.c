@@ -459,7 +459,12 @@ static int open_folder(const cli_session *session, int64_t longest, fur_model_co
     if (status != FUR_OK)
         return cli_fail(session, status);
     bool stretched = options->rope_scaling != NULL && config->rope_scaling.type != FUR_ROPE_PLAIN;
-    if ((stretched || config->position == FUR_POSITION_ALIBI) && longest > config->context)
+    bool taught = options->verb == CLI_FINETUNE && config->position == FUR_POSITION_ROPE && longest > config->context;
+    if (taught && !stretched)
+        cli_say(session,
+                "positions from %" PRId64 " on are new to the model, whose RoPE goes on as it is; --rope-scaling stretches it",
+                config->context);
+    if ((stretched || taught || config->position == FUR_POSITION_ALIBI) && longest > config->context)
         config->context = longest;
     if (longest > config->context)
         return cli_refuse(session, CLI_USAGE, "--ctx-size: the model has positions up to %" PRId64 ", got %" PRId64,

@@ -75,6 +75,23 @@ static int check_options(const cli_session *session)
     return CLI_OK;
 }
 
+/* Weights beside adapters stay as their file has them. */
+static int frozen_bytes(cli_session *session, const fur_model_config *adapted, int64_t *bytes)
+{
+    fur_model_config plain = *adapted;
+    char *folder = cli_model_folder(session, session->options->model);
+    if (folder == NULL)
+        return CLI_BAD_INPUT;
+    fur_status status = fur_model_open_bytes(session->context, folder, bytes);
+    cli_free(folder);
+    if (status == FUR_OK)
+        status = fur_config_set_lora(session->context, &plain, 0, 0, "");
+    if (status != FUR_OK)
+        return cli_fail_input(session, status);
+    *bytes += (fur_config_parameter_count(adapted) - fur_config_parameter_count(&plain)) * (int64_t)sizeof(float);
+    return CLI_OK;
+}
+
 int verb_plan(cli_session *session)
 {
     const cli_options *options = session->options;
@@ -98,6 +115,10 @@ int verb_plan(cli_session *session)
             return cli_fail(session, status);
     }
     fur_plan_request_defaults(&request);
+    if (options->lora_rank > 0 && options->model != NULL)
+        code = frozen_bytes(session, &config, &request.weight_bytes);
+    if (code != CLI_OK)
+        return code;
     code = cli_memory_limit(session, &request.memory_bytes, NULL);
     if (code != CLI_OK)
         return code;

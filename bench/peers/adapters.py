@@ -112,6 +112,7 @@ def check(program, work, number, case):
 
 def main(program, work):
     transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
     with open(f"{work}/text", "w") as file:
         file.write("the sea and the wind and a ship that sails far from home under cold stars. " * 200)
     missed = sum(check(program, work, number, case) for number, case in enumerate(CASES))

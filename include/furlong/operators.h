@@ -137,8 +137,8 @@ FUR_API fur_status fur_operator_lookup_backward_f64(fur_context *context, const 
 /* ---- feedforward ------------------------------------------------------------------------------------------------- */
 
 /* y = (x +) down(activation(up(norm(x)))) in tiles of tokens, so that T x F does not exist; backward computes the tile
- * again (arXiv 2305.19370). Maps are y = x w^T + b. With swiglu, g = gate / (1 + e^-gate) * up; with norm, the inner
- * function is a LayerNorm of F. */
+ * again (arXiv 2305.19370). Maps are y = x w^T + b. With swiglu, g = gate / (1 + e^-gate) * up; with geglu,
+ * gelu_tanh(gate) * up; with norm, the inner function is a LayerNorm of F. */
 typedef struct fur_operator_feedforward {
     size_t struct_size;
     int64_t tokens, width, hidden; /* T, C, F */
@@ -153,8 +153,8 @@ FUR_API void fur_operator_feedforward_defaults(fur_operator_feedforward *setting
 FUR_API fur_status fur_operator_feedforward_bytes(fur_context *context, const fur_operator_feedforward *settings,
                                                   bool backward, int64_t *out);
 
-/* NULL: not there. With has_norm norm_C, with LayerNorm norm_bias_C too; with swiglu gate_FC; with activation norm
- * inner_F and inner_bias_F; always up_FC and down_CF. FUR_E_ARGUMENT names one that is missing, or of no use. */
+/* NULL: not there. With has_norm norm_C, with LayerNorm norm_bias_C too; with swiglu and geglu gate_FC; with activation
+ * norm inner_F and inner_bias_F; always up_FC and down_CF. FUR_E_ARGUMENT names one that is missing, or of no use. */
 typedef struct fur_operator_feedforward_weights {
     const float *norm_C, *norm_bias_C;
     const float *gate_FC, *gate_bias_F, *up_FC, *up_bias_F;

@@ -226,9 +226,9 @@ def feedforward(x: ArrayLike, weights: dict[str, ArrayLike | None], *, activatio
                 context: contexts.Context | None = None) -> NDArray:
     """y = (x +) down(activation(up(norm(x)))) of x [T, C]: [T, C]. No T x F exists.
 
-    weights, by name: up [F, C] and down [C, F]; with activation "swiglu" (gate * sigmoid(gate) * up) gate [F, C]; with
-    "norm" (a LayerNorm) inner and inner_bias [F]; with norm "layernorm" or "rmsnorm" norm and, of the first, norm_bias
-    [C]; and as you like up_bias, gate_bias [F], down_bias [C].
+    weights, by name: up [F, C] and down [C, F]; with activation "swiglu" (gate * sigmoid(gate) * up) or "geglu"
+    (gelu_tanh(gate) * up) gate [F, C]; with "norm" (a LayerNorm) inner and inner_bias [F]; with norm "layernorm" or
+    "rmsnorm" norm and, of the first, norm_bias [C]; and as you like up_bias, gate_bias [F], down_bias [C].
     """
     a, settings, addresses = _feedforward(x, weights, activation, norm, eps, residual, memory)
     y = a.new(*a.shape("x"))

@@ -90,6 +90,7 @@ def test_gradcheck_of_feedforward():
               "inner_bias": (6,), "norm_bias": (4,), "down_bias": (4,)}
     w = {n: normal(*s, seed=5 + i, dtype=DOUBLE, gradient=True) for i, (n, s) in enumerate(shapes.items())}
     cases = [(["up", "down", "up_bias", "down_bias"], {}),
+             (["up", "down", "gate"], {"activation": "geglu"}),
              (["up", "down", "gate", "norm_weight"], {"activation": "swiglu", "norm": "rmsnorm", "residual": True}),
              (["up", "down", "norm_weight", "norm_bias", "inner_weight", "inner_bias"],
               {"activation": "norm", "norm": "layernorm"})]

@@ -169,6 +169,12 @@ int64_t fur_process_rss_bytes(void)
     return status_bytes("VmRSS");
 }
 
+int64_t fur_context_held_bytes(const fur_context *context)
+{
+    int64_t more = fur_process_rss_bytes() - context->base_rss_bytes;
+    return more > 0 ? more : 0;
+}
+
 int64_t fur_process_peak_rss_bytes(void)
 {
     return status_bytes("VmHWM");

@@ -106,6 +106,10 @@ static fur_status check_almost_linear(fur_error *error, const fur_operator_atten
                              "features",
                              job->what, (long long)s->degree, (long long)s->head_dim, FUR_FAR_MOST_DEGREE,
                              FUR_FAR_MOST_DIM, (long long)FUR_FAR_MOST_FEATURES);
+    /* sums before each block of a row; in backward one each */
+    int64_t floats = fur_far_state_floats(s->kv_heads, s->head_dim, s->head_dim, s->degree), bytes;
+    if (!fur_mul_ok(floats, (s->keys / BLOCK_ROWS + 2) * (int64_t)sizeof(float), &bytes))
+        return fur_error_set(error, FUR_E_SHAPE, "%s: more bytes than can be counted", job->what);
     if (s->chunk < 16 || s->chunk > 4096)
         return fur_error_set(error, FUR_E_ARGUMENT, "%s: chunk %lld, expected 16 to 4096", job->what,
                              (long long)s->chunk);

@@ -40,7 +40,10 @@ static fur_status check_settings(fur_context *context, const fur_operator_feedfo
         s->hidden > (int64_t)1 << 24)
         return fur_error_set(error, FUR_E_SHAPE, "%s: expected 0 to 2^40 tokens, widths of 1 to 2^20 and 2^24",
                              job->what);
-    if ((int)s->activation < 0 || !fur_activation_name((int)s->activation) ||
+    job->gated = s->activation == FUR_ACTIVATION_SWIGLU || s->activation == FUR_ACTIVATION_GEGLU;
+    job->gelu = s->activation == FUR_ACTIVATION_GEGLU;
+    job->inner = s->activation == FUR_ACTIVATION_NORM;
+    if ((!job->gated && !job->inner && s->activation != FUR_ACTIVATION_GELU_TANH) ||
         (s->norm != FUR_NORM_LAYERNORM && s->norm != FUR_NORM_RMSNORM))
         return fur_error_set(error, FUR_E_ARGUMENT, "%s: no activation %d or norm %d", job->what, (int)s->activation,
                              (int)s->norm);
@@ -48,8 +51,6 @@ static fur_status check_settings(fur_context *context, const fur_operator_feedfo
     if (!(s->norm_eps > 0 && s->norm_eps < 1))
         return fur_error_set(error, FUR_E_ARGUMENT, "%s: norm_eps %g, expected above 0, below 1", job->what,
                              s->norm_eps);
-    job->gated = s->activation == FUR_ACTIVATION_SWIGLU;
-    job->inner = s->activation == FUR_ACTIVATION_NORM;
     job->rms = s->norm == FUR_NORM_RMSNORM;
     return FUR_OK;
 }
@@ -197,7 +198,8 @@ static fur_status inner_forward(const feedforward_run *r, int64_t count, const f
     FUR_TRY(map_forward(r, &up, count, *h, 0, r->up));
     if (r->job.gated) {
         FUR_TRY(map_forward(r, &gate, count, *h, 0, r->gate));
-        return fur_swiglu_forward(&r->exec, count, s->hidden, r->gate, r->up, s->hidden, r->inner);
+        return (r->job.gelu ? fur_geglu_forward : fur_swiglu_forward)(&r->exec, count, s->hidden, r->gate, r->up,
+                                                                      s->hidden, r->inner);
     }
     if (r->job.inner)
         return fur_norm_forward(&r->exec, 0, count, s->hidden, (float)s->norm_eps, r->up, w->inner_F, w->inner_bias_F,
@@ -247,8 +249,8 @@ static fur_status activation_backward(const feedforward_run *r, int64_t count, c
     const fur_operator_feedforward *s = &r->job.s;
     *d_up = r->up;
     if (r->job.gated)
-        return fur_swiglu_backward(&r->exec, count, s->hidden, r->gate, r->up, s->hidden, r->d_inner, r->gate, r->up,
-                                   s->hidden, NULL);
+        return (r->job.gelu ? fur_geglu_backward : fur_swiglu_backward)(
+            &r->exec, count, s->hidden, r->gate, r->up, s->hidden, r->d_inner, r->gate, r->up, s->hidden, NULL);
     if (!r->job.inner)
         return fur_gelu_backward(&r->exec, count * s->hidden, r->up, r->d_inner, r->up, NULL);
     *d_up = r->d_inner;

