@@ -52,6 +52,7 @@ static fur_status find_best(fur_error *error, fur_unigram *unigram, const char *
 {
     const fur_trie *trie = &unigram->trie;
     place *places = unigram->places;
+    const double unknown = unigram->lowest - UNKNOWN_PENALTY; /* rounded once: sums of other order tie otherwise */
     for (int64_t i = 0; i <= bytes; i++)
         places[i] = (place){.first = -1};
     for (int64_t at = 0, length; at < bytes; at += length) {
@@ -73,7 +74,7 @@ static fur_status find_best(fur_error *error, fur_unigram *unigram, const char *
         if (unigram->unknown < 0)
             return fur_error_set(error, FUR_E_FORMAT,
                                  "a character that no token spells, and the tokenizer has no token for unknown ones");
-        offer(&places[at + length], places[at].score + unigram->lowest - UNKNOWN_PENALTY, at, unigram->unknown);
+        offer(&places[at + length], places[at].score + unknown, at, unigram->unknown);
     }
     return FUR_OK;
 }
