@@ -108,7 +108,7 @@ static f64_pair pair_of(const f64_run *r, const f64_query *x, int64_t j)
     const fur_attention_features *f = &shape->features;
     int64_t D = shape->head_dim;
     const double *k = r->k + ((x->start + j) * shape->kv_heads + x->kv_head) * D;
-    f64_pair out = {.logit = -INFINITY, .factor = 1, .slope = 1, .keep = 1};
+    f64_pair out = {.logit = -(double)INFINITY, .factor = 1, .slope = 1, .keep = 1};
     int seen = sees(shape, x, j);
     out.far = seen == 2;
     if (out.far)

@@ -335,7 +335,7 @@ static fur_status parse_subscript(fur_jparser *p, fur_jnode *of, fur_jnode **out
 static fur_status parse_postfix(fur_jparser *p, fur_jnode **node)
 {
     for (;;) {
-        fur_jnode *outer;
+        fur_jnode *outer = NULL;
         if (fur_jis_operator(p, ".")) {
             FUR_TRY(fur_jparse_next(p));
             FUR_TRY(fur_jnode_new(p, JN_ATTRIBUTE, &outer));

@@ -341,7 +341,7 @@ static void test_by_hand(void **state)
         {{.without = "llama.attention.layer_norm_rms_epsilon", .type = -1, .rows = 5},
          FUR_E_FORMAT,
          "\"llama.attention.layer_norm_rms_epsilon\": it is missing, expected a number"},
-        {{.key = "llama.rope.freq_base", .type = FUR_GGUF_F32, .value = NAN, .rows = 5}, FUR_E_FORMAT, "it is nan"},
+        {{.key = "llama.rope.freq_base", .type = FUR_GGUF_F32, .value = (double)NAN, .rows = 5}, FUR_E_FORMAT, "it is nan"},
         {{.key = "llama.rope.dimension_count", .type = FUR_GGUF_U32, .value = 2, .rows = 5},
          FUR_E_UNSUPPORTED,
          "\"llama.rope.dimension_count\": less than a head"},

@@ -443,7 +443,7 @@ static void what_is_refused(void **state)
         {"scale 1e+300", {SIZES(8, 0, 1, 1, 4), .scale = 1e300}, FUR_E_ARGUMENT},
         {"softcap", {SIZES(8, 0, 1, 1, 4), .softcap = -1}, FUR_E_ARGUMENT},
         {"dropout 1", {SIZES(8, 0, 1, 1, 4), .dropout = 1}, FUR_E_ARGUMENT},
-        {"dropout nan", {SIZES(8, 0, 1, 1, 4), .dropout = NAN}, FUR_E_ARGUMENT},
+        {"dropout nan", {SIZES(8, 0, 1, 1, 4), .dropout = (double)NAN}, FUR_E_ARGUMENT},
         {"almost-linear", {SIZES(8, 0, 1, 1, 4), .degree = 2}, FUR_E_ARGUMENT},
         {"without offsets", {SIZES(8, 0, 1, 1, 4), .documents = 2}, FUR_E_ARGUMENT},
         {"9 documents", {SIZES(8, 0, 1, 1, 4), .documents = 9, .offsets = good}, FUR_E_ARGUMENT},

@@ -500,7 +500,7 @@ static void entropy_near(fur_context *context, const fur_operator_cross_entropy 
             assert_true(isnan(a.nll[t]) && isnan(a.nll64[t]));
             continue;
         }
-        double max = -INFINITY, sum = 0, L = 0, range = 0;
+        double max = -(double)INFINITY, sum = 0, L = 0, range = 0;
         for (int64_t v = 0; v < V; v++) {
             double terms = 0;
             logit[v] = dot(a.h64 + t * C, a.w64 + v * C, C);
@@ -693,7 +693,7 @@ static void what_is_refused(void **state)
         {{.tokens = -1, .in = 4, .out = 2, .bits = 2}, FUR_E_SHAPE, "x[-1,4]"},
         {{.tokens = 2, .in = 4, .out = 0, .bits = 2}, FUR_E_SHAPE, "[2,0]"},
         {{.tokens = 2, .in = 4, .out = 2, .bits = 2, .temperature = -1}, FUR_E_ARGUMENT, "temperature -1"},
-        {{.tokens = 2, .in = 4, .out = 2, .bits = 2, .temperature = NAN}, FUR_E_ARGUMENT, "temperature nan"},
+        {{.tokens = 2, .in = 4, .out = 2, .bits = 2, .temperature = (double)NAN}, FUR_E_ARGUMENT, "temperature nan"},
         {{.tokens = 2, .in = 4, .out = 2, .bits = 1, .two_rows = true}, FUR_E_ARGUMENT, ""},
         {{.tokens = 2, .in = 4, .out = 2, .bits = 2, .memory_bytes = -5}, FUR_E_ARGUMENT, "memory_bytes is -5"},
     };
