@@ -462,7 +462,8 @@ static int open_folder(const cli_session *session, int64_t longest, fur_model_co
     bool taught = options->verb == CLI_FINETUNE && config->position == FUR_POSITION_ROPE && longest > config->context;
     if (taught && !stretched)
         cli_say(session,
-                "positions from %" PRId64 " on are new to the model, whose RoPE goes on as it is; --rope-scaling stretches it",
+                "positions from %" PRId64
+                " on are new to the model, whose RoPE goes on as it is; --rope-scaling stretches it",
                 config->context);
     if ((stretched || taught || config->position == FUR_POSITION_ALIBI) && longest > config->context)
         config->context = longest;

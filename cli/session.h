@@ -61,8 +61,8 @@ int cli_disk_limit(const cli_session *session, const char *folder, cli_disk *out
 /* Folder that holds the model meant by `name`: itself, or the latest checkpoint of a run. NULL with one line said. */
 char *cli_model_folder(const cli_session *session, const char *name);
 
-/* Ends with code 4 where the weights alone, as f32 or, of a model that is only used, as they are held, are more than the
- * memory limit: before they are read. */
+/* Ends with code 4 where the weights alone, as f32 or, of a model that is only used, as they are held, are more than
+ * the memory limit: before they are read. */
 int cli_weights_fit(const cli_session *session, const char *model, bool used);
 /* Opens the session and the model of --model, which must be given, and runs on it. */
 int cli_with_model(cli_session *session, int (*run)(cli_session *session, fur_model *model));

@@ -122,8 +122,8 @@ static fur_status optimizer_step(fur_run *run, double *norm)
     memset(run->memory.moments.m_P, 0, bytes);
     memset(run->memory.moments.v_P, 0, bytes);
     FUR_TRY(fur_sum_squares(&run->exec, model->table.elements, model->gradient, norm));
-    fur_adamw_args args = {.lr = 1e-4, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .step = 1,
-                           .grad_scale = 1.0f};
+    fur_adamw_args args = {
+        .lr = 1e-4, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .step = 1, .grad_scale = 1.0f};
     return fur_adamw_step(&run->exec, model->table.elements, model->data, model->gradient, run->memory.moments.m_P,
                           run->memory.moments.v_P, &args);
 }
@@ -177,8 +177,8 @@ int main(int count, char **words)
     run->progress_user = &d;
     read_row(words[2], tokens, &run->memory);
     const int64_t offsets[2] = {0, tokens};
-    fur_row row = {.documents = 1, .offsets = offsets, .ids_T = run->memory.row_ids_T,
-                   .target_T = run->memory.row_targets_T};
+    fur_row row = {
+        .documents = 1, .offsets = offsets, .ids_T = run->memory.row_ids_T, .target_T = run->memory.row_targets_T};
     double loss, norm;
     fur_model_zero_gradients(model);
     check(context, fur_model_loss_and_gradient(run, &row, NULL, 1.0, &loss, NULL));

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* theory TEXT LAYERS EXACT-UP-TO N...: the setting of arXiv 2408.13233. For each length n the head width is log2 n (to the
- * next even number) and the degree log2 n / 5, both rounded up; the bound is 1, heads are 4, the loss is that of the next
- * byte; nothing is near but the own chunk. One line a length: n, width, degree, features, seconds of loss and whole gradient,
- * seconds with exact attention of the same bounded model (0: not run), worst entry error of the gradient over its largest
- * entry, its error in the Euclidean norm. */
+/* theory TEXT LAYERS EXACT-UP-TO N...: the setting of arXiv 2408.13233. For each length n the head width is log2 n (to
+ * the next even number) and the degree log2 n / 5, both rounded up; the bound is 1, heads are 4, the loss is that of
+ * the next byte; nothing is near but the own chunk. One line a length: n, width, degree, features, seconds of loss and
+ * whole gradient, seconds with exact attention of the same bounded model (0: not run), worst entry error of the
+ * gradient over its largest entry, its error in the Euclidean norm. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -102,8 +102,8 @@ static void run_length(const char *path, int64_t n, int64_t layers, int64_t exac
     check(fur_run_create(context, model, &plan, &request, &run));
     const int64_t offsets[2] = {0, n};
     read_row(path, n, &run->memory);
-    fur_row row = {.documents = 1, .offsets = offsets, .ids_T = run->memory.row_ids_T,
-                   .target_T = run->memory.row_targets_T};
+    fur_row row = {
+        .documents = 1, .offsets = offsets, .ids_T = run->memory.row_ids_T, .target_T = run->memory.row_targets_T};
     double seconds = gradient(run, &row, 1), exact_seconds = 0, worst = 0, largest = 0, off = 0, size = 0;
     if (n <= exact_up_to) {
         size_t bytes = (size_t)model->table.elements * sizeof(float);
@@ -122,9 +122,9 @@ static void run_length(const char *path, int64_t n, int64_t layers, int64_t exac
         }
         free(almost);
     }
-    printf("%" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " %.4f %.4f %.3e %.3e\n", n, config.head_dim, config.far_degree,
-           fur_config_far_features(&config), seconds, exact_seconds, largest > 0 ? worst / largest : 0,
-           size > 0 ? sqrt(off / size) : 0);
+    printf("%" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " %.4f %.4f %.3e %.3e\n", n, config.head_dim,
+           config.far_degree, fur_config_far_features(&config), seconds, exact_seconds,
+           largest > 0 ? worst / largest : 0, size > 0 ? sqrt(off / size) : 0);
     (void)fflush(stdout);
     fur_run_destroy(run);
     fur_model_destroy(model);

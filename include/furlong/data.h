@@ -56,11 +56,12 @@ FUR_API void fur_corpus_settings_defaults(fur_corpus_settings *settings);
 
 /* Opens and reads the files once. By name: *.jsonl, a document a line; *.npy (integer ids [n], or real vectors
  * [n, features], one document); *.zst (of any of these); anything else: one document of text bytes. A line has "text";
- * or "prompt" and "completion", of which the completion is predicted and the prompt only read; or "messages", written by
- * the tokenizer's chat template, of which the answers of the assistant are predicted. A text's ids are complete: with the
- * tokens that its tokenizer puts around it, as Hugging Face tokenizers gives them; of prompt and completion, each encoded
- * by itself, the first of these stand before the prompt, and the tokenizer's end of text behind the completion. Errors
- * name the file and line or offset. Real vectors and tokens cannot be mixed. Destroy with fur_corpus_close. */
+ * or "prompt" and "completion", of which the completion is predicted and the prompt only read; or "messages", written
+ * by the tokenizer's chat template, of which the answers of the assistant are predicted. A text's ids are complete:
+ * with the tokens that its tokenizer puts around it, as Hugging Face tokenizers gives them; of prompt and completion,
+ * each encoded by itself, the first of these stand before the prompt, and the tokenizer's end of text behind the
+ * completion. Errors name the file and line or offset. Real vectors and tokens cannot be mixed. Destroy with
+ * fur_corpus_close. */
 FUR_API fur_status fur_corpus_open(fur_context *context, const fur_corpus_settings *settings, fur_corpus **out);
 FUR_API void fur_corpus_close(fur_corpus *corpus);
 FUR_API void fur_corpus_info_read(const fur_corpus *corpus, fur_corpus_info *out);

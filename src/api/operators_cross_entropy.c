@@ -140,13 +140,14 @@ static double row_f64(const fur_operator_cross_entropy *s, const double *h, cons
                       double weight, double *logits, double *dh, double *dw_VC)
 {
     int64_t C = s->width;
-    double max = (double)-INFINITY, sum = 0;
-    for (int64_t v = 0; v < s->vocabulary; v++) {
+    double max = logits[0] = dot(h, w_VC, C), sum = 0;
+    for (int64_t v = 1; v < s->vocabulary; v++) {
         logits[v] = dot(h, w_VC + v * C, C);
         max = fmax(max, logits[v]);
     }
     for (int64_t v = 0; v < s->vocabulary; v++)
         sum += exp(logits[v] - max);
+    /* cppcheck-suppress invalidFunctionArg ; the largest logit alone adds 1 */
     double lse = max + log(sum);
     for (int64_t v = 0; dh && v < s->vocabulary; v++) {
         double d = weight * (exp(logits[v] - lse) - (v == target));

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The only allocator. Nobody else in the library calls malloc; jansson and PCRE2 are routed through it, but for the pages
- * of PCRE2's machine code. */
+/* The only allocator. Nobody else in the library calls malloc; jansson and PCRE2 are routed through it, but for the
+ * pages of PCRE2's machine code. */
 #ifndef FUR_BASE_ALLOC_H
 #define FUR_BASE_ALLOC_H
 

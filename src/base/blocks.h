@@ -5,6 +5,7 @@
 #ifndef FUR_BASE_BLOCKS_H
 #define FUR_BASE_BLOCKS_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/f16.h"
@@ -87,7 +88,7 @@ static inline void fur_block_q4_k(const unsigned char *from, float *to)
 {
     float d = fur_block_half(from), m = fur_block_half(from + 2);
     for (int j = 0; j < 8; j++) {
-        const unsigned char *pair = from + 16 + j / 2 * 32;
+        const unsigned char *pair = from + 16 + (ptrdiff_t)(j / 2) * 32;
         float scale, minimum;
         fur_block_part_scales(from + 4, j, &scale, &minimum);
         scale = d * scale;
@@ -104,7 +105,7 @@ static inline void fur_block_q5_k(const unsigned char *from, float *to)
 {
     float d = fur_block_half(from), m = fur_block_half(from + 2);
     for (int j = 0; j < 8; j++) {
-        const unsigned char *pair = from + 48 + j / 2 * 32, *fifth = from + 16;
+        const unsigned char *pair = from + 48 + (ptrdiff_t)(j / 2) * 32, *fifth = from + 16;
         float scale, minimum;
         fur_block_part_scales(from + 4, j, &scale, &minimum);
         scale = d * scale;
@@ -124,7 +125,8 @@ static inline void fur_block_q6_k(const unsigned char *from, float *to)
     float d = fur_block_half(from + 208);
     for (int part = 0; part < 16; part++) {
         int half = part / 8, row = part / 2 % 4, first = part % 2 * 16;
-        const unsigned char *low = from + half * 64 + row % 2 * 32 + first, *high = upper + half * 32 + first;
+        const unsigned char *low = from + (ptrdiff_t)half * 64 + (ptrdiff_t)(row % 2) * 32 + first,
+                            *high = upper + (ptrdiff_t)half * 32 + first;
         float scale = d * (float)(int8_t)scales[part];
         for (int i = 0; i < 16; i++)
             to[part * 16 + i] = scale * (float)(((low[i] >> row / 2 * 4 & 15) | (high[i] >> row * 2 & 3) << 4) - 32);

@@ -24,8 +24,8 @@ struct fur_context {
 /* Resident bytes of the process that no arena, model or corpus holds: its start, and what libraries add once they run.
  */
 int64_t fur_context_process_bytes(const fur_context *context);
-/* Resident beyond what the process had when the context was made: what its owner holds now, such as corpora, and what the
- * allocator keeps of what tokenizers were read from. */
+/* Resident beyond what the process had when the context was made: what its owner holds now, such as corpora, and what
+ * the allocator keeps of what tokenizers were read from. */
 int64_t fur_context_held_bytes(const fur_context *context);
 
 /* Sends one line to the caller's log; silent where there is none. */

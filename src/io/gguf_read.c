@@ -344,9 +344,9 @@ static int by_offset(const void *a, const void *b)
 static fur_status place_tensors(fur_error *error, fur_gguf *file, int64_t data_start)
 {
     const char *path = file->input.path;
-    const fur_tensor_info **order = fur_calloc((size_t)file->count, sizeof *order);
+    const fur_tensor_info **order = fur_calloc((size_t)file->count, sizeof(fur_tensor_info *));
     if (!order)
-        return fur_memory_error(error, file->count * (int64_t)sizeof *order, path);
+        return fur_memory_error(error, file->count * (int64_t)sizeof(fur_tensor_info *), path);
     fur_status status = FUR_OK;
     int64_t data_bytes = file->input.bytes - fur_min_i64(data_start, file->input.bytes);
     for (int64_t i = 0; status == FUR_OK && i < file->count; i++) {
@@ -362,7 +362,7 @@ static fur_status place_tensors(fur_error *error, fur_gguf *file, int64_t data_s
         order[i] = info;
     }
     if (status == FUR_OK && file->count > 1)
-        qsort(order, (size_t)file->count, sizeof *order, by_offset);
+        qsort((void *)order, (size_t)file->count, sizeof(fur_tensor_info *), by_offset);
     for (int64_t i = 1; status == FUR_OK && i < file->count; i++)
         if (order[i]->offset < order[i - 1]->offset + order[i - 1]->bytes)
             status = fur_error_set(error, FUR_E_FORMAT, TENSOR_FORMAT "it overlaps tensor \"%.120s\"", path,

@@ -40,8 +40,8 @@ typedef struct fur_tensor_map {
     int64_t page_bytes;
 } fur_tensor_map;
 /* Maps a tensor of exactly this type and shape; the file may be closed before the map. Blocks need no alignment.
- * FUR_E_FORMAT besides: one of single elements does not begin at a multiple of its element's size (files of this library and of the
- * formats' own tools all do). */
+ * FUR_E_FORMAT besides: one of single elements does not begin at a multiple of its element's size (files of this
+ * library and of the formats' own tools all do). */
 fur_status fur_tensor_map_make(fur_error *error, const fur_tensor *tensor, fur_dtype dtype, int rank,
                                const int64_t *shape, fur_tensor_map *out);
 void fur_tensor_unmap(fur_tensor_map *map); /* also of a zeroed one */

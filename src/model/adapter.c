@@ -149,8 +149,7 @@ static fur_status read_plain(fur_context *context, const char *folder, fur_model
     char *path;
     FUR_TRY(fur_family_config(context, folder, out));
     FUR_TRY(fur_path_join(&context->error, folder, "generation_config.json", &path));
-    fur_status status =
-        fur_path_exists(path) ? fur_family_read_generation(&context->error, path, out) : FUR_OK;
+    fur_status status = fur_path_exists(path) ? fur_family_read_generation(&context->error, path, out) : FUR_OK;
     fur_free(path);
     return status;
 }

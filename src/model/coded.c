@@ -50,11 +50,12 @@ static bool is_matrix(const fur_parameter *p)
     }
 }
 
-/* Rows may stand elsewhere, elements of a row may not; written again, they have the order of the family's own files. */
+/* info: of the tensor. Rows may stand elsewhere, elements of a row may not; written again, they have the order of the
+ * family's own files. */
 static bool stays(const fur_parameter *p, const fur_tensor_info *info, fur_file_layout layout)
 {
     bool by_row = layout == FUR_FILE_SAME || layout == FUR_FILE_PAIRS;
-    return info && is_matrix(p) && by_row && p->file_layout == FUR_FILE_SAME && info->rank == 2 &&
+    return is_matrix(p) && by_row && p->file_layout == FUR_FILE_SAME && info->rank == 2 &&
            info->shape[0] == p->shape[0] && info->shape[1] == p->shape[1] && info->dtype != FUR_DTYPE_F32 &&
            info->dtype != FUR_DTYPE_F64 && info->dtype != FUR_DTYPE_F16 && fur_dtype_is_float(info->dtype);
 }
@@ -62,7 +63,7 @@ static bool stays(const fur_parameter *p, const fur_tensor_info *info, fur_file_
 bool fur_coded_takes(const fur_model *model, const fur_parameter *p, const fur_tensor_info *info,
                      fur_file_layout layout)
 {
-    return model->coded && stays(p, info, layout);
+    return model->coded && info && stays(p, info, layout);
 }
 
 fur_status fur_coded_forecast(fur_error *error, const char *folder, const fur_model_config *config, int64_t *bytes)
@@ -76,8 +77,10 @@ fur_status fur_coded_forecast(fur_error *error, const char *folder, const fur_mo
         const fur_parameter *p = &table.list[i];
         fur_file_layout layout = FUR_FILE_SAME;
         const fur_tensor_info *info = p->adapter || p->table ? NULL : fur_weights_tensor(source, config, p, &layout);
-        if (!p->table)
-            *bytes += stays(p, info, layout) ? info->bytes : p->count * (int64_t)sizeof(float);
+        if (info && stays(p, info, layout))
+            *bytes += info->bytes;
+        else if (!p->table)
+            *bytes += p->count * (int64_t)sizeof(float);
     }
     fur_tensor_source_close(source);
     fur_parameter_table_destroy(&table);

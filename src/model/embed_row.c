@@ -42,8 +42,8 @@ static fur_status embed_tokens(const fur_run *run, int64_t count, const int32_t 
     fur_projection table = {0};
     fur_coded_map(run->model, &embedding, &table);
     if (table.coded_parts == 0)
-        return fur_embed_forward(&run->exec, count, c->width, c->vocabulary, ids_B,
-                                 run->model->data + embedding.weight, x_BC);
+        return fur_embed_forward(&run->exec, count, c->width, c->vocabulary, ids_B, run->model->data + embedding.weight,
+                                 x_BC);
     FUR_TRY(fur_embed_check(&run->exec, count, c->width, c->vocabulary, ids_B));
 #pragma omp parallel for schedule(static) num_threads(run->exec.threads) if (count > 64)
     for (int64_t i = 0; i < count; i++)

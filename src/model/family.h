@@ -42,7 +42,7 @@ fur_status fur_family_refuse(fur_error *error, const fur_json *json, const char 
 fur_status fur_family_read_generation(fur_error *error, const char *path, fur_model_config *config);
 
 /* A family of the table (family_keys.c). The caller has zeroed the config. */
-fur_status fur_family_read(fur_error *error, const fur_json *json, const fur_family *family, fur_model_config *out);
+fur_status fur_family_read(fur_error *error, const fur_json *j, const fur_family *f, fur_model_config *c);
 json_t *fur_family_json(const fur_family *family, const fur_model_config *config);
 
 /* "object.name", for values within objects. */

@@ -38,8 +38,7 @@ fur_status fur_generation_begin(fur_context *context, fur_model *model, int64_t 
                              (long long)tokens);
     fur_arena counting = fur_arena_counting();
     lay_out(context, model, tokens, &counting, g);
-    g->peak_bytes =
-        fur_context_process_bytes(context) + fur_model_held_bytes(model) + model->row_bytes + counting.peak;
+    g->peak_bytes = fur_context_process_bytes(context) + fur_model_held_bytes(model) + model->row_bytes + counting.peak;
     if (memory_bytes > 0 && g->peak_bytes > memory_bytes)
         return fur_error_set(&context->error, FUR_E_DOES_NOT_FIT,
                              "generating within %lld tokens needs %lld bytes, the limit is %lld", (long long)tokens,

@@ -53,8 +53,8 @@ fur_status fur_head_xent_rows(const fur_exec *exec, const fur_head_xent *x, int6
         int64_t v_count = fur_min_i64(x->tile, x->head.out - v);
         if (x->tile < x->head.out) /* otherwise the only tile's logits are still there */
             FUR_TRY(logits(exec, x, count, h_tC, v, v_count));
-        FUR_TRY(fur_xent_gradient(exec, count, v_count, s->logits_tV, v_count, s->sum_t, v, target_t, weight,
-                                  x->softcap));
+        FUR_TRY(
+            fur_xent_gradient(exec, count, v_count, s->logits_tV, v_count, s->sum_t, v, target_t, weight, x->softcap));
         fur_projection part = fur_projection_outputs(&x->head, v, v_count);
         fur_gradient_sink sink = {.weight = x->sink.weight ? x->sink.weight + v * part.in : NULL};
         fur_projection_input input;

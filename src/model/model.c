@@ -197,15 +197,16 @@ void fur_model_parameter(const fur_model *model, int64_t index, fur_parameter_in
     const fur_parameter *p = &model->table.list[index];
     bool has_gradient = model->gradient && (!p->table || model->touched_R);
     float *gradient = p->table ? model->gradient + p->offset : fur_model_gradient(model, p->offset);
-    *out = (fur_parameter_info){.name = p->name,
-                                .rank = p->rank,
-                                .shape = {p->shape[0], p->shape[1]},
-                                .count = p->count,
-                                .data = (p->table && model->rows) || fur_coded_parameter(model, p) ? NULL : model->data + p->offset,
-                                .gradient = has_gradient ? gradient : NULL,
-                                .decayed = p->decayed,
-                                .constant = p->constant || (!p->table && fur_trained_at(&model->table, p->offset) < 0),
-                                .table = p->table};
+    *out = (fur_parameter_info){
+        .name = p->name,
+        .rank = p->rank,
+        .shape = {p->shape[0], p->shape[1]},
+        .count = p->count,
+        .data = (p->table && model->rows) || fur_coded_parameter(model, p) ? NULL : model->data + p->offset,
+        .gradient = has_gradient ? gradient : NULL,
+        .decayed = p->decayed,
+        .constant = p->constant || (!p->table && fur_trained_at(&model->table, p->offset) < 0),
+        .table = p->table};
     fur_parameter_file_shape(p, out->file_shape);
 }
 

@@ -128,8 +128,8 @@ static inline int64_t fur_trained_at(const fur_parameter_table *table, int64_t o
     return offset < table->first_trained ? -1 : offset - table->first_trained;
 }
 
-/* What adapters may stand beside: the maps of the family's modules that a word means, "all-linear", or a module's name or
- * its last words; 0: none. And the names of those that config.lora_targets has, without the layers' part. */
+/* What adapters may stand beside: the maps of the family's modules that a word means, "all-linear", or a module's name
+ * or its last words; 0: none. And the names of those that config.lora_targets has, without the layers' part. */
 unsigned fur_config_lora_target(const fur_model_config *config, const char *word, size_t length);
 enum { FUR_MOST_LORA_NAMES = 7 };
 int fur_config_lora_names(const fur_model_config *config, const char *out[FUR_MOST_LORA_NAMES]);

@@ -72,11 +72,8 @@ static void move_layer(const move *m, const fur_model_config *c, const fur_layer
 /* As a map without a bias. */
 static fur_map_offsets embedding_of(const fur_model_config *c, const fur_parameter_table *table)
 {
-    return (fur_map_offsets){.in = c->width,
-                             .out = c->vocabulary,
-                             .weight = table->embedding,
-                             .bias = -1,
-                             .kind = &fur_projection_dense};
+    return (fur_map_offsets){
+        .in = c->width, .out = c->vocabulary, .weight = table->embedding, .bias = -1, .kind = &fur_projection_dense};
 }
 
 void fur_model_move(const fur_model *from, fur_model *to)

@@ -26,18 +26,19 @@ typedef struct fur_coded_tensor fur_coded_tensor;
 struct fur_model {
     fur_model_config config;
     fur_parameter_table table;
-    float *data;         /* flat parameters */
-    int64_t data_bytes;  /* mapped */
-    char *base;          /* with adapters: the folder of all that is not in them; NULL: it has none */
+    float *data;             /* flat parameters */
+    int64_t data_bytes;      /* mapped */
+    char *base;              /* with adapters: the folder of all that is not in them; NULL: it has none */
     fur_coded_tensor *coded; /* [parameters]: those that stay as their file has them, and not in data (coded.h); NULL */
-    fur_row_table *rows; /* [tables]: as their files have them, and not in data; NULL: all are in data */
-    int64_t row_bytes;   /* of these */
-    float *gradient;     /* of what is trained, of the run that holds them, NULL without one: fur_model_gradient */
+    fur_row_table *rows;     /* [tables]: as their files have them, and not in data; NULL: all are in data */
+    int64_t row_bytes;       /* of these */
+    float *gradient;         /* of what is trained, of the run that holds them, NULL without one: fur_model_gradient */
     int64_t gradient_bytes;
     uint8_t *touched_R; /* with gradients of all tables: which rows have one */
 };
 
-/* Gradient of the parameters from `offset` on, which are not a table's; NULL: they are frozen, or there is no offset. */
+/* Gradient of the parameters from `offset` on, which are not a table's; NULL: they are frozen, or there is no offset.
+ */
 static inline float *fur_model_gradient(const fur_model *model, int64_t offset)
 {
     int64_t at = offset < 0 ? -1 : fur_trained_at(&model->table, offset);

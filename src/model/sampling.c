@@ -163,8 +163,8 @@ static int64_t kept_of(const fur_sampling *s, ranking *r)
     return kept;
 }
 
-int32_t fur_sample(const fur_sampling *s, uint64_t draw, int64_t vocabulary, const float *logits_V,
-                   const int32_t *past, int64_t past_count, fur_candidate *scratch)
+int32_t fur_sample(const fur_sampling *s, uint64_t draw, int64_t vocabulary, const float *logits_V, const int32_t *past,
+                   int64_t past_count, fur_candidate *scratch)
 {
     ranking r = {.list = scratch, .count = vocabulary};
     for (int64_t v = 0; v < vocabulary; v++)

@@ -76,8 +76,8 @@ static fur_status each_block(const fur_exec *exec, const fur_projection *map, bl
     float *w = fur_arena_push_f32(exec->workspace, most * map->in);
     fur_status status = w || most * map->in == 0
                             ? FUR_OK
-                            : fur_error_set(exec->error, FUR_E_MEMORY, "dense: workspace too small for %lld decoded rows",
-                                            (long long)most);
+                            : fur_error_set(exec->error, FUR_E_MEMORY,
+                                            "dense: workspace too small for %lld decoded rows", (long long)most);
     for (int i = 0; i < map->coded_parts; first += map->coded[i++].count) {
         const fur_coded_rows *part = &map->coded[i];
         for (int64_t at = 0; status == FUR_OK && at < part->count; at += most) {

@@ -59,7 +59,8 @@ typedef struct fur_projection {
     const float *weight, *bias;
     fur_lookup_options lookup;
     fur_projection_rows rows;
-    int coded_parts; /* above 0: of dense maps, weights in coded, one below the other, in place of `weight`; no gradient */
+    int coded_parts; /* above 0: of dense maps, weights in coded, one below the other, in place of `weight`; no gradient
+                      */
     fur_coded_rows coded[FUR_MAP_PARTS];
     fur_adapters adapters;
 } fur_projection;

@@ -200,9 +200,9 @@ static fur_status byte_symbols(fur_error *error, const fur_bpe *bpe, const char 
 static bool fall_back(const fur_bpe *bpe, const char *at, int64_t bytes, fur_ids *ids)
 {
     int stray = bytes == 3 ? fur_utf8_stray(fur_utf8_get(at)) : -1;
-    char one = (char)stray;
+    char one[4] = {(char)stray};
     if (stray >= 0) {
-        at = &one;
+        at = one;
         bytes = 1;
     }
     for (int64_t i = 0; i < bytes; i++)

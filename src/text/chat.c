@@ -195,7 +195,7 @@ fur_status fur_chat_ids(fur_error *error, const fur_tokenizer *tokenizer, const 
         while (span < chat->span_count && chat->spans[span].end <= start)
             span++;
         bool within = span < chat->span_count && chat->spans[span].first < at && at > start;
-        answer->data[answer->length++] = within;
+        answer->data[answer->length++] = (char)(within ? 1 : 0);
     }
     return FUR_OK;
 }

@@ -236,7 +236,7 @@ static fur_status byte_level(const writing *w)
         none(w, "the way it splits text has no name in GGUF");
     else if (!is_plain(fur_json_find(w->tokenizer, "normalizer"), split->name))
         none(w, "its normalizer has no name in GGUF");
-    if (*w->why->text)
+    if (!split || *w->why->text)
         return FUR_OK;
     fur_gguf_put_text(w->to, "tokenizer.ggml.model", "gpt2");
     fur_gguf_put_text(w->to, "tokenizer.ggml.pre", split->name);

@@ -2,6 +2,7 @@
 #include "text/jinja_expression.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/size.h"
@@ -73,11 +74,10 @@ static fur_status lex_string(fur_jparser *p)
             i++;
         } else if (p->text[i + 1] == 'u' || p->text[i + 1] == 'x') {
             int digits = p->text[i + 1] == 'u' ? 4 : 2;
-            unsigned code = 0;
             char hex[5] = {0};
             memcpy(hex, p->text + i + 2, (size_t)fur_min_i64(digits, end - i - 2 > 0 ? end - i - 2 : 0));
-            if (strspn(hex, "0123456789abcdefABCDEF") != (size_t)digits || sscanf(hex, "%x", &code) != 1 ||
-                (code >= 0xd800 && code < 0xe000))
+            unsigned long code = strtoul(hex, NULL, 16);
+            if (strspn(hex, "0123456789abcdefABCDEF") != (size_t)digits || (code >= 0xd800 && code < 0xe000))
                 return fur_jparse_refuse(p, FUR_E_UNSUPPORTED, "an escape in a text that is not known here");
             int bytes = fur_utf8_put((int32_t)code, character);
             memcpy(out + length, character, (size_t)bytes);

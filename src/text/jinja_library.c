@@ -1,17 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Filters, tests, methods and functions of templates: those that the families' templates use. */
+#include <limits.h>
 #include <string.h>
 
 #include "base/size.h"
 #include "text/jinja_run.h"
 #include "text/utf8.h"
 
+enum { NOWHERE = INT_MAX }; /* the place of what is given by name alone */
+
 /* The argument at a place or of a name; NULL: not given. */
 static const fur_jvalue *argument(const fur_jarguments *arguments, int place, const char *name)
 {
     for (int i = 0; i < arguments->count; i++) {
-        bool named = arguments->names[i] != NULL;
-        if (named ? name && strcmp(arguments->names[i], name) == 0 : i == place)
+        const char *its = arguments->names[i];
+        if (its == NULL && i == place)
+            return &arguments->values[i];
+        if (its && name && strcmp(its, name) == 0)
             return &arguments->values[i];
     }
     return NULL;
@@ -409,7 +414,7 @@ static fur_status select_items(fur_jrun *run, const fur_jnode *node, const fur_j
 static fur_status map(fur_jrun *run, const fur_jnode *node, const fur_jvalue *of, const fur_jarguments *arguments,
                       fur_jvalue *out)
 {
-    const fur_jvalue *attribute = argument(arguments, -1, "attribute");
+    const fur_jvalue *attribute = argument(arguments, NOWHERE, "attribute");
     fur_jvalue items, *list;
     if (!attribute || attribute->kind != J_STRING || arguments->count != 1)
         return wrong(run, node, "map");

@@ -26,8 +26,8 @@ static fur_status take_data(fur_jparser *p, fur_jnode ***last, char *sign)
     while (end < p->bytes &&
            !(p->text[end] == '{' && end + 1 < p->bytes && strchr("{%#", p->text[end + 1]) && p->text[end + 1]))
         end++;
-    *sign = end < p->bytes ? p->text[end + 1] : 0;
-    char modifier = *sign && end + 2 < p->bytes ? p->text[end + 2] : 0;
+    *sign = (char)(end < p->bytes ? p->text[end + 1] : 0);
+    char modifier = (char)(*sign && end + 2 < p->bytes ? p->text[end + 2] : 0);
     int64_t kept = end;
     if (*sign && modifier == '-') {
         while (kept > start) {
@@ -256,7 +256,7 @@ static fur_status join_lines(fur_error *error, const char *text, int64_t bytes, 
     FUR_TRY(fur_string_reserve(error, out, bytes + 4));
     for (int64_t i = 0; i < bytes; i++) {
         bool carriage = text[i] == '\r';
-        out->data[out->length++] = carriage ? '\n' : text[i];
+        out->data[out->length++] = (char)(carriage ? '\n' : text[i]);
         i += carriage && i + 1 < bytes && text[i + 1] == '\n';
     }
     if (out->length > 0 && out->data[out->length - 1] == '\n')

@@ -150,7 +150,7 @@ static fur_status calculate(fur_jrun *run, const fur_jnode *node, int64_t a, int
     if (a > most || a < -most || b > most || b < -most ||
         (node->op == JO_MULTIPLY && a != 0 && (b > most / (a < 0 ? -a : a) || b < -most / (a < 0 ? -a : a))))
         return fur_jrefuse(run, node, FUR_E_UNSUPPORTED, "a number beyond 2^52");
-    if ((node->op == JO_FLOOR || node->op == JO_MODULO) && b == 0)
+    if (b == 0 && node->op != JO_ADD && node->op != JO_SUBTRACT && node->op != JO_MULTIPLY)
         return fur_jrefuse(run, node, FUR_E_FORMAT, "a division by zero");
     *out = (fur_jvalue){.kind = J_INT};
     switch (node->op) {
@@ -277,7 +277,7 @@ static fur_status bound(fur_jrun *run, const fur_jnode *node, int64_t count, int
 static fur_status slice(fur_jrun *run, const fur_jnode *node, fur_jvalue *out)
 {
     fur_jvalue of, step = {.kind = J_INT, .number = 1}, *items;
-    int64_t first, end, count, *places = NULL;
+    int64_t first = 0, end = 0, count, *places = NULL;
     FUR_TRY(evaluate(run, node->a, &of));
     if (node->d)
         FUR_TRY(evaluate(run, node->d, &step));
@@ -412,6 +412,7 @@ static fur_status evaluate_now(fur_jrun *run, const fur_jnode *node, fur_jvalue 
 
 static fur_status evaluate(fur_jrun *run, const fur_jnode *node, fur_jvalue *out)
 {
+    *out = (fur_jvalue){.kind = J_UNDEFINED, .text = ""};
     if (++run->steps > STEPS_MOST)
         return fur_jrefuse(run, node, FUR_E_UNSUPPORTED, "more than %d steps", STEPS_MOST);
     if (++run->depth > DEPTH_MOST)
@@ -487,7 +488,7 @@ static fur_status select_items(fur_jrun *run, const fur_jnode *node, fur_jvalue 
 
 static fur_status run_for(fur_jrun *run, const fur_jnode *node)
 {
-    fur_jvalue of, items;
+    fur_jvalue of, items = {.kind = J_LIST};
     fur_jscope scope = {.outer = run->scope};
     FUR_TRY(evaluate(run, node->a, &of));
     FUR_TRY(fur_jitems(run, node, &of, &items));

@@ -107,7 +107,7 @@ static fur_status code_point(translation *t)
     first += braces;
     int64_t value = 0;
     while (count < most && first + count < t->bytes && is_hex((unsigned char)t->pattern[first + count])) {
-        int c = t->pattern[first + count++];
+        int c = (unsigned char)t->pattern[first + count++];
         value = value * 16 + (c <= '9' ? c - '0' : (c & 7) + 9);
     }
     bool closed = !braces || (first + count < t->bytes && t->pattern[first + count] == '}');

@@ -11,9 +11,10 @@
 
 fur_status fur_word_cache_init(fur_error *error, fur_word_cache *cache)
 {
-    cache->words = fur_calloc(2 * SETS, sizeof *cache->words);
-    return cache->words ? FUR_OK
-                        : fur_memory_error(error, (int64_t)(2 * SETS * sizeof *cache->words), "a cache of words");
+    cache->words = fur_calloc((size_t)2 * SETS, sizeof *cache->words);
+    return cache->words
+               ? FUR_OK
+               : fur_memory_error(error, (int64_t)((size_t)2 * SETS * sizeof *cache->words), "a cache of words");
 }
 
 void fur_word_cache_clear(fur_word_cache *cache)

@@ -35,7 +35,7 @@ awk -v a="$before" -v b="$after" 'BEGIN { exit !(b < a - 0.2) }' || fail "loss $
 pass "adapters: loss $before became $after"
 
 expect 0 convert -m lora -o merged
-[ -s merged/model.safetensors ] && [ ! -e merged/adapter_config.json ] || fail "convert did not merge"
+{ [ -s merged/model.safetensors ] && [ ! -e merged/adapter_config.json ]; } || fail "convert did not merge"
 expect 0 eval -m merged -f other -c 64 -t 1 --json
 awk -v a="$after" -v b="$(number loss out)" 'BEGIN { d = a - b; exit !(d < 1e-5 && d > -1e-5) }' ||
     fail "merged: loss $(number loss out), was $after"

@@ -11,7 +11,7 @@ words 60000 >text
 # ---- learning ------------------------------------------------------------------------------------------------------
 
 expect 0 tokenizer train -f text --vocab-size 300 -o learned --json
-[ "$(number vocabulary out)" -eq 300 ] && [ "$(number merges out)" -eq 43 ] || fail "$(cat out)"
+{ [ "$(number vocabulary out)" -eq 300 ] && [ "$(number merges out)" -eq 43 ]; } || fail "$(cat out)"
 expect 0 tokenizer train -f text --vocab-size 300 -o again
 cmp learned/tokenizer.json again/tokenizer.json || fail "two tokenizers from one text"
 expect 0 tokenizer inspect --tokenizer learned --json

@@ -51,8 +51,9 @@ static void render(const char *template, int64_t bytes)
     fur_jinja *jinja = NULL;
     fur_jinja_output out = {0};
     int64_t live = fur_alloc_live();
-    json_t *variables = json_pack("{s:[{s:s, s:s}, {s:s, s:s}], s:b, s:s}", "messages", "role", "user", "content", " a\n",
-                                  "role", "assistant", "content", "b", "add_generation_prompt", 1, "bos_token", "<s>");
+    json_t *variables =
+        json_pack("{s:[{s:s, s:s}, {s:s, s:s}], s:b, s:s}", "messages", "role", "user", "content", " a\n", "role",
+                  "assistant", "content", "b", "add_generation_prompt", 1, "bos_token", "<s>");
     fur_status status = fur_jinja_parse(&error, "template", template, bytes, &jinja);
     if (status == FUR_OK)
         status = fur_jinja_render(&error, jinja, variables, NULL, &out);

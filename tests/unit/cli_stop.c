@@ -42,9 +42,8 @@ static void pieces_do_not_matter(void **state)
     (void)state;
     const char *words[] = {"\nUser:", "</s>", "aab", "abcX", "bc"};
     const cli_list none = {words, 0}, one = {words, 1}, all = {words, 5};
-    static const char *const texts[] = {"hello",         "hello\nUser: more", "\nUse\nUser:", "a</s", "</s>",
-                                        "\n\nUser\nUse", "aaaab",             "aaaaaaac",     "xaab</s>", "abc",
-                                        "abcX",          "xxabcbc"};
+    static const char *const texts[] = {"hello", "hello\nUser: more", "\nUse\nUser:", "a</s", "</s>", "\n\nUser\nUse",
+                                        "aaaab", "aaaaaaac",          "xaab</s>",     "abc",  "abcX", "xxabcbc"};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         check(texts[i], &none);
         check(texts[i], &one);

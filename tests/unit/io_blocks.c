@@ -42,7 +42,7 @@ static void *golden(const fur_safetensors *file, fur_dtype type, const char *wha
 static void expect_bits(const char *name, const float *got, const float *want, int64_t count)
 {
     for (int64_t i = 0; i < count; i++)
-        if (memcmp(&got[i], &want[i], sizeof *got) != 0)
+        if (memcmp((const void *)&got[i], (const void *)&want[i], sizeof *got) != 0)
             fail_msg("%s: element %lld is %.9g, expected %.9g", name, (long long)i, (double)got[i], (double)want[i]);
 }
 

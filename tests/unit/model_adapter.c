@@ -243,7 +243,7 @@ static void options_are_checked(void **state)
     expect_refused(context, fur_config_set_lora(context, &gpt2, 8, 0, "c_attn"), "alpha 0");
     expect_refused(context, fur_config_set_lora(context, &gpt2, 8, (double)NAN, "c_attn"), "alpha");
     expect_refused(context, fur_config_set_lora(context, &lookup, 8, 16, "all-linear"), "tables");
-    assert_int_equal(memcmp(&before, &gpt2, sizeof gpt2), 0);
+    assert_memory_equal(&before, &gpt2, sizeof gpt2);
     kit_ok(context, fur_config_set_lora(context, &gpt2, 8, 16, "c_proj"));
     assert_int_equal(gpt2.lora_targets, FUR_LORA_O | FUR_LORA_DOWN);
     kit_ok(context, fur_config_set_lora(context, &gpt2, 8, 16, "attn.c_proj,c_attn"));

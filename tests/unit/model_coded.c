@@ -240,7 +240,8 @@ static void stored_weights_are_not_trained(void **state)
     fur_plan plan;
     fur_run *run;
     int with = 0;
-    while (!is_dense(&kit_model_cases[with].config) || strcmp(fur_config_family(&kit_model_cases[with].config), "llama"))
+    while (!is_dense(&kit_model_cases[with].config) ||
+           strcmp(fur_config_family(&kit_model_cases[with].config), "llama") != 0)
         with++;
     kit_folder_init(&folder);
     save_narrow(context, &kit_model_cases[with].config, &folder);

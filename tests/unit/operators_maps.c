@@ -205,7 +205,7 @@ static void lookup_near(fur_context *context, const fur_operator_lookup *s)
     double weight = (s->two_rows ? 5 : 1) * (7 * (double)s->bits + 12 + (s->two_rows ? 8 / t : 0));
     for (int64_t i = 0; i < a.x_count; i++)
         bound_x[i] = fabs(one[i]) + fabs(bound_x[i] - one[i]);
-    scale(bound_y, KIT_U * (weight + rows * (double)(s->in / s->bits) + 2), a.y_count);
+    scale(bound_y, KIT_U * (weight + rows * (double)s->in / (double)s->bits + 2), a.y_count);
     scale(bound_table, KIT_U * (weight + rows * (double)s->tokens + 2), a.table_count);
     scale(bound_bias, KIT_U * (double)(s->tokens + 2), s->out);
     scale(bound_x, KIT_U * (2 * weight + (double)s->out + 8), a.x_count);

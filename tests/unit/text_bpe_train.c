@@ -193,7 +193,8 @@ static void test_files(void **state)
     kit_folder folder;
     fur_error error = {0};
     kit_folder_init(&folder);
-    static char text[200000];
+    enum { BYTES = 200000 };
+    static char text[BYTES];
     uint64_t random = 1;
     for (size_t i = 0; i < sizeof text; i++) {
         random = random * 6364136223846793005u + 1442695040888963407u;
@@ -203,7 +204,7 @@ static void test_files(void **state)
     kit_expect_ok(&error, train_folder(&folder, &error));
     fur_tokenizer *tokenizer;
     kit_expect_ok(&context.error, fur_tokenizer_open(&context, kit_path(&folder, "out"), &tokenizer));
-    int32_t *ids = malloc(sizeof text * sizeof *ids);
+    int32_t *ids = calloc(BYTES, sizeof *ids);
     char *back = malloc(sizeof text);
     int64_t count, bytes;
     kit_expect_ok(&context.error,

@@ -25,7 +25,7 @@ static void decode(fur_gemv_type type, const unsigned char *block, float *to)
 static double dot(const fur_gemv_args *a, const unsigned char *row, const float *x)
 {
     fur_gemv_block block = fur_gemv_block_of(a->type);
-    float w[FUR_BLOCK_LARGE];
+    float w[FUR_BLOCK_LARGE] = {0};
     double sum = 0;
     for (int64_t i = 0; i < a->in; i += block.elements) {
         decode(a->type, row + i / block.elements * block.bytes, w);

@@ -136,7 +136,7 @@ static void test_cases(void **state)
     for (int type = FUR_GEMV_F32; type < FUR_GEMV_TYPES; type++) {
         for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
             if (shapes[i].in % fur_gemv_block_of((fur_gemv_type)type).elements == 0)
-                check_shape((fur_gemv_type)type, shapes[i], i % 2, i % 3 == 0);
+                check_shape((fur_gemv_type)type, shapes[i], (int)(i % 2), i % 3 == 0);
         for (size_t i = 0; type <= FUR_GEMV_BF16 && i < sizeof odd_widths / sizeof odd_widths[0]; i++)
             check_shape((fur_gemv_type)type, (shape){2, odd_widths[i], 9}, 0, 1);
     }
