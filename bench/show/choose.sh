@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # which mixture of attention: 12 variants x 1 seed, the best 3 x 3 seeds, text and recall beyond the window (target: the preset within 1 % of plain's bits per byte and 2 points of its recall)
-# choose.sh [FIRST-STEPS [SECOND-STEPS [RECALL-STEPS]]]: optimizer steps of 8,192 bytes in the first and the second stage
-# (0: none), of recall in both. Results stay in build/choose: what was done is not done again.
+# choose.sh [FIRST-STEPS [SECOND-STEPS [RECALL-STEPS]]]: optimizer steps of 2,048 bytes in the first and the second stage
+# (0: none), of recall in both: about 2 and 10 minutes a run on one thread. Results stay in build/choose: what was done is
+# not done again.
 set -eu
 cd "$(dirname "$0")/../.."
 ROOT=$PWD
@@ -14,9 +15,9 @@ cmake --build build/release --target recall >build/release/recall.log 2>&1 || {
     cat build/release/recall.log >&2
     die "recall does not build"
 }
-first_steps=${1-700}
-second_steps=${2-3500}
-recall_steps=${3-2400}
+first_steps=${1-300}
+second_steps=${2-1500}
+recall_steps=${3-1200}
 results=build/choose
 mkdir -p "$results"
 export ROOT text_path results first_steps second_steps recall_steps
@@ -55,7 +56,7 @@ if [ ! -s "$out" ]; then
     folder=$results/run-$name-$seed-$$
     rm -rf "$folder"
     # shellcheck disable=SC2086 # lists of words
-    build/release/furlong train -f "$text_path" --preset bytes-1m -c 2048 -b 8192 --max-steps "$steps" --seed "$seed" \
+    build/release/furlong train -f "$text_path" --preset bytes-1m -c 2048 -b 2048 --max-steps "$steps" --seed "$seed" \
         --attention "$attention" --window "$window" $far --eval-steps 0 --eval-tokens 256K --save-steps 0 --memory 2G \
         -t 1 -o "$folder" --json 2>/dev/null >"$out.part"
     rm -rf "$folder"
@@ -89,7 +90,7 @@ run() { # STAGE SEEDS, variants on stdin
     done | OMP_WAIT_POLICY=passive xargs -0 -n 3 -P "$(processors)" sh "$results/job.sh"
 }
 
-say "stage 1: 12 variants, $first_steps steps of 8,192 bytes in documents of 2,048; recall, $recall_steps steps; seed 1"
+say "stage 1: 12 variants, $first_steps steps of a document of 2,048 bytes; recall, $recall_steps steps; seed 1"
 variants | run 1 1
 names=$(variants | cut -d'|' -f1)
 # shellcheck disable=SC2086 # a list of words

@@ -146,6 +146,9 @@ typedef struct layout {
     float *scratch;          /* of thread 0 */
     int64_t scratch_floats;  /* per thread */
     float *lse2_KR, *delta_KR, *dq_part_CTHD;
+    fur_attention_one one; /* its arrays, where the variant has it */
+    float *one_scratch;    /* of thread 0 */
+    int64_t one_scratch_floats;
     int fits;
 } layout;
 
@@ -167,6 +170,27 @@ static int64_t all_kv_heads(const fur_attention_args *args)
     return args->all_heads ? args->all_heads / (args->heads / args->kv_heads) : args->kv_heads;
 }
 
+/* Arrays of the call of one query. */
+static void lay_out_one(const fur_exec *exec, const fur_attention_one_kernel *kernel, fur_arena *arena, int64_t heads,
+                        int64_t head_dim, layout *out)
+{
+    int64_t align = FUR_ARENA_ALIGN / (int64_t)sizeof(float);
+    fur_attention_one *one = &out->one;
+    one->lds = (int64_t)FUR_ATTENTION_ROUND * FUR_ATTENTION_KEYS + align; /* not a power of two: other cache sets */
+    one->ldo = fur_round_up(head_dim, kernel->slice);
+    one->q_HD = fur_arena_push_f32(arena, heads * head_dim);
+    one->s_HS = fur_arena_push_f32(arena, heads * one->lds);
+    one->o_HD = fur_arena_push_f32(arena, heads * one->ldo);
+    one->m_H = fur_arena_push_f32(arena, heads);
+    one->l_H = fur_arena_push_f32(arena, heads);
+    one->top_HB = fur_arena_push_f32(arena, heads * FUR_ATTENTION_ROUND);
+    one->factor_HB = fur_arena_push_f32(arena, heads * FUR_ATTENTION_ROUND);
+    out->one_scratch_floats = fur_round_up(kernel->scratch_floats(head_dim), align);
+    out->one_scratch = fur_arena_push_f32(arena, out->one_scratch_floats * exec->threads);
+    out->fits = out->fits && one->q_HD && one->s_HS && one->o_HD && one->m_H && one->l_H && one->top_HB &&
+                one->factor_HB && out->one_scratch;
+}
+
 static layout lay_out(const fur_exec *exec, const fur_attention_kernel *kernel, fur_arena *arena, int64_t heads,
                       int64_t chunks, int64_t head_dim, int64_t rows, int backward)
 {
@@ -176,6 +200,8 @@ static layout lay_out(const fur_exec *exec, const fur_attention_kernel *kernel, 
     out.runs = fur_arena_push(arena, (rows + 1) * (int64_t)sizeof *out.runs);
     out.scratch = fur_arena_push_f32(arena, out.scratch_floats * exec->threads);
     out.fits = out.runs && out.scratch;
+    if (!backward && kernel->one)
+        lay_out_one(exec, kernel->one, arena, heads, head_dim, &out);
     if (backward && kernel->has_parts) {
         out.lse2_KR = fur_arena_push_f32(arena, rows * heads);
         out.delta_KR = fur_arena_push_f32(arena, rows * heads);
@@ -321,6 +347,48 @@ static float *scratch_of(const task_set *tasks)
     return tasks->layout.scratch + omp_get_thread_num() * tasks->layout.scratch_floats;
 }
 
+/* ---- one query --------------------------------------------------------------------------------------------------- */
+
+/* Below so many numbers of keys a thread costs more than it brings. */
+#define ONE_SERIAL 65536
+
+static void forward_one(const fur_exec *exec, const fur_attention_one_kernel *kernel, const task_set *tasks)
+{
+    fur_attention_one one = tasks->layout.one;
+    const fur_attention_args *args = tasks->call.args;
+    int64_t kv_heads = args->kv_heads, slices = one.ldo / kernel->slice;
+    int alone = pairs(tasks->call.runs[0].piece) * (double)(kv_heads * args->head_dim) < ONE_SERIAL;
+    one.call = &tasks->call;
+    kernel->begin(&one);
+#pragma omp parallel num_threads(exec->threads) if (!alone)
+    {
+        float *scratch = tasks->layout.one_scratch + omp_get_thread_num() * tasks->layout.one_scratch_floats;
+        for (;;) {
+#pragma omp single
+            kernel->next_round(&one);
+            if (one.blocks == 0)
+                break;
+#pragma omp for schedule(static)
+            for (int64_t i = 0; i < one.blocks * kv_heads; i++)
+                kernel->scores(&one, i % kv_heads, i / kv_heads, scratch);
+#pragma omp for schedule(static)
+            for (int64_t i = 0; i < kv_heads; i++)
+                kernel->weights(&one, i);
+#pragma omp for schedule(static)
+            for (int64_t i = 0; i < kv_heads * slices; i++)
+                kernel->values(&one, i / slices, i % slices, scratch);
+        }
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < kv_heads; i++)
+            kernel->end(&one, i);
+    }
+}
+
+static int is_one(const fur_attention_kernel *kernel, const fur_attention_args *args, const fur_attention_call *call)
+{
+    return kernel->one && call->rows == 1 && !(args->features.dropout > 0);
+}
+
 fur_status fur_attention_forward(const fur_exec *exec, const fur_attention_args *args)
 {
     FUR_TRY(check(exec, args, 0));
@@ -329,6 +397,10 @@ fur_status fur_attention_forward(const fur_exec *exec, const fur_attention_args 
     task_set tasks;
     fur_status status = prepare_tasks(exec, kernel, args, 0, &tasks);
     int64_t count = status == FUR_OK ? tasks.blocks * args->kv_heads : 0;
+    if (status == FUR_OK && is_one(kernel, args, &tasks.call)) {
+        forward_one(exec, kernel->one, &tasks);
+        count = 0;
+    }
 #pragma omp parallel for schedule(dynamic, 1) num_threads(exec->threads) if (count > 1)
     for (int64_t i = 0; i < count; i++) {
         fur_attention_rows rows = rows_of_task(&tasks, i);

@@ -90,11 +90,6 @@ static float *take_floats(room *space, int64_t count)
 
 /* ---- keys -------------------------------------------------------------------------------------------------------- */
 
-typedef struct key_cursor {
-    const fur_query_piece *piece;
-    int64_t span, row;
-} key_cursor;
-
 typedef struct key_block {
     int64_t count;
     int64_t position[BACKWARD_KEYS > FORWARD_KEYS ? BACKWARD_KEYS : FORWARD_KEYS];
@@ -103,7 +98,7 @@ typedef struct key_block {
 } key_block;
 
 /* The next keys, up to `most`, at positions <= last. Blocks are counted from the first key on, over all spans. */
-static int64_t next_block(key_cursor *cursor, int64_t most, int64_t last, key_block *out)
+static int64_t next_block(fur_key_cursor *cursor, int64_t most, int64_t last, key_block *out)
 {
     out->count = 0;
     while (out->count < most && cursor->span < cursor->piece->span_count) {

@@ -196,7 +196,7 @@ static void keys(const fur_attention_call *call, int64_t kv_head, int64_t chunk,
     clear_dq(call, kv_head, chunk);
     for (int64_t r = 0, next; r < call->run_count; r = next) {
         next = fur_attention_next_keys(call, r);
-        key_cursor cursor = {.piece = call->runs[r].piece};
+        fur_key_cursor cursor = {.piece = call->runs[r].piece};
         for (int64_t number = 0; next_block(&cursor, BACKWARD_KEYS, INT64_MAX, &x.block) > 0; number++)
             if (fur_attention_owns(call, &call->runs[r], number, chunk))
                 backward_block(call, kv_head, chunk, r, next, &x);

@@ -185,7 +185,7 @@ static void forward(const fur_attention_call *call, const fur_attention_rows *ro
     place_forward(depth, scratch, &x);
     for (int64_t n = 0; n < panels; n++)
         begin_panel(call, rows, &x, n);
-    key_cursor cursor = {.piece = rows->piece};
+    fur_key_cursor cursor = {.piece = rows->piece};
     int64_t last = a->causal ? fur_attention_position(call, rows->piece, rows->end - 1) : INT64_MAX;
     while (next_block(&cursor, FORWARD_KEYS, last, &x.block) > 0) {
         gather_rows(call, &x.block, rows->kv_head, 0, x.k);

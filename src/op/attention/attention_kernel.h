@@ -30,6 +30,8 @@
 /* Chunks of keys backward at most; each beyond the first costs one more array of the size of dq. */
 #define FUR_ATTENTION_CHUNKS 4
 #define FUR_ATTENTION_SPREAD (-1)
+/* Blocks of keys that the stages of one query take at a time: what their scores need is then of fixed size. */
+#define FUR_ATTENTION_ROUND 8
 
 /* Virtual rows [begin, end) of one piece under one key head. */
 typedef struct fur_attention_rows {
@@ -62,7 +64,43 @@ typedef struct fur_attention_call {
     float *dq_part_CTHD; /* dq of spread rows in chunks 1, 2, ...; all other dq gathers in args->dq_THD */
 } fur_attention_call;
 
+/* Where a walk over the keys of a piece stands. */
+typedef struct fur_key_cursor {
+    const fur_query_piece *piece;
+    int64_t span, row;
+} fur_key_cursor;
+
+/* Forward of a call of one query in all, a decoded token's: there are no rows to keep a tile busy, and with few key
+ * heads no tasks to keep threads busy. Keys and values are read where they lie, once, in rounds of a few blocks, and
+ * each round in three stages of independent tasks: scores   (key head, block)                   s = scale log2 e q . k,
+ * keys in the lanes weights  (key head)                          p = 2^(s - m), the running m, and l values   (key
+ * head, slice of the columns)    o = o factor + sum p v, columns in the lanes Every element of the result is the same
+ * chain of operations as in the tiles of `forward`: the same bits. */
+typedef struct fur_attention_one {
+    const fur_attention_call *call;
+    fur_key_cursor cursor;                     /* of the round after this one */
+    fur_key_cursor block[FUR_ATTENTION_ROUND]; /* where each block of the round begins */
+    int64_t blocks;                            /* in the round; 0: all keys are done */
+    int64_t lds, ldo;                          /* row strides of the scores and of o_HD */
+    float *q_HD;                               /* the query, times scale log2 e; row stride head_dim */
+    float *s_HS;               /* scores of the round, then weights; a block begins at a multiple of KEYS */
+    float *o_HD, *m_H, *l_H;   /* before the division by l; in units of log 2; sums under m */
+    float *top_HB, *factor_HB; /* largest score of a block; what o is multiplied by before it */
+} fur_attention_one;
+
+typedef struct fur_attention_one_kernel {
+    int64_t slice; /* columns of a task of `values` */
+    int64_t (*scratch_floats)(int64_t head_dim);
+    void (*begin)(fur_attention_one *one);
+    void (*next_round)(fur_attention_one *one);
+    void (*scores)(const fur_attention_one *one, int64_t kv_head, int64_t block, float *scratch);
+    void (*weights)(const fur_attention_one *one, int64_t kv_head);
+    void (*values)(const fur_attention_one *one, int64_t kv_head, int64_t slice, float *scratch);
+    void (*end)(const fur_attention_one *one, int64_t kv_head);
+} fur_attention_one_kernel;
+
 typedef struct fur_attention_kernel {
+    const fur_attention_one_kernel *one;         /* NULL: one query goes as any other */
     int64_t (*forward_floats)(int64_t head_dim); /* scratch per thread */
     void (*forward)(const fur_attention_call *call, const fur_attention_rows *rows, void *scratch);
     int64_t (*backward_floats)(int64_t head_dim);

@@ -96,11 +96,6 @@ FUR_ALWAYS_INLINE void tile_multiply_lanes(int rows, int vectors, tile c, const 
 
 /* ---- keys of a piece, in blocks over all its spans --------------------------------------------------------------- */
 
-typedef struct key_cursor {
-    const fur_query_piece *piece;
-    int64_t span, row;
-} key_cursor;
-
 typedef struct key_block {
     int64_t count;
     int64_t position[KEYS];
@@ -110,7 +105,7 @@ typedef struct key_block {
 
 /* The next keys within the range, up to a full block. Blocks end at multiples of KEYS, and where sink tokens end, so
  * that all keys of one are sinks or none. */
-static int64_t next_block(key_cursor *cursor, const fur_attention_range *range, int64_t sink_tokens, key_block *out)
+static int64_t next_block(fur_key_cursor *cursor, const fur_attention_range *range, int64_t sink_tokens, key_block *out)
 {
     int64_t block_end = INT64_MAX;
     out->count = 0;
@@ -201,9 +196,10 @@ static FUR_NOINLINE void draw_factors(const fur_attention_call *call, int64_t co
 
 #include "op/attention/attention_simd_backward.h"
 #include "op/attention/attention_simd_forward.h"
+#include "op/attention/attention_simd_one.h"
 
 #define ATTENTION_KERNEL                                                                                               \
     {                                                                                                                  \
-        .forward_floats = forward_floats, .forward = forward, .backward_floats = backward_floats, .has_parts = 1,      \
-        .prepare = prepare, .keys = keys, .finish = finish,                                                            \
+        .one = &one_kernel, .forward_floats = forward_floats, .forward = forward, .backward_floats = backward_floats,  \
+        .has_parts = 1, .prepare = prepare, .keys = keys, .finish = finish,                                            \
     }

@@ -473,7 +473,7 @@ static void keys(const fur_attention_call *call, int64_t kv_head, int64_t chunk,
     clear_dq(call, kv_head, chunk);
     for (int64_t r = 0, next; r < call->run_count; r = next) {
         next = fur_attention_next_keys(call, r);
-        key_cursor cursor = {.piece = call->runs[r].piece};
+        fur_key_cursor cursor = {.piece = call->runs[r].piece};
         fur_attention_range all = {.end = INT64_MAX};
         while (next_block(&cursor, &all, sinks_of(call), &x.block) > 0)
             if (fur_attention_owns(call, &call->runs[r], x.block.position[0], chunk))

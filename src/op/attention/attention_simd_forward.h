@@ -362,7 +362,7 @@ static void forward(const fur_attention_call *call, const fur_attention_rows *ro
         pack_queries(call, rows, first, fur_min_i64(PANEL, rows->end - first), q + n * panel_floats(depth));
         memset(o + n * panel_floats(depth), 0, (size_t)panel_floats(depth) * sizeof(float));
     }
-    key_cursor cursor = {.piece = rows->piece};
+    fur_key_cursor cursor = {.piece = rows->piece};
     key_block block;
     fur_attention_range range = fur_attention_range_of(call, rows->piece, rows->begin, rows->end);
     while (next_block(&cursor, &range, sinks_of(call), &block) > 0) {

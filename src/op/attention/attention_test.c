@@ -425,6 +425,47 @@ static void test_cuts_same_bits(void **state)
     }
 }
 
+/* Decoding: a query that is all of its call has the bits that it has among others, whatever its heads, widths, features
+ * and spans, over several rounds of key blocks, for any number of threads. */
+static void test_one_query_same_bits(void **state)
+{
+    (void)state;
+#define ALL_BUT_DROPOUT .window = 90, .sink_tokens = 5, .softcap = 30.0f, .alibi = 1
+    static const test_case some[] = {{1, 1, 64, 230, 1, WHOLE, KIT_NORMAL, 0.125f, 0, PLAIN},
+                                     {2, 1, 1, 200, 1, WHOLE, KIT_NORMAL, 1.0f, 0, PLAIN},
+                                     {9, 3, 64, 1700, 1, WHOLE, KIT_NORMAL, 0.125f, 1, PLAIN}, /* two rounds */
+                                     {4, 1, 33, 210, 1, SPANS, KIT_NORMAL, 0.2f, 3, PLAIN},
+                                     {5, 1, 80, 400, 0, WHOLE, KIT_NORMAL, 0.1f, 0, PLAIN},
+                                     {14, 2, 128, 210, 1, GAP, KIT_NORMAL, 0.1f, 0, PLAIN},
+                                     {16, 1, 24, 210, 1, WHOLE, KIT_HUGE, 0.2f, 1, PLAIN},
+                                     {6, 2, 40, 600, 1, WHOLE, KIT_NORMAL, 0.2f, 0, {ALL_BUT_DROPOUT}, 1},
+                                     {6, 2, 40, 210, 0, SPANS, KIT_NORMAL, 0.2f, 2, {ALL_BUT_DROPOUT}, 1},
+                                     {3, 1, 100, 1700, 1, WHOLE, KIT_NORMAL, 0.1f, 0, {.softcap = 3.0f}, 1},
+                                     {3, 3, 20, 210, 1, GAP, KIT_NORMAL, 0.2f, 0, {.window = 50, .sink_tokens = 4}, 0},
+                                     {4, 2, 48, 300, 1, WHOLE, KIT_NORMAL, 0.15f, 0, {.alibi = 1}, 0}};
+    for (size_t n = 0; n < sizeof some / sizeof *some; n++)
+        for (int isa = 0; isa <= (int)kit_best_isa(); isa++) {
+            problem whole, p;
+            build(&whole, &some[n], 9);
+            build(&p, &some[n], 9);
+            run(&whole, (fur_isa)isa, 1, 0);
+            int64_t first = p.pieces[0].first_position;
+            for (int64_t t = 0; t < some[n].rows; t += t < some[n].rows - 70 ? 61 : 1) {
+                problem one = p;
+                one.c.rows = one.args.piece_count = one.pieces[0].count = 1;
+                one.pieces[0].first_row = t;
+                one.pieces[0].first_position = first + t;
+                one.args.pieces = one.pieces;
+                run(&one, (fur_isa)isa, 1 + (int)(t % 3), 0);
+                size_t bytes = (size_t)(some[n].heads * some[n].head_dim) * sizeof(float);
+                kit_check_same_bits("o", whole.args.o_THD + t * p.args.ldo, p.args.o_THD + t * p.args.ldo, bytes);
+                kit_check_same_bits("lse", whole.args.lse_TH + t * p.args.ldlse, p.args.lse_TH + t * p.args.ldlse,
+                                    (size_t)some[n].heads * sizeof(float));
+            }
+            kit_guard_free_all();
+        }
+}
+
 /* The problem of the key heads [first, first + count) alone: the same arrays, from those heads on. Its arguments point
  * into *part. */
 static void heads_of(const problem *p, int64_t first, int64_t count, problem *part)
@@ -696,6 +737,7 @@ int main(void)
         cmocka_unit_test(test_exponential),
         cmocka_unit_test(test_threads_same_bits),
         cmocka_unit_test(test_cuts_same_bits),
+        cmocka_unit_test(test_one_query_same_bits),
         cmocka_unit_test(test_heads_in_groups_same_bits),
         cmocka_unit_test(test_nan_does_not_leak),
         cmocka_unit_test(test_blind),
