@@ -248,7 +248,8 @@ static void test_twice_the_plain_formula(void **state)
                       most[isa][1], most[isa][2], most[isa][3]);
 }
 
-/* With features keys and values in bf16 go through the f32 kernels: the bits of a call on rounded f32 keys. */
+/* With features keys and values in bf16 go through the f32 kernels: the bits of a call on rounded f32 keys. A machine
+ * with tiles has AVX-512, so without it the emulated ones are left out: the call would take that variant. */
 static void test_features_take_the_f32_kernels(void **state)
 {
     (void)state;
@@ -260,8 +261,9 @@ static void test_features_take_the_f32_kernels(void **state)
     static const test_case featured[] = {FEATURES(.f.window = 64), FEATURES(.f.softcap = 2, .f.alibi = 1),
                                          FEATURES(.f.window = 50, .f.sink_tokens = 4), FEATURES(.sinks = 1),
                                          FEATURES(.f.dropout = 0.3f, .f.dropout_key = 7)};
+    int last = kit_best_isa() >= FUR_ISA_AVX512 ? last_variant() : (int)kit_best_isa();
     for (size_t n = 0; n < sizeof featured / sizeof *featured; n++)
-        for (int isa = 0; isa <= last_variant(); isa++) {
+        for (int isa = 0; isa <= last; isa++) {
             problem p;
             stored s;
             build(&p, &featured[n], n);
