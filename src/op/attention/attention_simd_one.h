@@ -90,12 +90,7 @@ static float one_top(float *s, int64_t count)
     V top = vload(s);
     for (int64_t j = VL; j < end; j += VL)
         top = vmax(top, vload(s + j));
-    float lanes[VL], out;
-    vstore(lanes, top);
-    out = lanes[0];
-    for (int i = 1; i < VL; i++)
-        out = lanes[i] > out ? lanes[i] : out;
-    return out;
+    return vgreatest(top);
 }
 
 static void one_scores(const fur_attention_one *x, int64_t kv_head, int64_t number, float *scratch)
