@@ -2,8 +2,8 @@
 # fur_add_op(NAME [ISA...]): the only way to add an operator. src/op/NAME must hold NAME.h (contract), NAME.c (checks,
 # threads, dispatch), NAME_ref.c (definition of correct), NAME_test.c (cases), and NAME_<isa>.c for every ISA listed.
 # Flags of a variant live here and nowhere else.
-set(fur_isa_flags_avx2 -mavx2 -mfma -O3)
-set(fur_isa_flags_avx512 -mavx512f -mavx512vl -mavx512bw -mavx512dq -mfma -mprefer-vector-width=512 -O3)
+set(fur_isa_flags_avx2 -mavx2 -mfma -mf16c -O3)
+set(fur_isa_flags_avx512 -mavx512f -mavx512vl -mavx512bw -mavx512dq -mfma -mf16c -mprefer-vector-width=512 -O3)
 
 # every core with AVX512-BF16 has VNNI
 set(fur_isa_flags_avx512bf16 ${fur_isa_flags_avx512} -mavx512bf16 -mavx512vnni)

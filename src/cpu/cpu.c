@@ -57,8 +57,8 @@ static fur_isa probe_isa(void)
     uint32_t a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d))
         return FUR_ISA_REF;
-    const uint32_t osxsave = 1u << 27, avx = 1u << 28, fma = 1u << 12;
-    if ((c & (osxsave | avx | fma)) != (osxsave | avx | fma))
+    const uint32_t all = 1u << 12 | 1u << 27 | 1u << 28 | 1u << 29; /* FMA, OSXSAVE, AVX, F16C */
+    if ((c & all) != all)
         return FUR_ISA_REF;
     const uint64_t ymm_state = 0x6, zmm_state = 0xe6;
     uint64_t state = saved_state();

@@ -56,8 +56,7 @@ static bool stays(const fur_parameter *p, const fur_tensor_info *info, fur_file_
 {
     bool by_row = layout == FUR_FILE_SAME || layout == FUR_FILE_PAIRS;
     return is_matrix(p) && by_row && p->file_layout == FUR_FILE_SAME && info->rank == 2 &&
-           info->shape[0] == p->shape[0] && info->shape[1] == p->shape[1] && info->dtype != FUR_DTYPE_F32 &&
-           info->dtype != FUR_DTYPE_F64 && info->dtype != FUR_DTYPE_F16 && fur_dtype_is_float(info->dtype);
+           info->shape[0] == p->shape[0] && info->shape[1] == p->shape[1] && gemv_of(info->dtype) >= 0;
 }
 
 bool fur_coded_takes(const fur_model *model, const fur_parameter *p, const fur_tensor_info *info,

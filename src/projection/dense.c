@@ -82,10 +82,10 @@ static fur_status each_block(const fur_exec *exec, const fur_projection *map, bl
         const fur_coded_rows *part = &map->coded[i];
         for (int64_t at = 0; status == FUR_OK && at < part->count; at += most) {
             int64_t count = fur_min_i64(most, part->count - at);
-#pragma omp parallel for schedule(static) num_threads(exec->threads) if (count * map->in > FUR_GRAIN)
-            for (int64_t row = 0; row < count; row++)
-                part->decode(part->type, part->rows + (at + row) * part->row_bytes, map->in, w + row * map->in);
-            status = fn(user, &(decoded_block){w, first + at, count});
+            status =
+                fur_gemv_decode(exec, (fur_gemv_type)part->gemv, map->in, count, part->rows + at * part->row_bytes, w);
+            if (status == FUR_OK)
+                status = fn(user, &(decoded_block){w, first + at, count});
         }
     }
     fur_arena_release(exec->workspace, mark);
@@ -193,10 +193,7 @@ static fur_status dense_forward_few(const fur_exec *exec, const fur_projection *
                                     int add, float *y_TO, int64_t ldy)
 {
     product p = {.exec = exec, .map = map, .input = input, .add = add, .y = y_TO, .ldy = ldy};
-    bool stored = map->coded_parts > 0;
-    for (int i = 0; i < map->coded_parts; i++)
-        stored = stored && map->coded[i].gemv >= 0;
-    if (!stored)
+    if (map->coded_parts == 0)
         return run_product(map, few_block, &p);
     int64_t first = 0;
     for (int i = 0; i < map->coded_parts; first += map->coded[i++].count)

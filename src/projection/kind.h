@@ -29,7 +29,7 @@ typedef struct fur_projection_rows {
 typedef struct fur_coded_rows {
     const unsigned char *rows;
     int64_t count, row_bytes;
-    int gemv; /* the fur_gemv_type that these bytes are; -1: none */
+    int gemv; /* the fur_gemv_type that these bytes are */
     int type; /* for decode, which makes f32 of whole rows */
     void (*decode)(int type, const void *from, int64_t elements, float *to);
 } fur_coded_rows;

@@ -52,3 +52,19 @@ fur_status fur_gemv(const fur_exec *exec, const fur_gemv_args *args)
         kernel->rows[args->type](args, i * part.size, i * part.size + fur_chunk_items(part, i, args->out));
     return FUR_OK;
 }
+
+fur_status fur_gemv_decode(const fur_exec *exec, fur_gemv_type type, int64_t in, int64_t out, const void *w_OI,
+                           float *to_OI)
+{
+    if (in < 0 || out < 0 || in % fur_gemv_block_of(type).elements != 0)
+        return fur_error_set(exec->error, FUR_E_SHAPE, "gemv: w[%lld,%lld] of type %d to decode", (long long)out,
+                             (long long)in, (int)type);
+    const fur_gemv_kernel *kernel = kernel_of(exec);
+    int64_t row_bytes = fur_gemv_row_bytes(type, in);
+    fur_chunks part = fur_chunks_of(out, fur_max_i64(1, THREAD_BYTES / fur_max_i64(1, row_bytes)), exec->threads);
+#pragma omp parallel for schedule(static) num_threads(exec->threads) if (part.count > 1)
+    for (int64_t i = 0; i < part.count; i++)
+        kernel->decode[type]((const unsigned char *)w_OI + i * part.size * row_bytes,
+                             fur_chunk_items(part, i, out) * in, to_OI + i * part.size * in);
+    return FUR_OK;
+}

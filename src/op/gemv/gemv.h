@@ -51,4 +51,9 @@ int64_t fur_gemv_row_bytes(fur_gemv_type type, int64_t in);
 /* Errors: FUR_E_SHAPE. Needs no workspace. */
 fur_status fur_gemv(const fur_exec *exec, const fur_gemv_args *args);
 
+/* w_OI as f32, to_OI, by all threads: the bits of base/blocks.h in every variant. For products of more vectors than
+ * gemv takes. Cost: the bytes read and written. Errors: FUR_E_SHAPE (a row is not whole blocks). */
+fur_status fur_gemv_decode(const fur_exec *exec, fur_gemv_type type, int64_t in, int64_t out, const void *w_OI,
+                           float *to_OI);
+
 #endif

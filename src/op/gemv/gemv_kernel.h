@@ -6,7 +6,9 @@
 #include "op/gemv/gemv.h"
 
 typedef struct fur_gemv_kernel {
-    void (*rows[FUR_GEMV_TYPES])(const fur_gemv_args *args, int64_t from, int64_t to); /* by type */
+    /* by type */
+    void (*rows[FUR_GEMV_TYPES])(const fur_gemv_args *args, int64_t from, int64_t to);
+    void (*decode[FUR_GEMV_TYPES])(const void *rows, int64_t elements, float *to);
 } fur_gemv_kernel;
 
 /* Elements and bytes of a type's block. */

@@ -142,6 +142,33 @@ static void test_cases(void **state)
     }
 }
 
+/* Every variant decodes a row to the bits of base/blocks.h, for any number of threads. */
+static void test_decode(void **state)
+{
+    (void)state;
+    for (int type = FUR_GEMV_F32; type < FUR_GEMV_TYPES; type++)
+        for (int wide = 0; wide <= 1; wide++) {
+            int64_t in = type <= FUR_GEMV_BF16 ? 37 : 256 + wide * 1024, out = 3 + wide * 90;
+            double *want = calloc((size_t)(out * in), sizeof *want);
+            assert_non_null(want);
+            void *rows = coded_rows((fur_gemv_type)type, out, in, 11, want);
+            float *exact = kit_guard_f32(out * in);
+            for (int64_t i = 0; i < out * in; i++)
+                exact[i] = (float)want[i];
+            for (fur_isa isa = FUR_ISA_REF; isa <= kit_best_isa(); isa++)
+                for (int threads = 1; threads <= 3; threads++) {
+                    kit_exec kit;
+                    kit_exec_init(&kit, isa, threads, FUR_ARENA_ALIGN);
+                    float *got = kit_guard_f32(out * in);
+                    assert_int_equal(fur_gemv_decode(&kit.exec, (fur_gemv_type)type, in, out, rows, got), FUR_OK);
+                    kit_check_same_bits("decoded", exact, got, (size_t)(out * in) * sizeof *got);
+                    kit_exec_clear(&kit);
+                }
+            free(want);
+            kit_guard_free_all();
+        }
+}
+
 static void test_refused(void **state)
 {
     (void)state;
@@ -159,11 +186,14 @@ static void test_refused(void **state)
     for (int i = 0; i < 4; i++)
         assert_int_equal(fur_gemv(&kit.exec, &bad[i]), FUR_E_SHAPE);
     assert_non_null(strstr(kit.error.text, "gemv: w[-1,32] of type 2 with x[1,32]"));
+    assert_int_equal(fur_gemv_decode(&kit.exec, FUR_GEMV_Q4_K, 128, 1, x, y), FUR_E_SHAPE);
+    assert_non_null(strstr(kit.error.text, "gemv: w[1,128] of type 7 to decode"));
     kit_exec_clear(&kit);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cases), cmocka_unit_test(test_refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cases), cmocka_unit_test(test_decode),
+                                       cmocka_unit_test(test_refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
