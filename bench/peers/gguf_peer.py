@@ -16,8 +16,9 @@ import gguf
 import llama_cpp
 import numpy
 
-SMALL, LARGE = 512, 2048
-TOKENS = 4096
+SMALL = 512
+CONTEXTS = (SMALL, 2048, 8192)
+TOKENS = CONTEXTS[-1]
 TARGET = 0.005
 EXACT = 1e-3  # of exports in f32: two programs that add in other orders, f16 tables for GELU among them
 GREEDY = 64
@@ -148,7 +149,7 @@ def smollm(figures, program, text, work):
     tokenizer = llama_cpp.Llama(model_path=str(original), vocab_only=True, verbose=False)
     ids = numpy.array(tokenizer.tokenize(text[:200000].encode(), add_bos=False, special=False))[:TOKENS + 1]
     tokenizer.close()
-    for context in (SMALL, LARGE):
+    for context in CONTEXTS:
         compare(figures, program, work, "Q4_1", original, ids, context)
     exported = f"{work}/f32.gguf"
     furlong(program, "convert", "-m", original, "-o", exported)
@@ -166,7 +167,8 @@ def smollm(figures, program, text, work):
     for kind in ("Q8_0", "Q4_0", "Q5_0", "Q5_1"):
         requantised = f"{work}/{kind}.gguf"
         requantise(exported, requantised, kind)
-        compare(figures, program, work, f"{kind} by llama.cpp", requantised, ids[:2049], SMALL)
+        for context in CONTEXTS:
+            compare(figures, program, work, f"{kind} by llama.cpp", requantised, ids, context)
     furlong(program, "convert", "-m", original, "-o", f"{work}/ours-q8_0.gguf", "--type", "q8_0")
     same_values(figures, "Q8_0 of both", f"{work}/Q8_0.gguf", f"{work}/ours-q8_0.gguf")
     compare(figures, program, work, "exported as q8_0", f"{work}/ours-q8_0.gguf", ids[:2049], SMALL)

@@ -6,10 +6,14 @@
 #include "base/context.h"
 
 /* Resident growth after the context was made that no arena holds: code of the libraries once it runs and stdio (9 MB
- * measured), generated kernels (18 KB for each shape of product, at most 384 of them at once), and for each thread its
- * stack and the tiles that oneDNN packs there (1 to 2 MB). Held to by bench/show/memory.sh. */
-#define LIBRARY_BYTES ((int64_t)16 << 20)
-#define THREAD_BYTES  ((int64_t)2 << 20)
+ * measured with AVX-512, 4 with AVX2), generated kernels (18 KB for each shape of product, at most 384 of them at
+ * once), and for each thread its stack and the tiles that oneDNN packs there (1 to 2 MB; 1 with AVX2). Held to by
+ * bench/show/memory.sh. */
+static int64_t growth_bytes(const fur_context *context)
+{
+    int64_t avx2 = context->exec.isa == FUR_ISA_AVX2;
+    return ((avx2 ? 11 : 16) + context->exec.threads * (avx2 ? 1 : 2)) * ((int64_t)1 << 20);
+}
 
 static const char *const compute_names[] = {"f32", "bf16"};
 
@@ -28,7 +32,7 @@ int fur_compute_from_name(const char *name)
 
 int64_t fur_context_process_bytes(const fur_context *context)
 {
-    return context->base_rss_bytes + LIBRARY_BYTES + context->exec.threads * THREAD_BYTES;
+    return context->base_rss_bytes + growth_bytes(context);
 }
 
 void fur_log(const fur_context *context, fur_log_level level, const char *format, ...)
