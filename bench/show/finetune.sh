@@ -21,17 +21,26 @@ head -c 3000000 "$text_path" >"$work/text"
 tail -c 400000 "$text_path" >"$work/held-out"
 value() { sed -n "s/.*\"$1\": *\\([-0-9.e+]*\\).*/\\1/p" "$2"; }
 
-build/release/furlong eval -m "$model" -f "$work/held-out" -c "$tokens" --max-tokens "$tokens" --json >"$work/before" 2>/dev/null
+# loss NAME MODEL: of the held-out tokens, in pieces of the positions that the model was first trained on
+loss() {
+    build/release/furlong eval -m "$2" -f "$work/held-out" -c "$(awk -v n="$tokens" 'BEGIN { print n < 8192 ? n : 8192 }')" \
+        --max-tokens "$tokens" --json >"$work/$1" 2>"$work/err" || {
+        cat "$work/err" >&2
+        die "furlong did not evaluate $2"
+    }
+}
+loss before "$model"
 build/release/furlong finetune -m "$model" -f "$work/text" --eval-file "$work/held-out" -c "$tokens" -b "$tokens" --max-steps "$steps" \
     --eval-tokens "$tokens" --warmup-steps 1 --lr 5e-4 --memory 8G -o "$work/tuned" --json >"$work/ours" 2>"$work/err" || {
     cat "$work/err" >&2
     die "furlong did not finetune"
 }
+loss after "$work/tuned"
 seconds=$(sed -n 's/.*"seconds": *\([0-9.]*\).*"tokens_per_second.*/\1/p' "$work/tuned/metrics.jsonl" | awk 'NR == 1 { first = $1 } { last = $1 } END { print (last - first) / (NR - 1) }')
 build/release/furlong convert -m "$model" -o "$work/model" >/dev/null 2>&1
 "$peers_python" bench/peers/finetune_torch.py "$work/model" "$work/text" "$tokens" 2 >"$work/peft" 2>"$work/err" ||
     { tail -n 3 "$work/err" >&2; echo '{"seconds": 0, "peak_bytes": 0}' >"$work/peft"; }
-awk -v before="$(value loss "$work/before")" -v after="$(value eval_loss "$work/ours")" -v peak="$(value peak_rss_bytes "$work/ours")" \
+awk -v before="$(value loss "$work/before")" -v after="$(value loss "$work/after")" -v peak="$(value peak_rss_bytes "$work/ours")" \
     -v plan="$(value planned_peak_bytes "$work/ours")" -v mine="$seconds" -v theirs="$(value seconds "$work/peft")" \
     -v their_peak="$(value peak_bytes "$work/peft")" -v tokens="$tokens" '
     BEGIN {

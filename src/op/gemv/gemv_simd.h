@@ -5,8 +5,8 @@
  *   V load_bits(const unsigned char *p, int at, int bits)   bits at, at + 1, ... of VL bytes each, as numbers
  *   V load_flags(uint32_t flags, float value)               `value` in the lanes whose flag is set, 0 in the others
  *   float load_half(const unsigned char *p)                 an f16, exact
- * Blocks are decoded in registers, 32 elements at a time, by the operations of base/blocks.h in their order: the same
- * bits. */
+ * Blocks are decoded in registers, 32 elements at a time, to the bits of base/blocks.h: by its operations in their
+ * order, or by one fma where the product is exact, as that of an f16 and five bits is. */
 #include <string.h>
 
 #include "base/bf16.h"
@@ -87,7 +87,7 @@ FUR_ALWAYS_INLINE void read_q4_0(const unsigned char *block, int64_t part, V w[V
     read_nibbles(block + 2, w);
     FUR_UNROLL
     for (int j = 0; j < VECTORS; j++)
-        w[j] = vmul(d, vsub(w[j], vset(8)));
+        w[j] = vfma(d, w[j], vmul(d, vset(-8)));
 }
 
 FUR_ALWAYS_INLINE void read_q4_1(const unsigned char *block, int64_t part, V w[VECTORS])
@@ -97,7 +97,7 @@ FUR_ALWAYS_INLINE void read_q4_1(const unsigned char *block, int64_t part, V w[V
     read_nibbles(block + 4, w);
     FUR_UNROLL
     for (int j = 0; j < VECTORS; j++)
-        w[j] = vadd(vmul(d, w[j]), m);
+        w[j] = vfma(d, w[j], m);
 }
 
 FUR_ALWAYS_INLINE void read_q5_0(const unsigned char *block, int64_t part, V w[VECTORS])
@@ -119,7 +119,7 @@ FUR_ALWAYS_INLINE void read_q5_1(const unsigned char *block, int64_t part, V w[V
     read_nibbles(block + 8, w);
     FUR_UNROLL
     for (int j = 0; j < VECTORS; j++)
-        w[j] = vadd(vmul(d, vadd(w[j], load_flags(fifth >> j * VL, 16))), m);
+        w[j] = vfma(d, vadd(w[j], load_flags(fifth >> j * VL, 16)), m);
 }
 
 /* Scale and minimum of a part of Q4_K and Q5_K. */
