@@ -155,14 +155,15 @@ FUR_ALWAYS_INLINE void read_q5_k(const unsigned char *block, int64_t part, V w[V
 
 FUR_ALWAYS_INLINE void read_q6_k(const unsigned char *block, int64_t part, V w[VECTORS])
 {
-    int row = (int)(part % 4);
+    int64_t row = part % 4;
     const unsigned char *low = block + part / 4 * 64 + row % 2 * 32, *high = block + 128 + part / 4 * 32;
-    const int8_t *scales = (const int8_t *)block + 192 + 2 * part;
+    const int8_t *scales = (const int8_t *)block + 192 + 2 * part; /* one for 16 elements */
     float d = load_half(block + 208);
     FUR_UNROLL
-    for (int j = 0; j < VECTORS; j++) {
-        V q = vfma(load_bits(high + j * VL, 2 * row, 2), vset(16), load_bits(low + j * VL, row / 2 * 4, 4));
-        w[j] = vmul(vset(d * (float)scales[j * VL / 16]), vsub(q, vset(32)));
+    for (int64_t j = 0; j < PART; j += VL) {
+        V q = vfma(load_bits(high + j, (int)(2 * row), 2), vset(16), load_bits(low + j, (int)(row / 2 * 4), 4));
+        int64_t scale = j / 16;
+        w[j / VL] = vmul(vset(d * (float)scales[scale]), vsub(q, vset(32)));
     }
 }
 
@@ -215,9 +216,9 @@ FUR_ALWAYS_INLINE void block_rows(const fur_gemv_args *a, read_fn read, int64_t 
 }
 
 FUR_ALWAYS_INLINE void block_decode(const unsigned char *block, read_fn read, int64_t parts, int64_t bytes,
-                                    int64_t count, float *to)
+                                    int64_t elements, float *to)
 {
-    for (int64_t b = 0; b < count; b++, block += bytes)
+    for (int64_t b = 0; b < elements / (parts * PART); b++, block += bytes)
         for (int64_t part = 0; part < parts; part++, to += PART) {
             V w[VECTORS];
             read(block, part, w);
@@ -260,7 +261,7 @@ static void q8_0_rows(const fur_gemv_args *a, int64_t from, int64_t to)
 #define BLOCK_DECODE(NAME, PARTS, BYTES)                                                                               \
     static void NAME##_decode(const void *rows, int64_t elements, float *to)                                           \
     {                                                                                                                  \
-        block_decode(rows, read_##NAME, PARTS, BYTES, elements / ((PARTS)*PART), to);                                  \
+        block_decode(rows, read_##NAME, PARTS, BYTES, elements, to);                                                   \
     }
 
 #define BLOCK_ROWS(NAME, PARTS, BYTES)                                                                                 \
